@@ -1,0 +1,52 @@
+"""Choose the fastest instruction set that this machine runs, once, and bind its kernels.
+
+Everything above imports kernels by ``from cyconv._dispatch import conv2d`` and never sees which set it got.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from importlib.util import find_spec
+
+from cyconv import _cpu
+
+KNOWN = ("baseline", "avx2", "avx512")
+BUILT = [tag for tag in KNOWN if find_spec(f"cyconv._kernels.{tag}") is not None]
+USABLE = [tag for tag in BUILT if tag in _cpu.usable_instruction_sets()]
+
+
+def _choose() -> str:
+    """Return the instruction set to use: CYCONV_ISA's, else the fastest usable one."""
+    wanted = os.environ.get("CYCONV_ISA", "").strip()
+    if not wanted:
+        if not USABLE:
+            raise ImportError(f"cyconv: no kernels for this CPU were built (built: {BUILT})")
+        return USABLE[-1]
+    if wanted not in USABLE:
+        reason = "is not a known instruction set"
+        if wanted in KNOWN:
+            reason = "was not built" if wanted not in BUILT else "cannot run on this CPU"
+        raise ImportError(f"cyconv: CYCONV_ISA={wanted!r} {reason}; usable here: {', '.join(USABLE)}")
+    return wanted
+
+
+ISA = _choose()
+
+
+def _kernel(name: str):
+    try:
+        return importlib.import_module(f"cyconv._kernels.{ISA}.{name}")
+    except ModuleNotFoundError:  # scaffolding until every kernel exists
+        return None
+
+
+activation = _kernel("activation")
+conv2d = _kernel("conv2d")
+depthwise = _kernel("depthwise")
+elementwise = _kernel("elementwise")
+gemm = _kernel("gemm")
+im2col = _kernel("im2col")
+normalization = _kernel("normalization")
+optimizer = _kernel("optimizer")
+pool2d = _kernel("pool2d")

@@ -1,0 +1,3 @@
+cdef class Block:
+    cdef void* address
+    cdef size_t size

@@ -1,0 +1,142 @@
+"""Every check of a user's argument: the op, the argument, what came and what is needed, before any work is done."""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cyconv import _geometry
+from cyconv._geometry import Padding, Pair
+
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+LARGEST = 2**31 - 1  # of a stride, padding, dilation or kernel size: products of two fit 64 bits with room to spare
+
+
+def as_float_array(op: str, name: str, value: ArrayLike, ndim: int | tuple[int, ...] | None = None) -> NDArray:
+    """Return `value` as a native, aligned float32 or float64 array of `ndim` axes; never a copy when it is one already."""
+    array = np.asarray(value)
+    if array.dtype not in FLOATS:
+        if array.dtype.newbyteorder("=") in FLOATS:
+            array = array.astype(array.dtype.newbyteorder("="))
+        else:
+            raise TypeError(
+                f"{op}: `{name}` must be float32 or float64, got {array.dtype}; cast it with `.astype(np.float32)`"
+            )
+    wanted = (ndim,) if isinstance(ndim, int) else ndim
+    if wanted is not None and array.ndim not in wanted:
+        axes = " or ".join(map(str, wanted))
+        layout = {4: " (N, C, H, W)", 2: " (N, features)"}.get(wanted[0], "") if len(wanted) == 1 else ""
+        raise ValueError(f"{op}: `{name}` must have {axes} dimensions{layout}, got shape {array.shape}")
+    return array if array.flags.aligned else array.copy()
+
+
+def as_int_array(op: str, name: str, value: ArrayLike, ndim: int | None = None) -> NDArray[np.int64]:
+    """Return `value` as int64 of `ndim` axes; floats and bools are refused."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{op}: `{name}` must be integers, got {array.dtype}")
+    if ndim is not None and array.ndim != ndim:
+        raise ValueError(f"{op}: `{name}` must have {ndim} dimension(s), got shape {array.shape}")
+    return array.astype(np.int64)
+
+
+def check_same_dtype(op: str, **arrays: NDArray | None) -> None:
+    """Raise TypeError unless all given arrays share one dtype."""
+    present = {name: array.dtype for name, array in arrays.items() if array is not None}
+    if len(set(present.values())) > 1:
+        listing = ", ".join(f"`{name}` {dtype}" for name, dtype in present.items())
+        raise TypeError(f"{op}: all arrays must have the same dtype, got {listing}; cast one with `.astype`")
+
+
+def check_shape(op: str, name: str, array: NDArray, shape: tuple[int, ...], reason: str = "") -> None:
+    """Raise ValueError unless `array` has exactly `shape`."""
+    if array.shape != shape:
+        raise ValueError(f"{op}: `{name}` must have shape {shape}{reason}, got {array.shape}")
+
+
+def as_int(op: str, name: str, value: Any, minimum: int = 1, maximum: int = LARGEST) -> int:
+    """Return `value` as an int within [minimum, maximum]."""
+    if isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{op}: `{name}` must be an integer, got {value!r}")
+    try:
+        checked = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{op}: `{name}` must be an integer, got {value!r}") from None
+    if not minimum <= checked <= maximum:
+        bound = f"at least {minimum}" if checked < minimum else f"at most {maximum}"
+        raise ValueError(f"{op}: `{name}` must be {bound}, got {checked}")
+    return checked
+
+
+def as_pair(op: str, name: str, value: Any, minimum: int = 1) -> Pair:
+    """Return an int or a pair of ints as (vertical, horizontal)."""
+    if isinstance(value, (tuple, list, np.ndarray)):
+        if len(value) != 2:
+            raise ValueError(f"{op}: `{name}` must be an int or a pair of ints, got {value!r}")
+        return as_int(op, name, value[0], minimum), as_int(op, name, value[1], minimum)
+    number = as_int(op, name, value, minimum)
+    return number, number
+
+
+def as_padding(
+    op: str, value: Any, size: Pair, kernel: Pair, stride: Pair, dilation: Pair, name: str = "padding"
+) -> Padding:
+    """Resolve ``int | pair | ((top, bottom), (left, right)) | "same" | "valid"`` into four numbers."""
+    if isinstance(value, str):
+        if value == "valid":
+            return Padding(0, 0, 0, 0)
+        if value == "same":
+            vertical, horizontal = (
+                _geometry.same_padding(size[axis], kernel[axis], stride[axis], dilation[axis]) for axis in (0, 1)
+            )
+            return Padding(*vertical, *horizontal)
+        raise ValueError(f'{op}: `{name}` must be "same", "valid", an int or pairs of ints, got {value!r}')
+    if isinstance(value, (tuple, list)) and len(value) == 2 and all(isinstance(v, (tuple, list)) for v in value):
+        return Padding(*as_pair(op, name, value[0], 0), *as_pair(op, name, value[1], 0))
+    vertical_size, horizontal_size = as_pair(op, name, value, 0)
+    return Padding(vertical_size, vertical_size, horizontal_size, horizontal_size)
+
+
+def as_number(
+    op: str,
+    name: str,
+    value: Any,
+    minimum: float = -math.inf,
+    maximum: float = math.inf,
+    *,
+    open_minimum: bool = False,
+    open_maximum: bool = False,
+) -> float:
+    """Return `value` as a finite float within the bounds; NaN is always refused."""
+    if isinstance(value, (bool, np.bool_, str)):
+        raise TypeError(f"{op}: `{name}` must be a number, got {value!r}")
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{op}: `{name}` must be a number, got {value!r}") from None
+    too_low = number <= minimum if open_minimum else number < minimum
+    too_high = number >= maximum if open_maximum else number > maximum
+    if not math.isfinite(number) or too_low or too_high:
+        low = f"{'above' if open_minimum else 'at least'} {minimum}" if minimum > -math.inf else ""
+        high = f"{'below' if open_maximum else 'at most'} {maximum}" if maximum < math.inf else ""
+        need = " and ".join(filter(None, (low, high))) or "finite"
+        raise ValueError(f"{op}: `{name}` must be {need}, got {number}")
+    return number
+
+
+def as_choice(op: str, name: str, value: Any, choices: tuple[str, ...]) -> str:
+    """Return `value` if it is one of `choices`."""
+    if value not in choices:
+        raise ValueError(f"{op}: `{name}` must be one of {', '.join(map(repr, choices))}, got {value!r}")
+    return value
+
+
+def as_generator(op: str, rng: np.random.Generator | int | None) -> np.random.Generator:
+    """Return the generator itself, one seeded with an int, or a fresh one for None."""
+    if rng is None or isinstance(rng, np.random.Generator):
+        return np.random.default_rng(rng)
+    return np.random.default_rng(as_int(op, "rng", rng, 0, 2**63 - 1))

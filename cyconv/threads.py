@@ -1,0 +1,119 @@
+"""How many threads cyconv's kernels use: one number, cyconv's own, that every parallel loop is given."""
+
+from __future__ import annotations
+
+import math
+import operator
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cyconv import _cpu
+
+__all__ = ["get_num_threads", "num_threads", "set_num_threads"]
+
+MAX_THREADS = 1024
+# Operations (multiply-adds, or elements touched) below which waking another thread costs more than it saves.
+GRAIN = 32_768
+
+
+def _cgroup_quota() -> int | None:
+    """Return the CPU quota of this process's control group in whole cores, None where there is none."""
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return None if quota == "max" else max(1, math.ceil(int(quota) / int(period)))
+    except (OSError, ValueError):
+        pass
+    try:
+        quota_us = int(Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us").read_text())
+        period_us = int(Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us").read_text())
+        return None if quota_us <= 0 else max(1, math.ceil(quota_us / period_us))
+    except (OSError, ValueError, ZeroDivisionError):
+        return None
+
+
+def _default() -> tuple[int, str]:
+    """Return the number of threads to start with and where it came from."""
+    if not _cpu.OPENMP_VERSION:
+        return 1, "built without OpenMP"
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if first.isdigit() and int(first) > 0:
+        return min(int(first), MAX_THREADS), "OMP_NUM_THREADS"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _cgroup_quota()
+    if quota is not None and quota < cores:
+        return quota, "control group's CPU quota"
+    return min(cores, MAX_THREADS), "usable cores"
+
+
+_count, _source = _default()
+
+
+def get_num_threads() -> int:
+    """Return the number of threads a kernel may use."""
+    return _count
+
+
+def source() -> str:
+    """Return where the thread count came from, in words."""
+    return _source
+
+
+def set_num_threads(count: int) -> None:
+    """Set the number of threads a kernel may use, for the whole process.
+
+    Results do not depend on it, bit for bit.
+
+    Parameters
+    ----------
+    count : int
+        1 to 1024.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `count` is not an integer, or out of range.
+
+    Examples
+    --------
+    >>> import cyconv
+    >>> before = cyconv.get_num_threads()
+    >>> cyconv.set_num_threads(1)
+    >>> cyconv.get_num_threads()
+    1
+    >>> cyconv.set_num_threads(before)
+    """
+    global _count, _source
+    try:
+        checked = operator.index(count)
+    except TypeError:
+        raise TypeError(f"set_num_threads: `count` must be an integer, got {count!r}") from None
+    if not 1 <= checked <= MAX_THREADS:
+        raise ValueError(f"set_num_threads: `count` must be 1 to {MAX_THREADS}, got {checked}")
+    _count, _source = checked, "set_num_threads"
+
+
+@contextmanager
+def num_threads(count: int) -> Iterator[None]:
+    """Use `count` threads inside a ``with`` block, then what was set before.
+
+    Examples
+    --------
+    >>> import cyconv
+    >>> with cyconv.num_threads(1):
+    ...     cyconv.get_num_threads()
+    1
+    """
+    global _count, _source
+    before = _count, _source
+    set_num_threads(count)
+    try:
+        yield
+    finally:
+        _count, _source = before
+
+
+def threads_for(work: int) -> int:
+    """Return how many threads `work` operations are worth: small work runs serially."""
+    return max(1, min(_count, work // GRAIN))

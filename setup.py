@@ -1,0 +1,122 @@
+"""Build the compiled part of cyconv: every kernel once per instruction set, plus the two support modules."""
+
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+# Portable levels only: a wheel must run on any machine of its architecture, so never -march=native.
+X86_LEVELS = {
+    "baseline": ["-march=x86-64-v2"],
+    "avx2": ["-march=x86-64-v3"],
+    "avx512": ["-march=x86-64-v4", "-mprefer-vector-width=512"],
+}
+IS_X86 = platform.machine().lower() in ("x86_64", "amd64", "x64")
+INSTRUCTION_SETS = X86_LEVELS if IS_X86 else {"baseline": []}
+if os.environ.get("CYCONV_BUILD_ISA"):  # for quick rebuilds while developing: "avx512", or "baseline,avx2"
+    INSTRUCTION_SETS = {tag: INSTRUCTION_SETS[tag] for tag in os.environ["CYCONV_BUILD_ISA"].split(",")}
+
+KERNELS = [
+    "activation",
+    "conv2d",
+    "depthwise",
+    "elementwise",
+    "gemm",
+    "im2col",
+    "normalization",
+    "optimizer",
+    "pool2d",
+]
+
+DEBUG = os.environ.get("CYCONV_DEBUG", "0") == "1"
+ROOT = Path(__file__).parent
+DIRECTIVES = {
+    "language_level": 3,
+    "boundscheck": DEBUG,
+    "wraparound": False,
+    "cdivision": True,
+    "initializedcheck": DEBUG,
+    "embedsignature": True,
+}
+
+
+def openmp_flags() -> dict[str, list[str]]:
+    """Return the OpenMP compile and link flags, or none (a serial build) where a test program does not link."""
+    if sys.platform == "win32":
+        candidate = {"compile": ["-openmp"], "link": []}
+    elif sys.platform == "darwin":  # Apple's clang has no runtime of its own: `brew install libomp` provides one
+        prefix = os.environ.get("LIBOMP_PREFIX", "/opt/homebrew/opt/libomp")
+        candidate = {
+            "compile": ["-Xpreprocessor", "-fopenmp", f"-I{prefix}/include"],
+            "link": [f"-L{prefix}/lib", "-lomp"],
+        }
+    else:
+        candidate = {"compile": ["-fopenmp"], "link": ["-fopenmp"]}
+    compiler = os.environ.get("CC", "clang-cl" if sys.platform == "win32" else "cc").split()
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "probe.c")
+        source.write_text("#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n")
+        command = [*compiler, *candidate["compile"], str(source), "-o", str(Path(folder, "probe")), *candidate["link"]]
+        try:
+            subprocess.run(command, check=True, capture_output=True)
+        except (OSError, subprocess.CalledProcessError):
+            print(
+                "cyconv: the C compiler has no OpenMP; building the serial version. "
+                "On macOS: `brew install libomp`. On Debian or Ubuntu: `apt install libgomp1`.",
+                file=sys.stderr,
+            )
+            return {"compile": [], "link": []}
+    return candidate
+
+
+def extension(name: str, source: str, flags: list[str], openmp: dict[str, list[str]]) -> Extension:
+    """Describe one compiled module; gcc and clang flags throughout (on Windows: clang-cl, for the vector extensions)."""
+    optimise = ["-O1", "-g"] if DEBUG else ["-O3"]
+    maths = ["-fno-math-errno", "-fno-trapping-math"]  # neither changes a result; without them loops stay scalar
+    return Extension(
+        f"cyconv.{name}",
+        [source],
+        include_dirs=["cyconv/_kernels"],
+        depends=["cyconv/_kernels/simd.h"],
+        extra_compile_args=[*optimise, *maths, *flags, *openmp["compile"]],
+        extra_link_args=openmp["link"],
+    )
+
+
+def all_extensions() -> list[Extension]:
+    """Return the extensions: support modules, then each kernel once per instruction set in a folder of its own."""
+    openmp = openmp_flags()
+    support = [extension(name, f"cyconv/{name}.pyx", [], openmp) for name in ("_cpu", "_memory")]
+    modules = cythonize(support, build_dir="build/cython/support", compiler_directives=DIRECTIVES)
+    for isa, flags in INSTRUCTION_SETS.items():
+        kernels = [
+            extension(f"_kernels.{isa}.{name}", f"cyconv/_kernels/{name}.pyx", flags, openmp) for name in KERNELS if Path(f"cyconv/_kernels/{name}.pyx").exists()
+        ]
+        # One build_dir each: two instruction sets sharing one would overwrite each other's generated C.
+        modules += cythonize(kernels, build_dir=f"build/cython/{isa}", compiler_directives=DIRECTIVES)
+    return modules
+
+
+class ParallelBuild(build_ext):
+    """Compile on all cores unless the user said otherwise; there are dozens of independent modules."""
+
+    def finalize_options(self):
+        super().finalize_options()
+        if self.parallel is None:
+            self.parallel = os.cpu_count()
+
+
+os.chdir(ROOT)
+packages = [
+    *(f"cyconv.{path.parent.name}" for path in sorted(Path("cyconv").glob("*/__init__.py"))),
+    *(f"cyconv._kernels.{isa}" for isa in INSTRUCTION_SETS),
+]
+for isa in INSTRUCTION_SETS:
+    Path("cyconv/_kernels", isa).mkdir(exist_ok=True)  # the compiled modules' home in a build in place
+setup(ext_modules=all_extensions(), packages=["cyconv", *packages], cmdclass={"build_ext": ParallelBuild})
