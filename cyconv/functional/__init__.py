@@ -1,1 +1,5 @@
 """functional."""
+
+from cyconv.functional.unfold import col2im, fold, im2col, unfold
+
+__all__ = ["col2im", "fold", "im2col", "unfold"]
