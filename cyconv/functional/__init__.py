@@ -2,12 +2,17 @@
 
 from cyconv.functional.conv import conv2d, conv2d_backward, conv_transpose2d, conv_transpose2d_backward
 from cyconv.functional.linear import linear, linear_backward
+from cyconv.functional.unfold import col2im, fold, im2col, unfold
 
 __all__ = [
+    "col2im",
     "conv2d",
     "conv2d_backward",
     "conv_transpose2d",
     "conv_transpose2d_backward",
+    "fold",
+    "im2col",
     "linear",
     "linear_backward",
+    "unfold",
 ]
