@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -19,7 +20,8 @@ __all__ = ["SGD", "Adam", "AdamW", "Optimizer"]
 class Optimizer:
     """Walk the parameters of a network and update each; a subclass names its state and writes the update.
 
-    State is kept by parameter name and made at a parameter's first update.
+    State is kept by parameter name and made at a parameter's first update. A subclass keeps each argument of its
+    constructor in an attribute of that name: they are the hyper-parameters, and go into checkpoints.
 
     Parameters
     ----------
@@ -29,13 +31,10 @@ class Optimizer:
         How strongly weights are pulled towards zero.
     """
 
-    slots: ClassVar[tuple[str, ...]] = ()  # arrays of the parameter's size that an update needs
-    hyper_parameters: ClassVar[tuple[str, ...]] = ("learning_rate", "weight_decay")
-
     def __init__(self, learning_rate: float, weight_decay: float = 0.0) -> None:
         self.learning_rate = learning_rate
         self.weight_decay = as_number(type(self).__name__, "weight_decay", weight_decay, 0)
-        self._state: dict[str, dict[str, NDArray]] = {}
+        self._state: dict[str, list[NDArray]] = {}
         self._steps: dict[str, int] = {}
 
     @property
@@ -47,28 +46,46 @@ class Optimizer:
     def learning_rate(self, value: float) -> None:
         self._learning_rate = as_number(type(self).__name__, "learning_rate", value, 0)
 
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """Names of the arrays of a parameter's size that its updates need; zero before the first."""
+        return ()
+
+    @property
+    def hyper_parameters(self) -> dict[str, Any]:
+        """The constructor's arguments as they are now."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
     def step(self, parameters: Mapping[str, Parameter]) -> None:
         """Update every trainable parameter that has a gradient, in place."""
         for name, parameter in parameters.items():
             if not parameter.trainable or parameter.grad is None:
                 continue
-            if name not in self._state:
-                self._state[name] = {slot: memory.zeros((parameter.size,), parameter.dtype) for slot in self.slots}
+            state = self._state.get(name)
+            if state is None:
+                state = self._state[name] = [memory.zeros((parameter.size,), parameter.dtype) for _ in self.slots]
+            elif any(array.shape != (parameter.size,) or array.dtype != parameter.dtype for array in state):
+                raise ValueError(f"{type(self).__name__}: the state kept for `{name}` is that of another parameter")
             self._steps[name] = self._steps.get(name, 0) + 1
             data, gradient = parameter.flat(parameter.data), parameter.flat(parameter.grad)
-            self.update(data, gradient, *self._state[name].values(), step=self._steps[name])
+            self.update(data, gradient, *state, step=self._steps[name])
 
     def update(self, parameter: NDArray, gradient: NDArray, *state: NDArray, step: int) -> None:
         """Change `parameter` and `state` in place, one-dimensional; `step` counts its updates from 1."""
         raise NotImplementedError(f"{type(self).__name__}: `update` is not written")
 
     def state_dict(self) -> dict[str, Any]:
-        """Return hyper-parameters, counts of steps, and the state arrays under the names "parameter.slot"."""
+        """Return kind, hyper-parameters, counts of steps, and the state's arrays by the names "parameter.slot"."""
+        arrays = {
+            f"{name}.{slot}": array
+            for name, state in self._state.items()
+            for slot, array in zip(self.slots, state, strict=True)
+        }
         return {
             "kind": type(self).__name__,
-            "hyper_parameters": {name: getattr(self, name) for name in self.hyper_parameters},
+            "hyper_parameters": self.hyper_parameters,
             "steps": dict(self._steps),
-            "arrays": {f"{name}.{slot}": array for name, state in self._state.items() for slot, array in state.items()},
+            "arrays": arrays,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -82,19 +99,17 @@ class Optimizer:
         op = type(self).__name__
         if state["kind"] != op:
             raise ValueError(f"{op}: the state to load is that of {state['kind']}")
-        wanted = [f"{name}.{slot}" for name in state["steps"] for slot in self.slots]
-        missing = [name for name in wanted if name not in state["arrays"]]
-        if missing:
-            raise ValueError(f"{op}: the state to load lacks {', '.join(missing)}")
-        for name in self.hyper_parameters:
-            setattr(self, name, state["hyper_parameters"][name])
-        self._steps = dict(state["steps"])
-        self._state = {
-            name: {slot: _copy(state["arrays"][f"{name}.{slot}"]) for slot in self.slots} for name in self._steps
-        }
+        loaded = type(self)(**state["hyper_parameters"])
+        loaded._steps = dict(state["steps"])
+        for name in loaded._steps:
+            arrays = [state["arrays"].get(f"{name}.{slot}") for slot in loaded.slots]
+            if any(array is None for array in arrays):
+                raise ValueError(f"{op}: the state to load lacks arrays of `{name}`")
+            loaded._state[name] = [array.copy() for array in arrays]
+        vars(self).update(vars(loaded))
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)}' for name in self.hyper_parameters)})"
+        return f"{type(self).__name__}({', '.join(f'{k}={v}' for k, v in self.hyper_parameters.items())})"
 
 
 class SGD(Optimizer):
@@ -119,7 +134,8 @@ class SGD(Optimizer):
 
     Examples
     --------
-    >>>     >>> from cyconv.optimizers import SGD
+    >>> import numpy as np
+    >>> from cyconv.optimizers import SGD
     >>> from cyconv.parameter import Parameter
     >>> weight = Parameter(np.ones(2))
     >>> weight.accumulate(np.array([0.5, -0.5]))
@@ -127,9 +143,6 @@ class SGD(Optimizer):
     >>> weight.data
     array([0.95, 1.05])
     """
-
-    slots: ClassVar[tuple[str, ...]] = ("velocity",)
-    hyper_parameters: ClassVar[tuple[str, ...]] = ("learning_rate", "momentum", "nesterov", "weight_decay")
 
     def __init__(
         self,
@@ -144,8 +157,12 @@ class SGD(Optimizer):
         if nesterov and momentum == 0:
             raise ValueError("SGD: `nesterov` needs a `momentum` above 0")
 
+    @property
+    def slots(self) -> tuple[str, ...]:
+        return ("velocity",) if self.momentum else ()
+
     def update(self, parameter: NDArray, gradient: NDArray, *state: NDArray, step: int) -> None:
-        (velocity,) = state
+        velocity = state[0] if state else None
         kernel.sgd(
             parameter, gradient, velocity, self.learning_rate, self.momentum, self.weight_decay, self.nesterov,
             threads_for(parameter.size),
@@ -175,8 +192,6 @@ class Adam(Optimizer):
         w -= learning_rate * m' / (sqrt(v') + epsilon)
     """
 
-    slots: ClassVar[tuple[str, ...]] = ("m", "v")
-    hyper_parameters: ClassVar[tuple[str, ...]] = ("learning_rate", "beta1", "beta2", "epsilon", "weight_decay")
     decoupled: ClassVar[bool] = False  # whether weight decay goes past the averages, straight to the weights
 
     def __init__(
@@ -192,6 +207,10 @@ class Adam(Optimizer):
         self.beta1 = as_number(op, "beta1", beta1, 0, 1, open_maximum=True)
         self.beta2 = as_number(op, "beta2", beta2, 0, 1, open_maximum=True)
         self.epsilon = as_number(op, "epsilon", epsilon, 0)
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        return ("m", "v")
 
     def update(self, parameter: NDArray, gradient: NDArray, *state: NDArray, step: int) -> None:
         m, v = state
@@ -223,12 +242,6 @@ class AdamW(Adam):
         weight_decay: float = 0.01,
     ) -> None:
         super().__init__(learning_rate, beta1, beta2, epsilon, weight_decay)
-
-
-def _copy(array: NDArray) -> NDArray:
-    fresh = memory.empty(array.shape, array.dtype)
-    fresh[...] = array
-    return fresh
 
 
 OPTIMIZERS: dict[str, Callable[[], Optimizer]] = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
