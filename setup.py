@@ -25,6 +25,7 @@ if os.environ.get("CYCONV_BUILD_ISA"):  # for quick rebuilds while developing: "
 KERNELS = [
     "activation",
     "conv2d",
+    "conv2d_weight",
     "depthwise",
     "elementwise",
     "gemm",

@@ -27,7 +27,7 @@ cdef extern from * nogil:
 
     /* A child of fork() has none of the pool's threads, yet its copy of the runtime would wait for them for ever.
        Releasing the pool just before every fork lets parent and child each start a fresh one on their next use. */
-    #if cyconv_openmp_version >= 201811 && !defined(_WIN32)
+    #if defined(_OPENMP) && !defined(_WIN32) && (__GNUC__ >= 9 || __clang_major__ >= 9)
       #include <pthread.h>
       static void cyconv_before_fork(void) { omp_pause_resource_all(omp_pause_hard); }
       static int cyconv_guard_fork(void) { return pthread_atfork(cyconv_before_fork, 0, 0) == 0; }

@@ -103,19 +103,16 @@
 #define COMMA ,
 #define NOTHING
 
+/* `rows` rows and at most two vectors of columns; picks the unrolled body of that size. */
 #define DEFINE_TILES(T)                                                                                            \
   DEFINE_TILE(T)                                                                                                   \
   FOR_EACH_ROW(TILE_ROW, T, NOTHING)                                                                               \
-  static void (*const tiles_##T[TILE_ROWS][TILE_VECTORS])(TILE_ARGUMENTS(T)) = {FOR_EACH_ROW(TILE_ENTRY, T, COMMA)};
+  static void (*const tiles_##T[TILE_ROWS][TILE_VECTORS])(TILE_ARGUMENTS(T)) = {FOR_EACH_ROW(TILE_ENTRY, T, COMMA)};\
+  static inline void cyconv_tile_##T(ptrdiff_t M, TILE_ARGUMENTS(T)) {                                             \
+    tiles_##T[M - 1][columns > LANES(T)](TILE_PASS);                                                               \
+  }
 
 DEFINE_TILES(float)
 DEFINE_TILES(double)
-
-/* One name for both element types: the first pointer decides. `m` rows, `columns` <= two vectors of columns. */
-#define cyconv_tile(m, batch, K, rows, a_offset, a_step, B, b_offset, ldb, c_rows, c_offset, columns, bias, acc)   \
-  _Generic((B), const float *: tiles_float, float *: tiles_float, const double *: tiles_double,                    \
-           double *: tiles_double)[(m) - 1][(columns) > LANES(*(B))](batch, K, (const void *)(rows), a_offset,     \
-           a_step, B, b_offset, ldb, (void *)(c_rows), c_offset, columns, bias, acc)
-#define cyconv_lanes(pointer) LANES(*(pointer))
 
 #endif

@@ -1,14 +1,38 @@
-"""The register tile of simd.h, for both element types."""
+"""The register tile of simd.h, one name for both element types."""
 
 from cython cimport floating
 
 cdef extern from "simd.h" nogil:
-    const int TILE_ROWS
-    const int TILE_VECTORS
-    Py_ssize_t lanes "cyconv_lanes"(const floating* pointer)
-    void tile "cyconv_tile"(
-        Py_ssize_t m, Py_ssize_t batch, Py_ssize_t K,
-        const floating** rows, const Py_ssize_t* a_offset, Py_ssize_t a_step,
-        const floating* B, const Py_ssize_t* b_offset, Py_ssize_t ldb,
-        floating** c_rows, Py_ssize_t c_offset, Py_ssize_t columns,
-        const floating* bias, int accumulate)
+    const Py_ssize_t VECTOR_BYTES
+    const Py_ssize_t TILE_ROWS
+    const Py_ssize_t TILE_VECTORS
+    void tile_float "cyconv_tile_float"(
+        Py_ssize_t M, Py_ssize_t batch, Py_ssize_t K,
+        const float** rows, const Py_ssize_t* a_offset, Py_ssize_t a_step,
+        const float* B, const Py_ssize_t* b_offset, Py_ssize_t ldb,
+        float** c_rows, Py_ssize_t c_offset, Py_ssize_t columns, const float* bias, int accumulate)
+    void tile_double "cyconv_tile_double"(
+        Py_ssize_t M, Py_ssize_t batch, Py_ssize_t K,
+        const double** rows, const Py_ssize_t* a_offset, Py_ssize_t a_step,
+        const double* B, const Py_ssize_t* b_offset, Py_ssize_t ldb,
+        double** c_rows, Py_ssize_t c_offset, Py_ssize_t columns, const double* bias, int accumulate)
+
+
+cdef inline Py_ssize_t lanes(const floating* element) noexcept nogil:
+    """Numbers in a vector."""
+    return VECTOR_BYTES // <Py_ssize_t>sizeof(floating)
+
+
+cdef inline void tile(
+    Py_ssize_t M, Py_ssize_t batch, Py_ssize_t K,
+    const floating** rows, const Py_ssize_t* a_offset, Py_ssize_t a_step,
+    const floating* B, const Py_ssize_t* b_offset, Py_ssize_t ldb,
+    floating** c_rows, Py_ssize_t c_offset, Py_ssize_t columns, const floating* bias, int accumulate,
+) noexcept nogil:
+    """C[M, columns] = start + sum over batch and K of A * B, as simd.h says."""
+    if floating is float:
+        tile_float(
+            M, batch, K, rows, a_offset, a_step, B, b_offset, ldb, c_rows, c_offset, columns, bias, accumulate)
+    else:
+        tile_double(
+            M, batch, K, rows, a_offset, a_step, B, b_offset, ldb, c_rows, c_offset, columns, bias, accumulate)

@@ -1,0 +1,235 @@
+"""Convolution as a sum over taps, on the register tile; images are read in place or from a zero-bordered band.
+
+    out[n, qh, qw, :] = bias + sum over t of x[n, qh*step_h + tap_h[t], qw*step_w + tap_w[t], :] @ panel[t]
+
+Forward convolution has one tap per kernel position. The input gradient (and so transposed convolution) of stride s is
+s*s such sums, each with step 1, its share of the taps, and every s-th pixel of the output: no zeros are inserted.
+N IC IH IW: input; OC QH QW: output; G groups (IC, OC are per group); T taps; L lanes of a vector; P panels.
+"""
+
+from cpython.exc cimport PyErr_CheckSignals
+from cython cimport floating
+from cython.parallel cimport prange
+
+from cyconv._kernels.pack cimport copy_band, pack_panel
+from cyconv._kernels.parallel cimport ceil_div, share_start, this_thread
+from cyconv._kernels.simd cimport TILE_ROWS, TILE_VECTORS, lanes, tile
+from cyconv._memory cimport Block
+
+cdef enum:
+    BAND_BYTES = 256 << 10        # an image band that shares L2 with a panel of weights
+    LARGE_BAND_BYTES = 1 << 20    # when the weights outgrow L2: fewer passes over them
+    LARGE_WEIGHT_BYTES = 1 << 20
+    PANELS_BYTES = 512 << 10
+    BLOCK_PIXELS = 1024
+
+
+cdef struct Plan:
+    Py_ssize_t N, IH, IW, IC, OC, QH, QW, G
+    Py_ssize_t step_h, step_w, top, left                 # top, left: smallest tap displacements
+    Py_ssize_t runs, K                                   # runs of taps that lie contiguously, numbers in each
+    Py_ssize_t L, NR, P, most_rows
+    bint band                                            # copy into zero-bordered bands, or read in place
+    Py_ssize_t pixel, line                               # distances of pixels and lines where the tile reads
+    Py_ssize_t band_h, band_w, block_rows, block_images, blocks_per_image, blocks, splits
+    Py_ssize_t band_size, pixels, scratch_bytes          # per thread
+    Py_ssize_t out_n, out_h, out_w
+
+
+def pack_weights(
+    const floating[:, :, :, ::1] weight,  # IN [G*OC, KH, KW, IC]
+    const Py_ssize_t[::1] taps,           # IN [T] positions kh*KW + kw, in the order of the kernel's taps
+    Py_ssize_t G,
+    bint transposed,                      # columns are input channels (for the input gradient)
+    floating[::1] panels,                 # OUT [G, P, T, rows, width]
+    int num_threads,
+):
+    """Re-lay the weights in panels of one tile's width; the last panel of a group may be narrower."""
+    cdef Py_ssize_t OC = weight.shape[0] // G, S = weight.shape[1] * weight.shape[2], IC = weight.shape[3]
+    cdef Py_ssize_t T = taps.shape[0]
+    cdef Py_ssize_t columns = IC if transposed else OC, rows = OC if transposed else IC
+    cdef Py_ssize_t L = lanes(&panels[0]), NR = TILE_VECTORS * L
+    cdef Py_ssize_t P = ceil_div(columns, NR), padded = ceil_div(columns, L) * L
+    cdef Py_ssize_t row_stride = S * IC if transposed else 1, column_stride = 1 if transposed else S * IC
+    cdef const floating* w = &weight[0, 0, 0, 0]
+    cdef floating* target = &panels[0]
+    cdef Py_ssize_t task, g, p, t, count, width
+    for task in prange(G * P, nogil=True, num_threads=num_threads, schedule="static"):
+        g = task // P
+        p = task % P
+        count = min(NR, columns - p * NR)
+        width = min(NR, ceil_div(count, L) * L)
+        for t in range(T):
+            pack_panel(
+                w + g * OC * S * IC + taps[t] * IC + p * NR * column_stride, row_stride, column_stride,
+                rows, count, width, target + (g * padded + p * NR) * T * rows + t * rows * width)
+
+
+def packed_size(Py_ssize_t G, Py_ssize_t T, Py_ssize_t rows, Py_ssize_t columns, const floating[::1] like):
+    """Return how many numbers `pack_weights` writes."""
+    cdef Py_ssize_t L = lanes(&like[0])
+    return G * T * rows * ceil_div(columns, L) * L
+
+
+cdef Py_ssize_t run_length(const Py_ssize_t[:, ::1] taps) noexcept:
+    """How many consecutive taps read consecutive pixels: they merge into one longer k loop."""
+    cdef Py_ssize_t T = taps.shape[1], length = 1, t
+    while length < T and taps[0, length] == taps[0, 0] and taps[1, length] == taps[1, 0] + length:
+        length += 1
+    if T % length:
+        return 1
+    for t in range(T):
+        if t % length and (taps[0, t] != taps[0, t - 1] or taps[1, t] != taps[1, t - 1] + 1):
+            return 1
+    return length
+
+
+cdef void make_plan(Plan* s, const Py_ssize_t[:, ::1] taps, Py_ssize_t item, int num_threads) noexcept:
+    """Choose blocks of output rows whose band fits the cache, and how threads share them. Bits never depend on it."""
+    cdef Py_ssize_t T = taps.shape[1], bottom = 0, right = 0, merged = 1, t, wanted, rows
+    s.top = s.left = 0
+    for t in range(T):
+        s.top = min(s.top, taps[0, t]) if t else taps[0, t]
+        s.left = min(s.left, taps[1, t]) if t else taps[1, t]
+        bottom = max(bottom, taps[0, t]) if t else taps[0, t]
+        right = max(right, taps[1, t]) if t else taps[1, t]
+    s.band = T > 0 and (
+        s.G > 1 or s.top < 0 or s.left < 0
+        or (s.QH - 1) * s.step_h + bottom >= s.IH or (s.QW - 1) * s.step_w + right >= s.IW)
+    if T:
+        merged = run_length(taps)
+    s.runs = T // merged
+    s.K = merged * s.IC
+    s.P = ceil_div(s.OC, s.NR)
+    s.band_w = (s.QW - 1) * s.step_w + right - s.left + 1
+    s.pixel = s.IC
+    s.line = (s.band_w if s.band else s.IW) * s.IC
+    # Rows a multiple of 4 KB apart compete for one L1 set of a dozen lines.
+    s.most_rows = min(TILE_ROWS, 7) if s.step_w * s.pixel * item % 4096 == 0 else TILE_ROWS
+
+    cdef Py_ssize_t budget = LARGE_BAND_BYTES if T * s.IC * s.OC * item > LARGE_WEIGHT_BYTES else BAND_BYTES
+    rows = budget // max(1, s.step_h * s.band_w * s.IC * item)
+    rows = max(1, min(rows, ceil_div(BLOCK_PIXELS * (4 if budget == LARGE_BAND_BYTES else 1), s.QW)))
+    wanted = 3 * num_threads  # tasks, so that uneven ones still balance
+    while rows > 1 and ceil_div(s.N * s.QH, rows) * s.G < wanted and rows * s.QW >= 4 * s.most_rows:
+        rows = (rows + 1) // 2
+    s.block_images = max(1, rows // s.QH)
+    s.blocks_per_image = ceil_div(s.QH, rows) if rows < s.QH else 1
+    s.block_rows = ceil_div(s.QH, s.blocks_per_image)
+    s.blocks = ceil_div(s.N, s.block_images) * s.blocks_per_image
+    s.splits = 1
+    if s.blocks * s.G < wanted:
+        s.splits = min(s.P, ceil_div(wanted, s.blocks * s.G))
+    s.band_h = (s.block_rows - 1) * s.step_h + bottom - s.top + 1
+    s.band_size = s.block_images * s.band_h * s.band_w * s.IC if s.band else 0
+    s.pixels = s.block_images * s.block_rows * s.QW
+    s.scratch_bytes = ceil_div(s.band_size * item + 2 * s.pixels * <Py_ssize_t>sizeof(void*), 4096) * 4096 + 320
+
+
+cdef void run_task(
+    Plan* s, Py_ssize_t task, const floating* x, const floating* panels, const floating* bias,
+    const Py_ssize_t* a_offset, const Py_ssize_t* b_offset, floating* out, char* scratch,
+) noexcept nogil:
+    """One block of output rows, one group, one share of the panels."""
+    cdef Py_ssize_t split = task % s.splits, g = task // s.splits % s.G, block = task // s.splits // s.G
+    cdef Py_ssize_t n0 = block // s.blocks_per_image * s.block_images, n1 = min(n0 + s.block_images, s.N)
+    cdef Py_ssize_t q0 = share_start(s.QH, s.blocks_per_image, block % s.blocks_per_image)
+    cdef Py_ssize_t q1 = share_start(s.QH, s.blocks_per_image, block % s.blocks_per_image + 1)
+    cdef floating* band = <floating*>scratch
+    cdef const floating** rows = <const floating**>(scratch + s.band_size * <Py_ssize_t>sizeof(floating))
+    cdef floating** c_rows = <floating**>(rows + s.pixels)
+    cdef const floating* origin
+    cdef floating* target
+    cdef Py_ssize_t n, q, qw, pixel = 0
+    for n in range(n0, n1):
+        if s.band:
+            copy_band(
+                x + n * s.IH * s.IW * s.G * s.IC + g * s.IC, s.IH, s.IW, s.G * s.IC, s.IC,
+                q0 * s.step_h + s.top, s.left, (q1 - q0 - 1) * s.step_h + s.band_h - (s.block_rows - 1) * s.step_h,
+                s.band_w, band + (n - n0) * s.band_h * s.line)
+        for q in range(q0, q1):
+            if s.band:
+                origin = band + ((n - n0) * s.band_h + (q - q0) * s.step_h) * s.line
+            else:
+                origin = x + (n * s.IH + q * s.step_h) * s.line
+            target = out + n * s.out_n + q * s.out_h + g * s.OC
+            for qw in range(s.QW):
+                rows[pixel] = origin + qw * s.step_w * s.pixel
+                c_rows[pixel] = target + qw * s.out_w
+                pixel += 1
+
+    cdef Py_ssize_t first = share_start(s.P, s.splits, split), last = share_start(s.P, s.splits, split + 1)
+    cdef Py_ssize_t depth = s.runs * s.K, padded = ceil_div(s.OC, s.L) * s.L
+    cdef Py_ssize_t group = max(1, PANELS_BYTES // max(1, depth * s.NR * <Py_ssize_t>sizeof(floating)))
+    cdef Py_ssize_t tiles = ceil_div(pixel, s.most_rows), p0, p, t, i0, i1, columns, width
+    p0 = first
+    while p0 < last:
+        for t in range(tiles):
+            i0 = share_start(pixel, tiles, t)
+            i1 = share_start(pixel, tiles, t + 1)
+            for p in range(p0, min(p0 + group, last)):
+                columns = min(s.NR, s.OC - p * s.NR)
+                width = min(s.NR, ceil_div(columns, s.L) * s.L)
+                tile(
+                    i1 - i0, s.runs, s.K, rows + i0, a_offset, 1,
+                    panels + (g * padded + p * s.NR) * depth, b_offset + (s.runs if width < s.NR else 0), width,
+                    c_rows + i0, p * s.NR, columns,
+                    bias + g * padded + p * s.NR if bias != NULL else NULL, 0)
+        p0 += group
+
+
+def conv_taps(
+    const floating[:, :, :, ::1] x,      # IN [N, IH, IW, G*IC]
+    const floating[::1] panels,          # IN from pack_weights
+    const floating[::1] bias,            # IN [G*OC], or None
+    const Py_ssize_t[:, ::1] taps,       # IN [2, T] displacements in the input, rows above columns
+    Py_ssize_t step_h, Py_ssize_t step_w, Py_ssize_t G,
+    floating[:, :, :, :] out,            # OUT [N, QH, QW, G*OC], channels contiguous, any other strides
+    int num_threads,
+):
+    """Sum over taps as the module says; x counts as zero outside its bounds."""
+    cdef Plan s
+    cdef Py_ssize_t item = sizeof(floating), T = taps.shape[1], i, j, task, start, stop, segment
+    s.N, s.IH, s.IW, s.IC = x.shape[0], x.shape[1], x.shape[2], x.shape[3] // G
+    s.QH, s.QW, s.OC, s.G = out.shape[1], out.shape[2], out.shape[3] // G, G
+    s.step_h, s.step_w = step_h, step_w
+    s.out_n, s.out_h, s.out_w = out.strides[0] // item, out.strides[1] // item, out.strides[2] // item
+    if s.N == 0 or s.QH == 0 or s.QW == 0 or s.OC == 0:
+        return
+    s.L = lanes(&panels[0])
+    s.NR = TILE_VECTORS * s.L
+    make_plan(&s, taps, item, num_threads)
+
+    cdef Py_ssize_t padded = ceil_div(s.OC, s.L) * s.L
+    cdef Block scratch = Block(3 * s.runs * sizeof(Py_ssize_t) + G * padded * item + 64 + num_threads * s.scratch_bytes)
+    cdef char* bands = <char*>scratch.address
+    cdef Py_ssize_t* a_offset = <Py_ssize_t*>(bands + num_threads * s.scratch_bytes)
+    cdef Py_ssize_t* b_offset = a_offset + s.runs
+    cdef floating* padded_bias = NULL
+    cdef Py_ssize_t base_h = s.top if s.band else 0, base_w = s.left if s.band else 0
+    cdef Py_ssize_t narrow = min(s.NR, ceil_div(s.OC - (s.P - 1) * s.NR, s.L) * s.L)
+    for i in range(s.runs):
+        j = i * (T // s.runs)
+        a_offset[i] = (taps[0, j] - base_h) * s.line + (taps[1, j] - base_w) * s.pixel
+        b_offset[i] = i * s.K * s.NR
+        b_offset[s.runs + i] = i * s.K * narrow
+    if bias is not None:
+        padded_bias = <floating*>(b_offset + 2 * s.runs)
+        for i in range(G):
+            for j in range(padded):
+                padded_bias[i * padded + j] = bias[i * s.OC + j] if j < s.OC else 0
+
+    # In segments of some 10 ms a core, between which a pending Ctrl-C is heard.
+    cdef Py_ssize_t tasks = s.blocks * G * s.splits
+    cdef double work = <double>s.N * s.QH * s.QW * G * s.OC * (T * s.IC + 1)
+    segment = max(num_threads, <Py_ssize_t>(tasks * min(1.0, 1e9 * num_threads / work)))
+    cdef const floating* image = &x[0, 0, 0, 0] if T else NULL
+    cdef const floating* weights = &panels[0]
+    cdef floating* target = &out[0, 0, 0, 0]
+    for start in range(0, tasks, segment):
+        stop = min(start + segment, tasks)
+        for task in prange(start, stop, nogil=True, num_threads=num_threads, schedule="static"):
+            run_task(
+                &s, task, image, weights, padded_bias, a_offset, b_offset, target,
+                bands + this_thread() * s.scratch_bytes)
+        PyErr_CheckSignals()

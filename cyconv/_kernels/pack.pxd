@@ -1,0 +1,58 @@
+"""Copies into the layouts the register tile wants: panels of B, and zero-bordered bands of an image."""
+
+from cython cimport floating
+from libc.string cimport memcpy, memset
+
+
+cdef inline void pack_panel(
+    const floating* source, Py_ssize_t row_stride, Py_ssize_t column_stride,  # IN
+    Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t width,
+    floating* panel,  # OUT [rows, width]
+) noexcept nogil:
+    """panel[r, j] = source[r * row_stride + j * column_stride], zero for j >= columns."""
+    cdef Py_ssize_t r, j, r0, r1
+    cdef const floating* line
+    if column_stride == 1:
+        for r in range(rows):
+            memcpy(panel + r * width, source + r * row_stride, columns * sizeof(floating))
+            for j in range(columns, width):
+                panel[r * width + j] = 0
+        return
+    for r0 in range(0, rows, 16):  # blocks of rows keep both sides of the transpose in L1
+        r1 = min(r0 + 16, rows)
+        for j in range(columns):
+            line = source + j * column_stride
+            for r in range(r0, r1):
+                panel[r * width + j] = line[r * row_stride]
+        if columns < width:
+            for r in range(r0, r1):
+                for j in range(columns, width):
+                    panel[r * width + j] = 0
+
+
+cdef inline void copy_band(
+    const floating* image,  # IN [H, W, C], first wanted channel
+    Py_ssize_t H, Py_ssize_t W, Py_ssize_t C, Py_ssize_t channels,
+    Py_ssize_t top, Py_ssize_t left, Py_ssize_t rows, Py_ssize_t columns,
+    floating* band,  # OUT [rows, columns, channels]
+) noexcept nogil:
+    """Copy image[top:top + rows, left:left + columns, :channels], zero where that lies outside the image."""
+    cdef Py_ssize_t r, c, h
+    cdef Py_ssize_t first = min(max(-left, 0), columns)
+    cdef Py_ssize_t stop = max(first, min(W - left, columns))
+    cdef floating* line
+    cdef const floating* source
+    for r in range(rows):
+        line = band + r * columns * channels
+        h = top + r
+        if h < 0 or h >= H:
+            memset(line, 0, columns * channels * sizeof(floating))
+            continue
+        memset(line, 0, first * channels * sizeof(floating))
+        source = image + (h * W + left + first) * C
+        if C == channels:
+            memcpy(line + first * channels, source, (stop - first) * channels * sizeof(floating))
+        else:
+            for c in range(first, stop):
+                memcpy(line + c * channels, source + (c - first) * C, channels * sizeof(floating))
+        memset(line + stop * channels, 0, (columns - stop) * channels * sizeof(floating))
