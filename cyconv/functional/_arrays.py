@@ -1,0 +1,104 @@
+"""Arrays as the kernels want them: channels-last images, flat memory, and the threaded copies that get there."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from cyconv import memory
+from cyconv._dispatch import elementwise
+from cyconv.threads import threads_for
+
+Axes = tuple[int, ...]
+NHWC: Axes = (0, 2, 3, 1)
+NCHW: Axes = (0, 3, 1, 2)  # its inverse
+
+
+def nhwc(image: NDArray) -> NDArray:
+    """Return the [N, H, W, C] view of an (N, C, H, W) array."""
+    return image.transpose(NHWC)
+
+
+def empty_image(N: int, C: int, H: int, W: int, dtype: DTypeLike) -> NDArray:
+    """Return an uninitialised (N, C, H, W) view of fresh channels-last memory."""
+    return memory.empty((N, H, W, C), dtype).transpose(NCHW)
+
+
+def copy(source: NDArray, target: NDArray) -> None:
+    """Copy between two arrays of one shape (A, B, M, N), any strides; fastest if M is contiguous in `source`, N in `target`."""
+    elementwise.copy(source, target, threads_for(source.size))
+
+
+def channels_last(image: NDArray) -> NDArray:
+    """Return the C-contiguous [N, H, W, C] array of an (N, C, H, W) one: a view if it lies so already, else a copy."""
+    pixels = nhwc(image)
+    return pixels if pixels.flags.c_contiguous else copied_channels_last(image)
+
+
+def copied_channels_last(image: NDArray) -> NDArray:
+    """Return a fresh C-contiguous [N, H, W, C] array of an (N, C, H, W) one."""
+    pixels = memory.empty(nhwc(image).shape, image.dtype)
+    copy(nhwc(image), pixels)
+    return pixels
+
+
+def memory_axes(x: NDArray) -> Axes:
+    """Return the order of axes in which `x` lies in memory; the usual one if its memory has gaps or runs backwards."""
+    usual = NHWC if x.ndim == 4 else tuple(range(x.ndim))
+    by_stride = tuple(sorted(range(x.ndim), key=lambda axis: -x.strides[axis]))
+    for axes in (usual, by_stride):
+        if x.transpose(axes).flags.c_contiguous:
+            return axes
+    return usual
+
+
+def flat(x: NDArray, axes: Axes) -> NDArray:
+    """Return the elements of `x` in the order of `axes`, one-dimensional: a view if they lie so already, else a copy."""
+    ordered = x.transpose(axes)
+    if not ordered.flags.c_contiguous:
+        target = memory.empty(ordered.shape, x.dtype)
+        if x.ndim == 4:
+            copy(ordered, target)
+        else:
+            target[...] = ordered
+        ordered = target
+    return ordered.reshape(-1)
+
+
+def empty_ordered(shape: tuple[int, ...], axes: Axes, dtype: DTypeLike) -> NDArray:
+    """Return an uninitialised array of `shape` whose memory has the order of `axes`."""
+    return memory.empty(tuple(shape[axis] for axis in axes), dtype).transpose(np.argsort(axes))
+
+
+def add(a: NDArray, b: NDArray) -> NDArray:
+    """Return a + b for two arrays of one shape, in the memory order of `a`."""
+    axes = memory_axes(a)
+    total = empty_ordered(a.shape, axes, a.dtype)
+    elementwise.add(flat(a, axes), flat(b, axes), flat(total, axes), threads_for(a.size))
+    return total
+
+
+def accumulate(total: NDArray, x: NDArray) -> None:
+    """Add `x` to `total` in place."""
+    axes = memory_axes(total)
+    if total.transpose(axes).flags.c_contiguous:
+        elementwise.accumulate(flat(total, axes), flat(x, axes), threads_for(total.size))
+    else:
+        total += x
+
+
+def sum_channels(pixels: NDArray) -> NDArray:
+    """Return the sum over all but the last axis of a C-contiguous array."""
+    C = pixels.shape[-1]
+    sums = memory.empty((C,), pixels.dtype)
+    elementwise.sum_channels(pixels.reshape(-1, C), sums, threads_for(pixels.size))
+    return sums
+
+
+def from_uint8(x: NDArray[np.uint8], dtype: DTypeLike = np.float32, scale: float = 1 / 255) -> NDArray:
+    """Return ``x * scale`` in floating point, in the memory order of `x`."""
+    axes = memory_axes(x)
+    scaled = empty_ordered(x.shape, axes, dtype)
+    ordered = np.ascontiguousarray(x.transpose(axes)).reshape(-1)
+    elementwise.scale_uint8(flat(scaled, axes), ordered, scale, threads_for(x.size))
+    return scaled
