@@ -43,6 +43,7 @@ def _kernel(name: str):
 
 activation = _kernel("activation")
 conv2d = _kernel("conv2d")
+conv2d_weight = _kernel("conv2d_weight")
 depthwise = _kernel("depthwise")
 elementwise = _kernel("elementwise")
 gemm = _kernel("gemm")

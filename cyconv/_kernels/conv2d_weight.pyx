@@ -1,0 +1,199 @@
+"""The weight gradient of a convolution, on the register tile with the image transposed in place.
+
+    grad_weight[oc, t, ic] = sum over n, qh, qw of x[n, qh*step_h + tap_h[t], qw*step_w + tap_w[t], ic]
+                                                   * grad_output[n, qh, qw, oc]
+
+Rows of the tile are the M = T*IC numbers of a filter, columns output channels, and k runs over output pixels. The
+pixels are cut into slices, whose number depends on the shape only; each slice is summed in order into an array of its
+own, and the slices are added in order: the same bits for any number of threads.
+"""
+
+from cpython.exc cimport PyErr_CheckSignals
+from cython cimport floating
+from cython.parallel cimport prange
+
+from cyconv._kernels.pack cimport copy_band, pack_panel
+from cyconv._kernels.parallel cimport ceil_div, share_start, this_thread
+from cyconv._kernels.simd cimport TILE_ROWS, TILE_VECTORS, lanes, tile
+from cyconv._memory cimport Block
+
+cdef enum:
+    MOST_ROWS = 16             # bounds TILE_ROWS
+    BAND_BYTES = 512 << 10     # of the image, in L2 beside a panel of grad_output
+    BLOCK_PIXELS = 2048
+    PARTIAL_BYTES = 8 << 20    # of all slices' sums
+    SLICES = 8
+    TASKS = 32
+
+
+cdef struct Plan:
+    Py_ssize_t N, IH, IW, IC, OC, QH, QW, G, M
+    Py_ssize_t step_h, step_w, top, left
+    Py_ssize_t L, NR, P, padded
+    bint band
+    Py_ssize_t pixel, line, band_h, band_w, band_size
+    Py_ssize_t block_rows, block_images, blocks_per_image, blocks, slices, splits, tiles
+    Py_ssize_t scratch_bytes
+
+
+cdef void make_plan(Plan* s, const Py_ssize_t[:, ::1] taps, Py_ssize_t item, int num_threads) noexcept:
+    """Cut the output rows into blocks that fit the cache, the blocks into slices, and each slice's tiles into tasks."""
+    cdef Py_ssize_t T = taps.shape[1], bottom = taps[0, 0], right = taps[1, 0], t, rows, pairs
+    s.top, s.left = taps[0, 0], taps[1, 0]
+    for t in range(T):
+        s.top, bottom = min(s.top, taps[0, t]), max(bottom, taps[0, t])
+        s.left, right = min(s.left, taps[1, t]), max(right, taps[1, t])
+    s.band = (
+        s.G > 1 or s.top < 0 or s.left < 0
+        or (s.QH - 1) * s.step_h + bottom >= s.IH or (s.QW - 1) * s.step_w + right >= s.IW)
+    s.M = T * s.IC
+    s.tiles = ceil_div(s.M, TILE_ROWS)
+    s.P = ceil_div(s.OC, s.NR)
+    s.padded = ceil_div(s.OC, s.L) * s.L
+    s.band_w = (s.QW - 1) * s.step_w + right - s.left + 1
+    s.pixel = s.IC
+    s.line = (s.band_w if s.band else s.IW) * s.IC
+    rows = BAND_BYTES // max(1, s.step_h * s.band_w * s.IC * item)
+    rows = max(1, min(rows, ceil_div(BLOCK_PIXELS, s.QW)))
+    s.block_images = max(1, rows // s.QH)
+    s.blocks_per_image = ceil_div(s.QH, rows) if rows < s.QH else 1
+    s.block_rows = ceil_div(s.QH, s.blocks_per_image)
+    s.blocks = ceil_div(s.N, s.block_images) * s.blocks_per_image
+    s.band_h = (s.block_rows - 1) * s.step_h + bottom - s.top + 1
+    s.band_size = s.block_images * s.band_h * s.band_w * s.IC if s.band else 0
+
+    pairs = s.tiles * s.P * s.G
+    s.slices = min(SLICES, PARTIAL_BYTES // max(1, s.G * s.M * s.padded * item))
+    s.slices = max(1, min(s.blocks, max(s.slices, ceil_div(TASKS, pairs))))
+    s.splits = min(s.tiles * s.P, ceil_div(num_threads, s.slices * s.G))
+    rows = s.block_images * s.block_rows
+    s.scratch_bytes = ceil_div(
+        (s.band_size + rows * s.QW * s.NR) * item
+        + s.M * <Py_ssize_t>sizeof(void*) + 2 * rows * <Py_ssize_t>sizeof(Py_ssize_t), 4096) * 4096 + 320
+
+
+cdef void run_task(
+    Plan* s, Py_ssize_t task, const floating* x, const floating* grad_output, const Py_ssize_t* m_offset,
+    floating* partial, char* scratch,
+) noexcept nogil:
+    """One slice, one group, one share of its (panel, tile) pairs, over the slice's blocks in order."""
+    cdef Py_ssize_t split = task % s.splits, g = task // s.splits % s.G, slice_ = task // s.splits // s.G
+    cdef Py_ssize_t first_pair = share_start(s.P * s.tiles, s.splits, split)
+    cdef Py_ssize_t last_pair = share_start(s.P * s.tiles, s.splits, split + 1)
+    cdef Py_ssize_t rows_per_block = s.block_images * s.block_rows
+    cdef floating* band = <floating*>scratch
+    cdef floating* slab = band + s.band_size
+    cdef const floating** rows = <const floating**>(slab + rows_per_block * s.QW * s.NR)
+    cdef Py_ssize_t* a_offset = <Py_ssize_t*>(rows + s.M)
+    cdef Py_ssize_t* b_offset = a_offset + rows_per_block
+    cdef floating* c_rows[MOST_ROWS]
+    cdef floating* sums
+    cdef Py_ssize_t C = s.G * s.OC, m, block, n0, n1, q0, q1, n, q, lines, pair, p, t, m0, m1, columns, width, i
+    for m in range(s.M):
+        rows[m] = (<const floating*>band if s.band else x) + m_offset[m]
+    cdef Py_ssize_t first_block = share_start(s.blocks, s.slices, slice_)
+    for block in range(first_block, share_start(s.blocks, s.slices, slice_ + 1)):
+        n0 = block // s.blocks_per_image * s.block_images
+        n1 = min(n0 + s.block_images, s.N)
+        q0 = share_start(s.QH, s.blocks_per_image, block % s.blocks_per_image)
+        q1 = share_start(s.QH, s.blocks_per_image, block % s.blocks_per_image + 1)
+        lines = 0
+        for n in range(n0, n1):
+            if s.band:
+                copy_band(
+                    x + n * s.IH * s.IW * s.G * s.IC + g * s.IC, s.IH, s.IW, s.G * s.IC, s.IC,
+                    q0 * s.step_h + s.top, s.left, s.band_h - (s.block_rows - q1 + q0) * s.step_h, s.band_w,
+                    band + (n - n0) * s.band_h * s.line)
+            for q in range(q0, q1):
+                if s.band:
+                    a_offset[lines] = ((n - n0) * s.band_h + (q - q0) * s.step_h) * s.line
+                else:
+                    a_offset[lines] = (n * s.IH + q * s.step_h) * s.line
+                lines += 1
+        pair = first_pair
+        while pair < last_pair:
+            p = pair // s.tiles
+            columns = min(s.NR, s.OC - p * s.NR)
+            width = min(s.NR, ceil_div(columns, s.L) * s.L)
+            for i in range(lines):
+                b_offset[i] = i * s.QW * width
+            for n in range(n0, n1):
+                pack_panel(
+                    grad_output + (n * s.QH + q0) * s.QW * C + g * s.OC + p * s.NR, C, 1, (q1 - q0) * s.QW,
+                    columns, width, slab + (n - n0) * (q1 - q0) * s.QW * width)
+            sums = partial + ((slice_ * s.G + g) * s.padded + p * s.NR) * s.M
+            while pair < last_pair and pair // s.tiles == p:
+                t = pair % s.tiles
+                m0 = share_start(s.M, s.tiles, t)
+                m1 = share_start(s.M, s.tiles, t + 1)
+                for m in range(m0, m1):
+                    c_rows[m - m0] = sums + m * width
+                tile(
+                    m1 - m0, lines, s.QW, rows + m0, a_offset, s.step_w * s.pixel, slab, b_offset, width,
+                    c_rows, 0, width, <const floating*>NULL, block > first_block)
+                pair += 1
+
+
+cdef void add_slices(Plan* s, Py_ssize_t task, const floating* partial, floating* grad_weight) noexcept nogil:
+    """Add the slices of one panel's run of 16 rows in order and write them transposed, [panel, m, oc] -> [oc, m]."""
+    cdef Py_ssize_t runs = ceil_div(s.M, 16), m0 = task % runs * 16, p = task // runs % s.P, g = task // runs // s.P
+    cdef Py_ssize_t columns = min(s.NR, s.OC - p * s.NR), width = min(s.NR, ceil_div(columns, s.L) * s.L)
+    cdef Py_ssize_t stride = s.G * s.padded * s.M
+    cdef const floating* source = partial + (g * s.padded + p * s.NR) * s.M
+    cdef floating* target = grad_weight + (g * s.OC + p * s.NR) * s.M
+    cdef Py_ssize_t m, j, i
+    cdef floating total
+    for j in range(columns):
+        for m in range(m0, min(m0 + 16, s.M)):
+            total = source[m * width + j]
+            for i in range(1, s.slices):
+                total += source[i * stride + m * width + j]
+            target[j * s.M + m] = total
+
+
+def weight_gradient(
+    const floating[:, :, :, ::1] x,            # IN [N, IH, IW, G*IC]
+    const floating[:, :, :, ::1] grad_output,  # IN [N, QH, QW, G*OC]
+    const Py_ssize_t[:, ::1] taps,             # IN [2, T] displacements in the input, rows above columns
+    Py_ssize_t step_h, Py_ssize_t step_w, Py_ssize_t G,
+    floating[:, :, ::1] grad_weight,           # OUT [G*OC, T, IC]
+    int num_threads,
+):
+    """Sum over pixels as the module says; x counts as zero outside its bounds."""
+    cdef Plan s
+    cdef Py_ssize_t item = sizeof(floating), t, i, task, start, stop, segment
+    s.N, s.IH, s.IW, s.IC = x.shape[0], x.shape[1], x.shape[2], x.shape[3] // G
+    s.QH, s.QW, s.OC, s.G = grad_output.shape[1], grad_output.shape[2], grad_output.shape[3] // G, G
+    s.step_h, s.step_w = step_h, step_w
+    if s.N == 0:
+        grad_weight[:, :, :] = 0
+        return
+    cdef floating* target = &grad_weight[0, 0, 0]
+    s.L = lanes(target)
+    s.NR = TILE_VECTORS * s.L
+    make_plan(&s, taps, item, num_threads)
+
+    cdef Py_ssize_t partial_bytes = ceil_div(s.slices * G * s.padded * s.M * item, 64) * 64
+    cdef Block scratch = Block(num_threads * s.scratch_bytes + partial_bytes + s.M * sizeof(Py_ssize_t))
+    cdef char* bands = <char*>scratch.address
+    cdef floating* partial = <floating*>(bands + num_threads * s.scratch_bytes)
+    cdef Py_ssize_t* m_offset = <Py_ssize_t*>(bands + num_threads * s.scratch_bytes + partial_bytes)
+    cdef Py_ssize_t base_h = s.top if s.band else 0, base_w = s.left if s.band else 0
+    for t in range(taps.shape[1]):
+        for i in range(s.IC):
+            m_offset[t * s.IC + i] = (taps[0, t] - base_h) * s.line + (taps[1, t] - base_w) * s.pixel + i
+
+    # In segments of some 10 ms a core, between which a pending Ctrl-C is heard.
+    cdef const floating* image = &x[0, 0, 0, 0]
+    cdef const floating* gradient = &grad_output[0, 0, 0, 0]
+    cdef Py_ssize_t tasks = s.slices * G * s.splits
+    cdef double work = <double>s.N * s.QH * s.QW * G * s.OC * s.M
+    segment = max(num_threads, <Py_ssize_t>(tasks * min(1.0, 1e9 * num_threads / work)))
+    for start in range(0, tasks, segment):
+        stop = min(start + segment, tasks)
+        for task in prange(start, stop, nogil=True, num_threads=num_threads, schedule="static"):
+            run_task(&s, task, image, gradient, m_offset, partial, bands + this_thread() * s.scratch_bytes)
+        PyErr_CheckSignals()
+    tasks = G * s.P * ceil_div(s.M, 16)
+    for task in prange(tasks, nogil=True, num_threads=num_threads, schedule="static"):
+        add_slices(&s, task, partial, target)

@@ -1,0 +1,189 @@
+"""The three computations behind all convolutions: correlation, its adjoint, and the weight gradient.
+
+Convolution and transposed convolution are each other's adjoints, so these three serve all six directions. Arrays here
+are channels-last; shapes are checked already.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cyconv import memory
+from cyconv._dispatch import conv2d as kernels
+from cyconv._dispatch import conv2d_weight as weight_kernels
+from cyconv._dispatch import depthwise as depthwise_kernels
+from cyconv._geometry import Padding, Pair
+from cyconv.functional.linear import matmul
+from cyconv.functional.unfold import columns_nhwc, columns_nhwc_adjoint
+from cyconv.threads import threads_for
+
+ALGORITHMS = ("auto", "direct", "im2col")
+
+
+class Geometry(NamedTuple):
+    """All that the computations need to know of a convolution besides its arrays."""
+
+    in_size: Pair
+    out_size: Pair
+    kernel: Pair
+    stride: Pair
+    padding: Padding
+    dilation: Pair
+    groups: int
+    depthwise: bool
+    algorithm: str
+
+
+def _work(x: NDArray, weight: NDArray, geometry: Geometry) -> int:
+    """Return the multiply-adds of one direction."""
+    return x.shape[0] * geometry.out_size[0] * geometry.out_size[1] * weight.size
+
+
+class Sum(NamedTuple):
+    """A sum over taps: rows and columns of displacements, each tap's kernel position, and where the outputs lie."""
+
+    taps: NDArray[np.intp]
+    positions: NDArray[np.intp]
+    start: Pair = (0, 0)
+
+
+@lru_cache(maxsize=1024)
+def _forward_sum(geometry: Geometry) -> Sum:
+    """Return the taps of the convolution itself: kernel position (kh, kw) reads kh*dilation - padding further."""
+    (KH, KW), (dilation_h, dilation_w) = geometry.kernel, geometry.dilation
+    rows, columns = np.divmod(np.arange(KH * KW), KW)
+    taps = np.stack([rows * dilation_h - geometry.padding.top, columns * dilation_w - geometry.padding.left])
+    return Sum(np.ascontiguousarray(taps, np.intp), np.arange(KH * KW, dtype=np.intp))
+
+
+@lru_cache(maxsize=1024)
+def _adjoint_sums(geometry: Geometry) -> list[Sum]:
+    """Return the sums of the input gradient, one for each phase of the stride.
+
+    Input row ih = r + s*q receives grad_output row oh through kernel row kh when oh*s + kh*d - p = ih, so phase r has
+    the kernel rows with (r + p - kh*d) divisible by s, displaced by that quotient; columns likewise.
+    """
+
+    def phases(axis: int, before: int) -> list[list[tuple[int, int]]]:
+        stride, dilation = geometry.stride[axis], geometry.dilation[axis]
+        return [
+            sorted(
+                ((r + before - k * dilation) // stride, k)
+                for k in range(geometry.kernel[axis])
+                if (r + before - k * dilation) % stride == 0
+            )
+            for r in range(min(stride, geometry.in_size[axis]))
+        ]
+
+    sums = []
+    for r_h, rows in enumerate(phases(0, geometry.padding.top)):
+        for r_w, columns in enumerate(phases(1, geometry.padding.left)):
+            pairs = [(dh, dw, kh * geometry.kernel[1] + kw) for dh, kh in rows for dw, kw in columns]
+            table = np.array(pairs, np.intp).reshape(-1, 3)
+            sums.append(Sum(np.ascontiguousarray(table[:, :2].T), np.ascontiguousarray(table[:, 2]), (r_h, r_w)))
+    return sums
+
+
+def _packed(weight: NDArray, total: Sum, groups: int, transposed: bool, num_threads: int) -> NDArray:
+    """Return the weights [OC, KH, KW, IC] of a sum's taps in the tile's panels."""
+    rows, columns = weight.shape[3], weight.shape[0] // groups
+    if transposed:
+        rows, columns = columns, rows
+    size = kernels.packed_size(groups, len(total.positions), rows, columns, weight.reshape(-1)[:1])
+    panels = memory.empty((max(size, 1),), weight.dtype)
+    if size:
+        kernels.pack_weights(weight, total.positions, groups, transposed, panels, num_threads)
+    return panels
+
+
+def correlate(x: NDArray, weight: NDArray, bias: NDArray | None, geometry: Geometry, out: NDArray) -> None:
+    """Fill out [N, OH, OW, OC] with the convolution of x [N, IH, IW, IC] by weight [OC, KH, KW, IC/groups]."""
+    threads = threads_for(_work(x, weight, geometry))
+    total = _forward_sum(geometry)
+    if geometry.algorithm == "im2col":
+        _correlate_im2col(x, weight, bias, geometry, out)
+    elif geometry.depthwise:
+        depthwise_kernels.conv_taps(x, _by_tap(weight, total), bias, total.taps, *geometry.stride, out, threads)
+    else:
+        panels = _packed(weight, total, geometry.groups, False, threads)
+        kernels.conv_taps(x, panels, bias, total.taps, *geometry.stride, geometry.groups, out, threads)
+
+
+def correlate_adjoint(
+    grad_output: NDArray, weight: NDArray, bias: NDArray | None, geometry: Geometry, out: NDArray
+) -> None:
+    """Fill out [N, IH, IW, IC] with the adjoint of `correlate` applied to grad_output [N, OH, OW, OC]."""
+    threads = threads_for(_work(grad_output, weight, geometry))
+    if geometry.algorithm == "im2col":
+        _correlate_adjoint_im2col(grad_output, weight, bias, geometry, out)
+        return
+    stride_h, stride_w = geometry.stride
+    for total in _adjoint_sums(geometry):
+        phase = out[:, total.start[0] :: stride_h, total.start[1] :: stride_w]
+        if geometry.depthwise:
+            depthwise_kernels.conv_taps(grad_output, _by_tap(weight, total), bias, total.taps, 1, 1, phase, threads)
+        else:
+            panels = _packed(weight, total, geometry.groups, True, threads)
+            kernels.conv_taps(grad_output, panels, bias, total.taps, 1, 1, geometry.groups, phase, threads)
+
+
+def weight_gradient(x: NDArray, grad_output: NDArray, geometry: Geometry, out: NDArray) -> None:
+    """Fill out [OC, KH, KW, IC/groups] with the derivative of sum(grad_output * correlate(x, weight))."""
+    threads = threads_for(_work(x, out, geometry))
+    total = _forward_sum(geometry)
+    if geometry.algorithm == "im2col":
+        _weight_gradient_im2col(x, grad_output, geometry, out)
+    elif geometry.depthwise:
+        flat = out.reshape(out.shape[0], -1)
+        depthwise_kernels.weight_gradient(x, grad_output, total.taps, *geometry.stride, flat, threads)
+    else:
+        flat = out.reshape(out.shape[0], -1, out.shape[3])
+        weight_kernels.weight_gradient(x, grad_output, total.taps, *geometry.stride, geometry.groups, flat, threads)
+
+
+def _by_tap(weight: NDArray, total: Sum) -> NDArray:
+    """Return depthwise weights [C, KH, KW, 1] as [taps, C], channels contiguous."""
+    return np.ascontiguousarray(weight.reshape(weight.shape[0], -1)[:, total.positions].T)
+
+
+# The textbook path: a matrix of all patches, one matrix product. Readable reference and honest baseline.
+
+
+def _groups_of(array: NDArray, groups: int) -> list[NDArray]:
+    """Return channel slices [..., C/groups] of a channels-last array."""
+    return np.split(array, groups, axis=-1)
+
+
+def _correlate_im2col(x, weight, bias, geometry, out):
+    positions = out.shape[0] * out.shape[1] * out.shape[2]
+    filters = weight.reshape(geometry.groups, weight.shape[0] // geometry.groups, -1)
+    for group, (x_g, out_g) in enumerate(zip(_groups_of(x, geometry.groups), _groups_of(out, geometry.groups), strict=True)):
+        columns = columns_nhwc(x_g, geometry.kernel, geometry.stride, geometry.padding, geometry.dilation)
+        out_g[...] = matmul(columns, filters[group].T).reshape(out_g.shape)
+    if bias is not None and positions:
+        out += bias
+
+
+def _correlate_adjoint_im2col(grad_output, weight, bias, geometry, out):
+    filters = weight.reshape(geometry.groups, weight.shape[0] // geometry.groups, -1)
+    pairs = zip(_groups_of(grad_output, geometry.groups), _groups_of(out, geometry.groups), strict=True)
+    for group, (grad_g, out_g) in enumerate(pairs):
+        columns = matmul(grad_g.reshape(-1, grad_g.shape[3]), filters[group])
+        out_g[...] = columns_nhwc_adjoint(
+            columns, out_g.shape, geometry.kernel, geometry.stride, geometry.padding, geometry.dilation
+        )
+    if bias is not None:
+        out += bias
+
+
+def _weight_gradient_im2col(x, grad_output, geometry, out):
+    targets = np.split(out, geometry.groups)
+    for x_g, grad_g, out_g in zip(
+        _groups_of(x, geometry.groups), _groups_of(grad_output, geometry.groups), targets, strict=True
+    ):
+        columns = columns_nhwc(x_g, geometry.kernel, geometry.stride, geometry.padding, geometry.dilation)
+        out_g[...] = matmul(grad_g.reshape(-1, grad_g.shape[3]).T, columns).reshape(out_g.shape)

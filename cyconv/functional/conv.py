@@ -1,0 +1,370 @@
+"""Convolution and transposed convolution, with their gradients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cyconv import _geometry, memory
+from cyconv import _validation as check
+from cyconv._dispatch import elementwise
+from cyconv.functional._arrays import channels_last, empty_image, nhwc
+from cyconv.functional._correlation import ALGORITHMS, Geometry, correlate, correlate_adjoint, weight_gradient
+from cyconv.threads import threads_for
+
+ALL = (True, True, True)
+Gradients = tuple[NDArray | None, NDArray | None, NDArray | None]
+
+
+def _check_arrays(op: str, x: Any, weight: Any, bias: Any) -> tuple[NDArray, NDArray, NDArray | None]:
+    x = check.as_float_array(op, "x", x, 4)
+    weight = check.as_float_array(op, "weight", weight, 4)
+    bias = None if bias is None else check.as_float_array(op, "bias", bias, 1)
+    check.check_same_dtype(op, x=x, weight=weight, bias=bias)
+    if 0 in weight.shape:
+        raise ValueError(f"{op}: `weight` must not be empty, got shape {weight.shape}")
+    if 0 in x.shape[1:]:
+        raise ValueError(f"{op}: only the batch of `x` may be empty, got shape {x.shape}")
+    return x, weight, bias
+
+
+def _geometry_of_conv(
+    op: str, x: NDArray, weight: NDArray, stride: Any, padding: Any, dilation: Any, groups: Any, algorithm: str
+) -> Geometry:
+    """Check a convolution's parameters against its arrays."""
+    OC, IC = weight.shape[0], weight.shape[1]
+    kernel, size = weight.shape[2:], x.shape[2:]
+    stride, dilation = check.as_pair(op, "stride", stride), check.as_pair(op, "dilation", dilation)
+    groups = check.as_int(op, "groups", groups)
+    if OC % groups:
+        raise ValueError(f"{op}: `groups` must divide the {OC} output channels of `weight`, got {groups}")
+    if x.shape[1] != IC * groups:
+        raise ValueError(
+            f"{op}: `weight` expects {IC * groups} input channels ({IC} per group x {groups} groups), "
+            f"but `x` has shape {x.shape}"
+        )
+    resolved = check.as_padding(op, padding, size, kernel, stride, dilation)
+    out_size = (
+        _geometry.conv_output(size[0], kernel[0], stride[0], resolved.top, resolved.bottom, dilation[0]),
+        _geometry.conv_output(size[1], kernel[1], stride[1], resolved.left, resolved.right, dilation[1]),
+    )
+    if min(out_size) < 1:
+        span = tuple(_geometry.effective_kernel(kernel[axis], dilation[axis]) for axis in (0, 1))
+        padded = (size[0] + resolved.top + resolved.bottom, size[1] + resolved.left + resolved.right)
+        raise ValueError(f"{op}: the kernel spans {span} (`dilation` included), more than the padded input {padded}")
+    algorithm = check.as_choice(op, "algorithm", algorithm, ALGORITHMS)
+    return Geometry(
+        size, out_size, kernel, stride, resolved, dilation, groups, IC == 1 and OC == groups and groups > 1, algorithm
+    )
+
+
+def conv2d(
+    x: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
+    stride: int | tuple[int, int] = 1,
+    padding: Any = 0,
+    dilation: int | tuple[int, int] = 1,
+    groups: int = 1,
+    *,
+    algorithm: str = "auto",
+) -> NDArray:
+    """Convolve images with a bank of filters (cross-correlation, as all deep-learning libraries have it).
+
+    Parameters
+    ----------
+    x : array_like of shape (N, IC, IH, IW)
+        Images, float32 or float64; channels-last memory is read in place, any other is copied once.
+    weight : array_like of shape (OC, IC // groups, KH, KW)
+        Filters, same dtype.
+    bias : array_like of shape (OC,), optional
+        Same dtype. Default: none.
+    stride, dilation : int or (vertical, horizontal), default 1
+    padding : int, (vertical, horizontal), ((top, bottom), (left, right)), "same" or "valid", default 0
+        Zeros around the image. "same" gives ceil(size / stride) outputs, the odd zero at the bottom and right.
+    groups : int, default 1
+        The g-th share of the output channels sees only the g-th share of the input channels.
+    algorithm : {"auto", "direct", "im2col"}, default "auto"
+        "direct" reads the image in place; "im2col" builds the matrix of patches, the textbook reference.
+
+    Returns
+    -------
+    ndarray of shape (N, OC, OH, OW)
+        Channels-last in memory; OH = floor((IH + top + bottom - dilation*(KH - 1) - 1) / stride) + 1.
+
+    Raises
+    ------
+    TypeError
+        For integer, complex or mixed dtypes.
+    ValueError
+        For shapes that do not fit, a kernel larger than the padded image, or parameters out of range.
+
+    Notes
+    -----
+    ``y[n, o, i, j] = b[o] + sum over c, k, l of w[o, c, k, l] * x[n, c, i*stride + k*dilation - top, ...]``
+    (Dumoulin and Visin, A guide to convolution arithmetic for deep learning, 2016).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv import functional as F
+    >>> x = np.ones((1, 1, 4, 4), np.float32)
+    >>> F.conv2d(x, np.ones((1, 1, 3, 3), np.float32))[0, 0]
+    array([[9., 9.],
+           [9., 9.]], dtype=float32)
+    """
+    op = "conv2d"
+    x, weight, bias = _check_arrays(op, x, weight, bias)
+    geometry = _geometry_of_conv(op, x, weight, stride, padding, dilation, groups, algorithm)
+    if bias is not None:
+        check.check_shape(op, "bias", bias, (weight.shape[0],), " (one per output channel)")
+    out = empty_image(x.shape[0], weight.shape[0], *geometry.out_size, x.dtype)
+    correlate(channels_last(x), channels_last(weight), bias, geometry, nhwc(out))
+    return out
+
+
+def conv2d_backward(
+    grad_output: ArrayLike,
+    x: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
+    stride: int | tuple[int, int] = 1,
+    padding: Any = 0,
+    dilation: int | tuple[int, int] = 1,
+    groups: int = 1,
+    *,
+    algorithm: str = "auto",
+    needs: tuple[bool, bool, bool] = ALL,
+) -> Gradients:
+    """Return the gradients of `conv2d` with respect to x, weight and bias.
+
+    Parameters
+    ----------
+    grad_output : array_like of shape (N, OC, OH, OW)
+        Gradient of the loss with respect to `conv2d`'s result.
+    x, weight, bias, stride, padding, dilation, groups, algorithm
+        As given to `conv2d`.
+    needs : tuple of three bools, default (True, True, True)
+        Which gradients to compute; None stands for the others and for an absent bias.
+
+    Returns
+    -------
+    grad_x, grad_weight, grad_bias : ndarray or None
+        In the shapes of x, weight and bias.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `conv2d`, and for a `grad_output` of another shape than its result.
+
+    Notes
+    -----
+    grad_x is the transposed convolution of grad_output by the same filters, grad_weight the correlation of x with
+    grad_output, grad_bias the sum of grad_output over images and positions.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv import functional as F
+    >>> x, w = np.ones((1, 1, 4, 4)), np.ones((1, 1, 3, 3))
+    >>> grad_x, grad_w, grad_b = F.conv2d_backward(np.ones((1, 1, 2, 2)), x, w, np.zeros(1))
+    >>> grad_x[0, 0, 0], grad_w[0, 0, 0], grad_b
+    (array([1., 2., 2., 1.]), array([4., 4., 4.]), array([4.]))
+    """
+    op = "conv2d_backward"
+    x, weight, bias = _check_arrays(op, x, weight, bias)
+    geometry = _geometry_of_conv(op, x, weight, stride, padding, dilation, groups, algorithm)
+    grad = check.as_float_array(op, "grad_output", grad_output, 4)
+    check.check_same_dtype(op, x=x, grad_output=grad)
+    check.check_shape(op, "grad_output", grad, (x.shape[0], weight.shape[0], *geometry.out_size))
+    grad_nhwc = channels_last(grad)
+    grad_x = grad_weight = None
+    if needs[0]:
+        grad_x = empty_image(*x.shape, x.dtype)
+        correlate_adjoint(grad_nhwc, channels_last(weight), None, geometry, nhwc(grad_x))
+    if needs[1]:
+        grad_weight = empty_image(*weight.shape, x.dtype)
+        weight_gradient(channels_last(x), grad_nhwc, geometry, nhwc(grad_weight))
+    return grad_x, grad_weight, _bias_gradient(grad_nhwc) if needs[2] and bias is not None else None
+
+
+def _bias_gradient(grad_output: NDArray) -> NDArray:
+    """Return the sums over images and positions of grad_output [N, H, W, C]."""
+    C = grad_output.shape[3]
+    out = memory.empty((C,), grad_output.dtype)
+    elementwise.sum_channels(grad_output.reshape(-1, C), out, threads_for(grad_output.size))
+    return out
+
+
+def _geometry_of_transpose(
+    op: str,
+    x: NDArray,
+    weight: NDArray,
+    stride: Any,
+    padding: Any,
+    output_padding: Any,
+    groups: Any,
+    dilation: Any,
+    algorithm: str,
+) -> Geometry:
+    """Return the geometry of the convolution whose adjoint the transposed convolution is."""
+    kernel, size = weight.shape[2:], x.shape[2:]
+    stride, dilation = check.as_pair(op, "stride", stride), check.as_pair(op, "dilation", dilation)
+    extra = check.as_pair(op, "output_padding", output_padding, 0)
+    groups = check.as_int(op, "groups", groups)
+    if padding == "same":
+        raise ValueError(f'{op}: `padding` "same" has no meaning here; give the numbers that undo a convolution\'s')
+    resolved = check.as_padding(op, padding, size, kernel, stride, dilation)
+    if x.shape[1] % groups or weight.shape[0] != x.shape[1]:
+        raise ValueError(
+            f"{op}: `weight` of shape {weight.shape} expects {weight.shape[0]} input channels in groups of equal size, "
+            f"but `x` has shape {x.shape} and `groups` is {groups}"
+        )
+    for axis in (0, 1):
+        if extra[axis] >= max(stride[axis], dilation[axis]):
+            raise ValueError(
+                f"{op}: `output_padding` must be less than `stride` or `dilation`, got {extra} for {stride}, {dilation}"
+            )
+    sides = ((resolved.top, resolved.bottom), (resolved.left, resolved.right))
+    out_size = tuple(
+        _geometry.conv_transpose_output(
+            size[axis], kernel[axis], stride[axis], *sides[axis], dilation[axis], extra[axis]
+        )
+        for axis in (0, 1)
+    )
+    if min(out_size) < 1:
+        raise ValueError(f"{op}: `padding` {padding!r} leaves an output of size {out_size}; it must be at least (1, 1)")
+    algorithm = check.as_choice(op, "algorithm", algorithm, ALGORITHMS)
+    depthwise = weight.shape[1] == 1 and weight.shape[0] == groups and groups > 1
+    return Geometry(out_size, size, kernel, stride, resolved, dilation, groups, depthwise, algorithm)
+
+
+def conv_transpose2d(
+    x: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
+    stride: int | tuple[int, int] = 1,
+    padding: Any = 0,
+    output_padding: int | tuple[int, int] = 0,
+    groups: int = 1,
+    dilation: int | tuple[int, int] = 1,
+    *,
+    algorithm: str = "auto",
+) -> NDArray:
+    """Apply the adjoint of a convolution: each input pixel paints a weighted copy of the filters.
+
+    Parameters
+    ----------
+    x : array_like of shape (N, IC, IH, IW)
+        float32 or float64.
+    weight : array_like of shape (IC, OC // groups, KH, KW)
+        Same dtype.
+    bias : array_like of shape (OC,), optional
+        Same dtype. Default: none.
+    stride, dilation : int or (vertical, horizontal), default 1
+    padding : int, (vertical, horizontal) or ((top, bottom), (left, right)), default 0
+        The padding of the convolution that this undoes: so much is cut off the result.
+    output_padding : int or (vertical, horizontal), default 0
+        Rows and columns added at the bottom and right; less than the stride or the dilation.
+    groups : int, default 1
+    algorithm : {"auto", "direct", "im2col"}, default "auto"
+
+    Returns
+    -------
+    ndarray of shape (N, OC, OH, OW)
+        OH = (IH - 1)*stride - top - bottom + dilation*(KH - 1) + output_padding + 1.
+
+    Raises
+    ------
+    TypeError
+        For integer, complex or mixed dtypes.
+    ValueError
+        For shapes that do not fit or parameters out of range.
+
+    Notes
+    -----
+    ``<conv2d(y, w), x> = <y, conv_transpose2d(x, w)>`` for all x, y: the input gradient of `conv2d`
+    (Zeiler et al., Deconvolutional networks, 2010).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv import functional as F
+    >>> x = np.array([[[[1.0, 2.0], [3.0, 4.0]]]])
+    >>> F.conv_transpose2d(x, np.ones((1, 1, 2, 2)), stride=2)[0, 0]
+    array([[1., 1., 2., 2.],
+           [1., 1., 2., 2.],
+           [3., 3., 4., 4.],
+           [3., 3., 4., 4.]])
+    """
+    op = "conv_transpose2d"
+    x, weight, bias = _check_arrays(op, x, weight, bias)
+    geometry = _geometry_of_transpose(op, x, weight, stride, padding, output_padding, groups, dilation, algorithm)
+    OC = weight.shape[1] * geometry.groups
+    if bias is not None:
+        check.check_shape(op, "bias", bias, (OC,), " (one per output channel)")
+    out = empty_image(x.shape[0], OC, *geometry.in_size, x.dtype)
+    correlate_adjoint(channels_last(x), channels_last(weight), bias, geometry, nhwc(out))
+    return out
+
+
+def conv_transpose2d_backward(
+    grad_output: ArrayLike,
+    x: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
+    stride: int | tuple[int, int] = 1,
+    padding: Any = 0,
+    output_padding: int | tuple[int, int] = 0,
+    groups: int = 1,
+    dilation: int | tuple[int, int] = 1,
+    *,
+    algorithm: str = "auto",
+    needs: tuple[bool, bool, bool] = ALL,
+) -> Gradients:
+    """Return the gradients of `conv_transpose2d` with respect to x, weight and bias.
+
+    Parameters
+    ----------
+    grad_output : array_like of shape (N, OC, OH, OW)
+    x, weight, bias, stride, padding, output_padding, groups, dilation, algorithm
+        As given to `conv_transpose2d`.
+    needs : tuple of three bools, default (True, True, True)
+        Which gradients to compute; None stands for the others and for an absent bias.
+
+    Returns
+    -------
+    grad_x, grad_weight, grad_bias : ndarray or None
+
+    Notes
+    -----
+    The adjoint of the adjoint: grad_x is `conv2d` of grad_output by the same filters.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv import functional as F
+    >>> x, w = np.ones((1, 1, 2, 2)), np.ones((1, 1, 2, 2))
+    >>> grad_x, _, _ = F.conv_transpose2d_backward(np.ones((1, 1, 4, 4)), x, w, stride=2)
+    >>> grad_x[0, 0]
+    array([[4., 4.],
+           [4., 4.]])
+    """
+    op = "conv_transpose2d_backward"
+    x, weight, bias = _check_arrays(op, x, weight, bias)
+    geometry = _geometry_of_transpose(op, x, weight, stride, padding, output_padding, groups, dilation, algorithm)
+    grad = check.as_float_array(op, "grad_output", grad_output, 4)
+    check.check_same_dtype(op, x=x, grad_output=grad)
+    OC = weight.shape[1] * geometry.groups
+    check.check_shape(op, "grad_output", grad, (x.shape[0], OC, *geometry.in_size))
+    grad_nhwc = channels_last(grad)
+    grad_x = grad_weight = None
+    if needs[0]:
+        grad_x = empty_image(*x.shape, x.dtype)
+        correlate(grad_nhwc, channels_last(weight), None, geometry, nhwc(grad_x))
+    if needs[1]:
+        grad_weight = empty_image(*weight.shape, x.dtype)
+        weight_gradient(grad_nhwc, channels_last(x), geometry, nhwc(grad_weight))
+    return grad_x, grad_weight, _bias_gradient(grad_nhwc) if needs[2] and bias is not None else None

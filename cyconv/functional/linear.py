@@ -1,0 +1,122 @@
+"""The fully connected layer and the matrix product under it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cyconv import _validation as check
+from cyconv import memory
+from cyconv._dispatch import elementwise
+from cyconv._dispatch import gemm as kernels
+from cyconv.threads import threads_for
+
+ALL = (True, True, True)
+
+
+def matmul(a: NDArray, b: NDArray) -> NDArray:
+    """Return a (M, K) @ b (K, N) on cyconv's own threads: a threaded BLAS beside them would make both crawl."""
+    out = memory.empty((a.shape[0], b.shape[1]), a.dtype)
+    kernels.gemm(a, b, out, False, threads_for(a.shape[0] * b.shape[1] * (a.shape[1] + 1)))
+    return out
+
+
+def _check(op: str, x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None):
+    x = check.as_float_array(op, "x", x)
+    weight = check.as_float_array(op, "weight", weight, 2)
+    bias = None if bias is None else check.as_float_array(op, "bias", bias, 1)
+    check.check_same_dtype(op, x=x, weight=weight, bias=bias)
+    if x.ndim == 0 or x.shape[-1] != weight.shape[1]:
+        raise ValueError(
+            f"{op}: `weight` of shape {weight.shape} expects {weight.shape[1]} input features, but `x` has shape {x.shape}"
+        )
+    if bias is not None:
+        check.check_shape(op, "bias", bias, (weight.shape[0],), " (one per output feature)")
+    return x, weight, bias
+
+
+def linear(x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None) -> NDArray:
+    """Apply an affine map to the last axis.
+
+    Parameters
+    ----------
+    x : array_like of shape (..., in_features)
+        float32 or float64.
+    weight : array_like of shape (out_features, in_features)
+        Same dtype.
+    bias : array_like of shape (out_features,), optional
+        Same dtype. Default: none.
+
+    Returns
+    -------
+    ndarray of shape (..., out_features)
+
+    Raises
+    ------
+    TypeError
+        For other or mixed dtypes.
+    ValueError
+        For shapes that do not fit.
+
+    Notes
+    -----
+    ``y = x W^T + b``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv import functional as F
+    >>> F.linear(np.ones((2, 3), np.float32), np.ones((4, 3), np.float32)).shape
+    (2, 4)
+    """
+    x, weight, bias = _check("linear", x, weight, bias)
+    out = matmul(x.reshape(-1, x.shape[-1]), weight.T)
+    if bias is not None:
+        out += bias
+    return out.reshape(*x.shape[:-1], weight.shape[0])
+
+
+def linear_backward(
+    grad_output: ArrayLike,
+    x: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
+    *,
+    needs: tuple[bool, bool, bool] = ALL,
+) -> tuple[NDArray | None, NDArray | None, NDArray | None]:
+    """Return the gradients of `linear` with respect to x, weight and bias.
+
+    Parameters
+    ----------
+    grad_output : array_like of shape (..., out_features)
+    x, weight, bias
+        As given to `linear`.
+    needs : tuple of three bools, default (True, True, True)
+        Which gradients to compute; None stands for the others and for an absent bias.
+
+    Notes
+    -----
+    ``grad_x = g W``, ``grad_W = g^T x``, ``grad_b = sum over rows of g``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv import functional as F
+    >>> x, w, g = np.ones((2, 3)), np.ones((4, 3)), np.ones((2, 4))
+    >>> grad_x, grad_w, grad_b = F.linear_backward(g, x, w, np.zeros(4))
+    >>> grad_x[0, 0], grad_w[0, 0], grad_b[0]
+    (np.float64(4.0), np.float64(2.0), np.float64(2.0))
+    """
+    op = "linear_backward"
+    x, weight, bias = _check(op, x, weight, bias)
+    grad = check.as_float_array(op, "grad_output", grad_output)
+    check.check_same_dtype(op, x=x, grad_output=grad)
+    check.check_shape(op, "grad_output", grad, (*x.shape[:-1], weight.shape[0]))
+    rows, grad_rows = x.reshape(-1, x.shape[-1]), grad.reshape(-1, weight.shape[0])
+    grad_x = matmul(grad_rows, weight).reshape(x.shape) if needs[0] else None
+    grad_weight = matmul(grad_rows.T, rows) if needs[1] else None
+    grad_bias = None
+    if needs[2] and bias is not None:
+        grad_bias = memory.empty(bias.shape, bias.dtype)
+        elementwise.sum_channels(np.ascontiguousarray(grad_rows), grad_bias, threads_for(grad.size))
+    return grad_x, grad_weight, grad_bias
