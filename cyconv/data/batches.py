@@ -18,14 +18,14 @@ Rows = slice | NDArray[np.int64]
 
 
 class Batches:
-    """Iterate over a data set in mini-batches of float32 images in channels-last memory.
+    """Iterate over a data set in mini-batches of float32, images among them in channels-last memory.
 
     Each iteration is one epoch. The data set itself is never copied, so it may be a memory-mapped file.
 
     Parameters
     ----------
-    x : ndarray of shape (N, C, H, W) or (N, H, W), float32, float64 or uint8
-        Images; bytes are divided by 255.
+    x : ndarray of shape (N, C, H, W), (N, H, W) or (N, features), float32, float64 or uint8
+        Images, or vectors; bytes are divided by 255.
     y : array-like of N rows
         Labels or targets, handed on with their own dtype.
     batch_size : int
@@ -42,7 +42,7 @@ class Batches:
     Yields
     ------
     tuple
-        Images (n, C, H, W), float32, and their rows of `y`: fresh arrays.
+        Images (n, C, H, W) or vectors (n, features), float32, and their rows of `y`: fresh arrays.
 
     Raises
     ------
@@ -74,11 +74,13 @@ class Batches:
         images, targets = np.asarray(x), np.asarray(y)
         if images.dtype != np.uint8 and images.dtype.newbyteorder("=") not in FLOATS:
             raise TypeError(f"Batches: `x` must be uint8, float32 or float64, got {images.dtype}")
-        if images.ndim not in (3, 4):
-            raise ValueError(f"Batches: `x` must have the shape (N, C, H, W) or (N, H, W), got {images.shape}")
+        if images.ndim not in (2, 3, 4):
+            raise ValueError(
+                f"Batches: `x` must have the shape (N, C, H, W), (N, H, W) or (N, features), got {images.shape}"
+            )
         if targets.shape[:1] != images.shape[:1]:
-            raise ValueError(f"Batches: `y` must have a row for each of the {len(images)} images, got {targets.shape}")
-        self._x = images if images.ndim == 4 else images[:, np.newaxis]
+            raise ValueError(f"Batches: `y` must have a row for each of the {len(images)} in `x`, got {targets.shape}")
+        self._x = images[:, np.newaxis] if images.ndim == 3 else images
         self._y = targets
         self._batch_size = as_int("Batches", "batch_size", batch_size)
         self._prefetch = as_int("Batches", "prefetch", prefetch, 0)
@@ -122,10 +124,12 @@ class Batches:
 
     def _prepare(self, rows: Rows) -> Batch:
         """Return one batch."""
-        source = self._x[rows].transpose(0, 2, 3, 1)  # [n, C, H, W] -> [n, H, W, C]
-        images = memory.empty(source.shape, np.float32)
+        source = self._x[rows]
+        if source.ndim == 4:
+            source = source.transpose(0, 2, 3, 1)  # [n, C, H, W] -> [n, H, W, C]
+        values = memory.empty(source.shape, np.float32)
         if source.dtype == np.uint8:
-            np.divide(source, np.float32(255), out=images)
+            np.divide(source, np.float32(255), out=values)
         else:
-            np.copyto(images, source, casting="same_kind")
-        return images.transpose(0, 3, 1, 2), self._y[rows].copy()
+            np.copyto(values, source, casting="same_kind")
+        return values.transpose(0, 3, 1, 2) if values.ndim == 4 else values, self._y[rows].copy()

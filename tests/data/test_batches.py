@@ -65,6 +65,14 @@ def test_grey_images_get_a_channel_axis(x, y):
     assert images.shape == (4, 1, 5, 4)
 
 
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_vectors_stay_vectors(x, y, shuffle):
+    vectors = x.reshape(N, -1)
+    for rows, targets in Batches(vectors, y, 4, shuffle=shuffle, rng=0):
+        assert rows.flags.c_contiguous
+        np.testing.assert_array_equal(rows, vectors[targets] / np.float32(255))
+
+
 @pytest.mark.parametrize(
     ("size", "drop_last", "expected"),
     [
@@ -239,12 +247,12 @@ def test_a_forked_child_goes_on_where_its_parent_was(x, y, started):
             "Batches: `x` must be uint8, float32 or float64, got int64",
         ),
         (
-            {"x": np.zeros((N, 4))},
+            {"x": np.zeros(N)},
             ValueError,
-            r"Batches: `x` must have the shape \(N, C, H, W\) or \(N, H, W\), got \(23, 4\)",
+            r"Batches: `x` must have the shape \(N, C, H, W\), \(N, H, W\) or \(N, features\), got \(23,\)",
         ),
-        ({"y": np.zeros(22)}, ValueError, r"Batches: `y` must have a row for each of the 23 images, got \(22,\)"),
-        ({"y": 1.0}, ValueError, r"Batches: `y` must have a row for each of the 23 images, got \(\)"),
+        ({"y": np.zeros(22)}, ValueError, r"Batches: `y` must have a row for each of the 23 in `x`, got \(22,\)"),
+        ({"y": 1.0}, ValueError, r"Batches: `y` must have a row for each of the 23 in `x`, got \(\)"),
         ({"batch_size": 0}, ValueError, "Batches: `batch_size` must be at least 1, got 0"),
         ({"batch_size": 2.0}, TypeError, "Batches: `batch_size` must be an integer, got 2.0"),
         ({"prefetch": -1}, ValueError, "Batches: `prefetch` must be at least 0, got -1"),
