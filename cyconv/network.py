@@ -286,8 +286,7 @@ class Network(Sequential):
         if targets.shape[:1] != images.shape[:1]:
             raise ValueError(f"{op}: `y` must have a row for each of the {len(images)} in `x`, got {targets.shape}")
         loss.check_target(op, targets, self.output_shape(images.shape[1:]))
-        pixels = images if images.ndim == 4 else images[:, :, np.newaxis, np.newaxis]  # `Batches` takes images only
-        return _Ready(self, Batches(pixels, targets, size, **options), images.shape[1:]), len(images)
+        return _Ready(self, Batches(images, targets, size, **options)), len(images)
 
     def _checked(self, op: str, x: ArrayLike) -> NDArray:
         """Return `x` with the axes that the network needs, if its dtype and shape are right."""
@@ -310,10 +309,9 @@ class Network(Sequential):
 class _Ready:
     """Batches, each made ready for a network when its turn comes."""
 
-    def __init__(self, network: Network, batches: Iterable[Batch], shape: Shape | None = None) -> None:
-        self._network, self._batches, self._shape = network, batches, shape
+    def __init__(self, network: Network, batches: Iterable[Batch]) -> None:
+        self._network, self._batches = network, batches
 
     def __iter__(self) -> Iterator[Batch]:
         for x, y in self._batches:
-            known = self._network._checked("fit", x) if self._shape is None else x.reshape(len(x), *self._shape)
-            yield self._network._ready(known), np.asarray(y)
+            yield self._network._ready(self._network._checked("batches", x)), np.asarray(y)
