@@ -1,4 +1,4 @@
-"""The command ``cyconv``: what this installation runs on, and training, evaluating and using a network from the shell."""
+"""The command ``cyconv``: what this installation runs on; training, evaluating and using a network from the shell."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if getattr(options, "threads", None) is not None:
             threads.set_num_threads(options.threads)
         options.command(options)
-    except (ValueError, OSError, ImportError) as error:
+    except (ValueError, OSError, ImportError, FloatingPointError) as error:
         print("cyconv: error:", " ".join(str(error).split()), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -76,7 +76,8 @@ def _parser() -> argparse.ArgumentParser:
         subparser.add_argument("--weights", type=Path, required=True, help="file that `cyconv train` wrote")
     for subparser in (train, evaluate, predict):
         subparser.add_argument("--threads", type=int, help="threads to use; None: as `cyconv info` shows")
-    predict.add_argument("--invert", action="store_true", help="the images are dark on light; networks saw light on dark")
+    inverted = "the images are dark on light, unlike those trained on"
+    predict.add_argument("--invert", action="store_true", help=inverted)
     predict.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="files that Pillow reads")
     return parser
 
@@ -117,7 +118,8 @@ def _train(options: argparse.Namespace) -> None:
         seed=options.seed,
         progress=True,
     )
-    save_arrays(out / "weights.safetensors", network.state_dict(), {"model": options.model})
+    metadata = {"model": options.model, "input_size": str(IMAGE_SIZE)}
+    save_arrays(out / "weights.safetensors", network.state_dict(), metadata)
     history.save(out / "history.json")
     confusions = _confusions(network, data)
     try:
@@ -159,7 +161,7 @@ def _load_network(path: Path) -> Network:
     """Return the network that the file's metadata names, with the file's weights."""
     arrays, metadata = load_arrays(path)
     if metadata.get("model") not in MODELS:
-        raise ValueError(f"{path} does not name its model, one of {', '.join(MODELS)}; `cyconv train` writes files that do")
+        raise ValueError(f"{path} does not name its model ({' or '.join(MODELS)}), as files of `cyconv train` do")
     network = MODELS[metadata["model"]]()
     network.load_state_dict(arrays)
     return network
