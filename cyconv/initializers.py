@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -71,7 +71,8 @@ def normal(shape: Shape, rng: np.random.Generator, dtype: DTypeLike = np.float32
     0.010
     """
     as_number("normal", "std", std, 0)
-    values = rng.standard_normal(shape, np.dtype(dtype).type)
+    kind: Any = np.dtype(dtype)
+    values = rng.standard_normal(shape, kind)
     values *= std
     return values
 
@@ -79,7 +80,8 @@ def normal(shape: Shape, rng: np.random.Generator, dtype: DTypeLike = np.float32
 def uniform(shape: Shape, rng: np.random.Generator, dtype: DTypeLike = np.float32, *, bound: float) -> NDArray:
     """Return draws from the uniform distribution on [-bound, bound)."""
     as_number("uniform", "bound", bound, 0)
-    values = rng.random(shape, np.dtype(dtype).type)
+    kind: Any = np.dtype(dtype)
+    values = rng.random(shape, kind)
     values -= 0.5
     values *= 2 * bound
     return values

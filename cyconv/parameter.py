@@ -30,7 +30,7 @@ class Parameter:
     data : ndarray
         The values. Assigning writes them in place, so shape, dtype and memory order stay.
     grad : ndarray or None
-        What `accumulate` has summed since `zero_grad`; None stands for zero.
+        What `accumulate` has summed since it was None, which stands for zero.
     trainable : bool, default True
         False freezes it: no gradient is computed and the optimizer leaves it alone.
 
@@ -65,8 +65,8 @@ class Parameter:
     def _describe(self, shape: Shape, dtype: np.dtype) -> None:
         self.shape = shape
         self.dtype = dtype
-        self.grad: NDArray | None = None
         self.trainable = True
+        self._grad: NDArray | None = None
         self._data: NDArray | None = None
         self._initializer: Initializer | None = None
         self._seed = secrets.randbits(63)
@@ -99,6 +99,19 @@ class Parameter:
         else:
             self._data[...] = values
 
+    @property
+    def grad(self) -> NDArray | None:
+        """The gradient, None for zero."""
+        return self._grad
+
+    @grad.setter
+    def grad(self, gradient: NDArray | None) -> None:
+        if gradient is not None:
+            check_shape("Parameter", "grad", gradient, self.shape)
+            if gradient.dtype != self.dtype:
+                raise TypeError(f"Parameter: `grad` must be {self.dtype} as the values are, got {gradient.dtype}")
+        self._grad = gradient
+
     def _empty(self) -> NDArray:
         if len(self.shape) != 4:
             return memory.empty(self.shape, self.dtype)
@@ -127,12 +140,7 @@ class Parameter:
     def accumulate(self, gradient: NDArray | None) -> None:
         """Add to the gradient; None, for one that nobody wanted, adds nothing. The array is kept, never written to."""
         if gradient is not None:
-            check_shape("accumulate", "gradient", gradient, self.shape)
             self.grad = gradient if self.grad is None else add(self.grad, gradient)
-
-    def zero_grad(self) -> None:
-        """Forget the gradient."""
-        self.grad = None
 
     def flat(self, array: NDArray) -> NDArray:
         """Return an array of this parameter's shape in the order of its memory, one-dimensional: a view of `data`."""
@@ -140,7 +148,7 @@ class Parameter:
 
     def __getstate__(self) -> dict:
         # A pickled array comes back in C order, which would undo the memory order: the values are assigned anew.
-        return {**vars(self), "_data": None, "grad": None, "values": self._data}
+        return {**vars(self), "_data": None, "_grad": None, "values": self._data}
 
     def __setstate__(self, state: dict) -> None:
         values = state.pop("values")

@@ -58,7 +58,7 @@ cdef void multiply_block(
     """Rows 0..M of C, columns of panels first..last, for one chunk of K."""
     cdef Py_ssize_t L = lanes(a)
     cdef Py_ssize_t NR = TILE_VECTORS * L
-    cdef Py_ssize_t group = max(1, PANELS_BYTES // (K * NR * <Py_ssize_t>sizeof(floating)))
+    cdef Py_ssize_t group = max(1, PANELS_BYTES // max(1, K * NR * <Py_ssize_t>sizeof(floating)))
     cdef Py_ssize_t tiles = ceil_div(M, most)
     cdef Py_ssize_t p0, p, t, m0, m1, columns
     p0 = first

@@ -1,7 +1,8 @@
 /* The register tile: the only hand-written C, and the only place that knows a vector's width.
 
    tile: C[m][n] = start + sum over b < batch, k < K of  rows[m][a_offset[b] + k*a_step] * B[b_offset[b] + k*ldb + n]
-   where start is C itself (accumulate), a bias vector, or zero. Rows of A and C are given by pointers, so a tile may
+   where start is C itself (accumulate), a bias vector, or zero; it is added last, so that the accumulators begin as
+   constants: with anything else gcc spills them. Rows of A and C are given by pointers, so a tile may
    run over the end of an image line and on to the next image; A may be an image in place, its transpose, or a matrix.
    Scalars of A are broadcast, B and C are vectors. k is unrolled twice: one load of a row's pointer serves two steps. */
 
@@ -32,25 +33,22 @@
 #define DEFINE_TILE(T)                                                                                             \
   typedef T vector_##T __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(T)), may_alias));                 \
                                                                                                                    \
+  static __attribute__((noinline)) void store_edge_##T(const T *line, ptrdiff_t columns, int accumulate, T *target) { \
+    for (ptrdiff_t n = 0; n < columns; n++) target[n] = accumulate ? target[n] + line[n] : line[n];                \
+  }                                                                                                                \
+                                                                                                                   \
   INLINE void tile_body_##T(const int M, const int V, ptrdiff_t batch, ptrdiff_t K, const T *const *rows,          \
                             const ptrdiff_t *a_offset, ptrdiff_t a_step, const T *B, const ptrdiff_t *b_offset,    \
                             ptrdiff_t ldb, T *const *c_rows, ptrdiff_t c_offset, ptrdiff_t columns,                \
                             const T *bias, int accumulate) {                                                       \
     const ptrdiff_t L = LANES(T);                                                                                  \
-    const int partial = columns < V * L;                                                                           \
     vector_##T c[TILE_ROWS][TILE_VECTORS];                                                                         \
-    T edge[TILE_ROWS][TILE_VECTORS * (VECTOR_BYTES / sizeof(T))];                                                  \
-    if (accumulate && partial)                                                                                     \
-      for (int m = 0; m < M; m++) memcpy(edge[m], c_rows[m] + c_offset, columns * sizeof(T));                      \
     UNROLL for (int m = 0; m < M; m++)                                                                             \
-      UNROLL for (int v = 0; v < V; v++)                                                                           \
-        c[m][v] = accumulate ? *(const vector_##T *)((partial ? edge[m] : c_rows[m] + c_offset) + v * L)           \
-                  : bias     ? *(const vector_##T *)(bias + v * L)                                                 \
-                             : (vector_##T){0};                                                                    \
+      UNROLL for (int v = 0; v < V; v++) c[m][v] = (vector_##T){0};                                                \
     for (ptrdiff_t b = 0; b < batch; b++) {                                                                        \
       const T *restrict w = B + b_offset[b];                                                                       \
-      ptrdiff_t a = a_offset[b], k = 0;                                                                            \
-      for (; k + 1 < K; k += 2, a += 2 * a_step, w += 2 * ldb) {                                                   \
+      ptrdiff_t a = a_offset[b];                                                                                   \
+      for (ptrdiff_t k = 0; k + 1 < K; k += 2, a += 2 * a_step, w += 2 * ldb) {                                                   \
         vector_##T w0[TILE_VECTORS], w1[TILE_VECTORS];                                                             \
         UNROLL for (int v = 0; v < V; v++) w0[v] = *(const vector_##T *)(w + v * L);                               \
         UNROLL for (int m = 0; m < M; m++) {                                                                       \
@@ -63,20 +61,34 @@
           UNROLL for (int v = 0; v < V; v++) c[m][v] += scalar * w1[v];                                            \
         }                                                                                                          \
       }                                                                                                            \
-      if (k < K) {                                                                                                 \
+    }                                                                                                              \
+    if (K % 2) /* apart from the loop above, where it would make gcc spill */                                      \
+      for (ptrdiff_t b = 0; b < batch; b++) {                                                                      \
         vector_##T w0[TILE_VECTORS];                                                                               \
-        UNROLL for (int v = 0; v < V; v++) w0[v] = *(const vector_##T *)(w + v * L);                               \
+        UNROLL for (int v = 0; v < V; v++) w0[v] = *(const vector_##T *)(B + b_offset[b] + (K - 1) * ldb + v * L); \
         UNROLL for (int m = 0; m < M; m++) {                                                                       \
-          const T scalar = rows[m][a];                                                                             \
+          const T scalar = rows[m][a_offset[b] + (K - 1) * a_step];                                                \
           UNROLL for (int v = 0; v < V; v++) c[m][v] += scalar * w0[v];                                            \
         }                                                                                                          \
       }                                                                                                            \
+    if (bias)                                                                                                      \
+      UNROLL for (int v = 0; v < V; v++) {                                                                         \
+        const vector_##T start = *(const vector_##T *)(bias + v * L);                                              \
+        UNROLL for (int m = 0; m < M; m++) c[m][v] += start;                                                       \
+      }                                                                                                            \
+    if (columns == V * L) {                                                                                        \
+      UNROLL for (int m = 0; m < M; m++)                                                                           \
+        UNROLL for (int v = 0; v < V; v++) {                                                                       \
+          vector_##T *target = (vector_##T *)(c_rows[m] + c_offset + v * L);                                       \
+          if (accumulate) c[m][v] += *target;                                                                      \
+          *target = c[m][v];                                                                                       \
+        }                                                                                                          \
+    } else {                                                                                                       \
+      T edge[TILE_ROWS][TILE_VECTORS * (VECTOR_BYTES / sizeof(T))];                                                \
+      UNROLL for (int m = 0; m < M; m++)                                                                           \
+        UNROLL for (int v = 0; v < V; v++) *(vector_##T *)(edge[m] + v * L) = c[m][v];                             \
+      for (int m = 0; m < M; m++) store_edge_##T(edge[m], columns, accumulate, c_rows[m] + c_offset);              \
     }                                                                                                              \
-    UNROLL for (int m = 0; m < M; m++)                                                                             \
-      UNROLL for (int v = 0; v < V; v++)                                                                           \
-        *(vector_##T *)((partial ? edge[m] : c_rows[m] + c_offset) + v * L) = c[m][v];                             \
-    if (partial)                                                                                                   \
-      for (int m = 0; m < M; m++) memcpy(c_rows[m] + c_offset, edge[m], columns * sizeof(T));                      \
   }
 
 #define TILE_ARGUMENTS(T)                                                                                          \

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cyconv import _geometry, memory
+from cyconv import _geometry
 from cyconv import _validation as check
-from cyconv._dispatch import elementwise
-from cyconv.functional._arrays import channels_last, empty_image, nhwc
+from cyconv.functional._arrays import channels_last, empty_image, nhwc, sum_channels
 from cyconv.functional._correlation import ALGORITHMS, Geometry, correlate, correlate_adjoint, weight_gradient
-from cyconv.threads import threads_for
 
 ALL = (True, True, True)
 Gradients = tuple[NDArray | None, NDArray | None, NDArray | None]
@@ -187,15 +184,7 @@ def conv2d_backward(
     if needs[1]:
         grad_weight = empty_image(*weight.shape, x.dtype)
         weight_gradient(channels_last(x), grad_nhwc, geometry, nhwc(grad_weight))
-    return grad_x, grad_weight, _bias_gradient(grad_nhwc) if needs[2] and bias is not None else None
-
-
-def _bias_gradient(grad_output: NDArray) -> NDArray:
-    """Return the sums over images and positions of grad_output [N, H, W, C]."""
-    C = grad_output.shape[3]
-    out = memory.empty((C,), grad_output.dtype)
-    elementwise.sum_channels(grad_output.reshape(-1, C), out, threads_for(grad_output.size))
-    return out
+    return grad_x, grad_weight, sum_channels(grad_nhwc) if needs[2] and bias is not None else None
 
 
 def _geometry_of_transpose(
@@ -367,4 +356,4 @@ def conv_transpose2d_backward(
     if needs[1]:
         grad_weight = empty_image(*weight.shape, x.dtype)
         weight_gradient(grad_nhwc, channels_last(x), geometry, nhwc(grad_weight))
-    return grad_x, grad_weight, _bias_gradient(grad_nhwc) if needs[2] and bias is not None else None
+    return grad_x, grad_weight, sum_channels(grad_nhwc) if needs[2] and bias is not None else None

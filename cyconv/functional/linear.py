@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cyconv import _validation as check
 from cyconv import memory
-from cyconv._dispatch import elementwise
 from cyconv._dispatch import gemm as kernels
+from cyconv.functional._arrays import sum_channels
 from cyconv.threads import threads_for
 
 ALL = (True, True, True)
@@ -19,6 +21,11 @@ def matmul(a: NDArray, b: NDArray) -> NDArray:
     out = memory.empty((a.shape[0], b.shape[1]), a.dtype)
     kernels.gemm(a, b, out, False, threads_for(a.shape[0] * b.shape[1] * (a.shape[1] + 1)))
     return out
+
+
+def _rows(x: NDArray) -> NDArray:
+    """Return `x` as a matrix of its last axis."""
+    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
 def _check(op: str, x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None):
@@ -70,7 +77,7 @@ def linear(x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None) -> ND
     (2, 4)
     """
     x, weight, bias = _check("linear", x, weight, bias)
-    out = matmul(x.reshape(-1, x.shape[-1]), weight.T)
+    out = matmul(_rows(x), weight.T)
     if bias is not None:
         out += bias
     return out.reshape(*x.shape[:-1], weight.shape[0])
@@ -112,11 +119,8 @@ def linear_backward(
     grad = check.as_float_array(op, "grad_output", grad_output)
     check.check_same_dtype(op, x=x, grad_output=grad)
     check.check_shape(op, "grad_output", grad, (*x.shape[:-1], weight.shape[0]))
-    rows, grad_rows = x.reshape(-1, x.shape[-1]), grad.reshape(-1, weight.shape[0])
+    rows, grad_rows = _rows(x), _rows(grad)
     grad_x = matmul(grad_rows, weight).reshape(x.shape) if needs[0] else None
     grad_weight = matmul(grad_rows.T, rows) if needs[1] else None
-    grad_bias = None
-    if needs[2] and bias is not None:
-        grad_bias = memory.empty(bias.shape, bias.dtype)
-        elementwise.sum_channels(np.ascontiguousarray(grad_rows), grad_bias, threads_for(grad.size))
+    grad_bias = sum_channels(np.ascontiguousarray(grad_rows)) if needs[2] and bias is not None else None
     return grad_x, grad_weight, grad_bias

@@ -128,17 +128,16 @@ class Layer:
 
     def parameters(self) -> dict[str, Parameter]:
         """Return every parameter, by dotted name."""
-        return {
-            prefix + name: value
-            for prefix, layer in self.walk()
-            for name, value in vars(layer).items()
-            if isinstance(value, Parameter)
-        }
+        return {prefix + name: own for prefix, layer in self.walk() for name, own in layer.own_parameters().items()}
+
+    def own_parameters(self) -> dict[str, Parameter]:
+        """Return the parameters that are this layer's own, not those of layers inside it."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, Parameter)}
 
     def zero_grad(self) -> None:
         """Forget the gradients of all parameters."""
         for parameter in self.parameters().values():
-            parameter.zero_grad()
+            parameter.grad = None
 
     def initialize(self, rng: np.random.Generator | int | None = None) -> Self:
         """Draw all parameters, and the seeds of random layers, anew; return the layer."""

@@ -168,7 +168,8 @@ class Branches(Container):
             return reduce(add, outputs)
         if len(shape) == 1:
             return np.concatenate(outputs, axis=1)
-        merged = empty_image(len(x), *shape, dtype=outputs[0].dtype)
+        C, H, W = shape
+        merged = empty_image(len(x), C, H, W, outputs[0].dtype)
         for output, part in zip(outputs, np.split(merged, _boundaries(shapes), axis=1), strict=True):
             copy(nhwc(output), nhwc(part))
         return merged

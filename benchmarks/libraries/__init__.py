@@ -1,0 +1,1 @@
+"""The same work in each library; each module has `start`, `describe` and `prepare`."""

@@ -1,0 +1,1 @@
+columns_nhwc = columns_nhwc_adjoint = None
