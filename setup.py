@@ -33,6 +33,7 @@ KERNELS = [
     "normalization",
     "optimizer",
     "pool2d",
+    "softmax",
 ]
 
 DEBUG = os.environ.get("CYCONV_DEBUG", "0") == "1"

@@ -11,12 +11,11 @@ from cython cimport floating
 from cython.parallel cimport prange
 
 from cyconv._kernels.parallel cimport ceil_div, share_start, this_thread
+from cyconv._kernels.simd cimport DEPTHWISE_TAPS, depthwise_pixels, depthwise_products, lanes
 from cyconv._memory cimport Block
 
 cdef enum:
-    CHANNELS = 32    # of a tile
-    PIXELS = 4       # of a tile
-    SLICES = 32      # of the weight gradient's sum, at most
+    SLICES = 32  # of the weight gradient's sum, at most
 
 
 cdef struct Plan:
@@ -41,52 +40,26 @@ cdef void find_inner(Plan* s, const Py_ssize_t[:, ::1] taps) noexcept:
     s.last_inner = max(s.last_inner, s.first_inner)
 
 
-cdef inline void pixels_tile(
-    Py_ssize_t count, Py_ssize_t channels, Py_ssize_t T, Py_ssize_t step,
-    const floating* x, const Py_ssize_t* offset,  # [T] distances of the taps from x
-    const floating* weight, const Py_ssize_t* weight_offset, const floating* bias,
-    floating* out, Py_ssize_t out_step,
-) noexcept nogil:
-    """`count` pixels by `channels` channels; both are constants where it is inlined with constants."""
-    cdef floating total[PIXELS][CHANNELS]
-    cdef const floating* source
-    cdef const floating* w
-    cdef Py_ssize_t i, c, t
-    for i in range(count):
-        for c in range(channels):
-            total[i][c] = bias[c]
-    for t in range(T):
-        source = x + offset[t]
-        w = weight + weight_offset[t]
-        for i in range(count):
-            for c in range(channels):
-                total[i][c] += source[i * step + c] * w[c]
-    for i in range(count):
-        for c in range(channels):
-            out[i * out_step + c] = total[i][c]
-
-
-cdef inline void run_pixels(
-    Py_ssize_t count, Py_ssize_t channels, Py_ssize_t T, Py_ssize_t step,
+cdef void run_pixels(
+    Py_ssize_t count, Py_ssize_t C, Py_ssize_t T, Py_ssize_t step,
     const floating* x, const Py_ssize_t* offset, const floating* weight, const Py_ssize_t* weight_offset,
     const floating* bias, floating* out, Py_ssize_t out_step,
 ) noexcept nogil:
-    """Cut a run of pixels into register tiles."""
-    cdef Py_ssize_t i = 0
-    if channels == CHANNELS:
-        while i + PIXELS <= count:
-            pixels_tile(PIXELS, CHANNELS, T, step, x + i * step, offset, weight, weight_offset, bias,
-                        out + i * out_step, out_step)
-            i += PIXELS
-        while i < count:
-            pixels_tile(1, CHANNELS, T, step, x + i * step, offset, weight, weight_offset, bias,
-                        out + i * out_step, out_step)
-            i += 1
-    else:
-        while i < count:
-            pixels_tile(1, channels, T, step, x + i * step, offset, weight, weight_offset, bias,
-                        out + i * out_step, out_step)
-            i += 1
+    """A run of pixels that share their taps, all channels: vectors by two, by one, and the rest one by one."""
+    cdef Py_ssize_t L = lanes(x), c = 0, i, t
+    cdef int vectors
+    cdef floating total
+    while c + L <= C:
+        vectors = 2 if c + 2 * L <= C else 1
+        depthwise_pixels(
+            count, vectors, T, x + c, step, offset, weight + c, weight_offset, bias + c, out + c, out_step)
+        c += vectors * L
+    for c in range(c, C):
+        for i in range(count):
+            total = bias[c]
+            for t in range(T):
+                total += x[i * step + offset[t] + c] * weight[weight_offset[t] + c]
+            out[i * out_step + c] = total
 
 
 cdef void run_line(
@@ -97,7 +70,7 @@ cdef void run_line(
     cdef Py_ssize_t* weight_offset = offset + s.T
     cdef Py_ssize_t* edge_offset = offset + 2 * s.T
     cdef Py_ssize_t* edge_weight = offset + 3 * s.T
-    cdef Py_ssize_t t, row, column, inside = 0, edge, c, qw, channels, step = s.step_w * s.C
+    cdef Py_ssize_t t, row, column, inside = 0, edge, qw, step = s.step_w * s.C
     cdef const floating* image = x + n * s.IH * s.IW * s.C
     cdef floating* target = out + n * s.out_n + q * s.out_h
     for t in range(s.T):
@@ -106,13 +79,9 @@ cdef void run_line(
             offset[inside] = (row * s.IW + tap_w[t]) * s.C
             weight_offset[inside] = t * s.C
             inside += 1
-    c = 0
-    while c < s.C:
-        channels = min(<Py_ssize_t>CHANNELS, s.C - c)
-        run_pixels(
-            s.last_inner - s.first_inner, channels, inside, step, image + s.first_inner * step + c, offset,
-            weight + c, weight_offset, bias + c, target + s.first_inner * s.out_w + c, s.out_w)
-        c += CHANNELS
+    run_pixels(
+        s.last_inner - s.first_inner, s.C, inside, step, image + s.first_inner * step, offset, weight, weight_offset,
+        bias, target + s.first_inner * s.out_w, s.out_w)
     qw = 0
     while qw < s.QW:
         if qw == s.first_inner and s.last_inner > qw:
@@ -126,12 +95,8 @@ cdef void run_line(
                 edge_offset[edge] = (row * s.IW + column) * s.C
                 edge_weight[edge] = t * s.C
                 edge += 1
-        c = 0
-        while c < s.C:
-            channels = min(<Py_ssize_t>CHANNELS, s.C - c)
-            run_pixels(1, channels, edge, 0, image + c, edge_offset, weight + c, edge_weight, bias + c,
-                       target + qw * s.out_w + c, s.out_w)
-            c += CHANNELS
+        run_pixels(
+            1, s.C, edge, 0, image, edge_offset, weight, edge_weight, bias, target + qw * s.out_w, s.out_w)
         qw += 1
 
 
@@ -174,53 +139,58 @@ def conv_taps(
         PyErr_CheckSignals()
 
 
-cdef inline void add_products(
-    Py_ssize_t channels, Py_ssize_t count, const floating* x, Py_ssize_t x_step,
-    const floating* g, Py_ssize_t g_step, floating* total,
+cdef void add_run(
+    Plan* s, Py_ssize_t T, Py_ssize_t count, const floating* x, const Py_ssize_t* offset, const floating* g,
+    floating* sums,
 ) noexcept nogil:
-    """total[c] += sum over count pixels of x[c] * g[c], in order, four partial sums to hide the latency."""
-    cdef floating part[4][CHANNELS]
-    cdef Py_ssize_t i, j, c
-    for j in range(4):
-        for c in range(channels):
-            part[j][c] = 0
-    i = 0
-    while i + 4 <= count:
-        for j in range(4):
-            for c in range(channels):
-                part[j][c] += x[(i + j) * x_step + c] * g[(i + j) * g_step + c]
-        i += 4
-    while i < count:
-        for c in range(channels):
-            part[0][c] += x[i * x_step + c] * g[i * g_step + c]
-        i += 1
-    for c in range(channels):
-        total[c] += (part[0][c] + part[1][c]) + (part[2][c] + part[3][c])
+    """sums[t, c] += sum over `count` pixels of x at tap t * grad_output, for T consecutive taps, all channels."""
+    cdef Py_ssize_t L = lanes(x), step = s.step_w * s.C, c = 0, i, t
+    cdef floating total
+    while c + L <= s.C:
+        depthwise_products(T, count, x + c, step, offset, g + c, s.C, sums + c, s.C)
+        c += L
+    for c in range(c, s.C):
+        for t in range(T):
+            total = 0
+            for i in range(count):
+                total += x[i * step + offset[t] + c] * g[i * s.C + c]
+            sums[t * s.C + c] += total
 
 
 cdef void add_line(
     Plan* s, Py_ssize_t n, Py_ssize_t q, const floating* x, const floating* grad_output,
-    const Py_ssize_t* tap_h, const Py_ssize_t* tap_w, floating* sums,
+    const Py_ssize_t* tap_h, const Py_ssize_t* tap_w, Py_ssize_t* offset, floating* sums,
 ) noexcept nogil:
-    """Add one output line's products to sums [T, C]."""
-    cdef Py_ssize_t t, row, first, last, c
+    """Add one output line's products to sums [T, C]: inner columns for runs of taps, the others tap by tap."""
     cdef const floating* line = grad_output + (n * s.QH + q) * s.QW * s.C
-    cdef const floating* source
-    for t in range(s.T):
-        row = q * s.step_h + tap_h[t]
-        if row < 0 or row >= s.IH or tap_w[t] >= s.IW:
+    cdef const floating* image = x + n * s.IH * s.IW * s.C
+    cdef Py_ssize_t step = s.step_w * s.C, t0 = 0, t, qw, row, column, count
+    while t0 < s.T:
+        row = q * s.step_h + tap_h[t0]
+        count = 0
+        while t0 + count < s.T and count < DEPTHWISE_TAPS:
+            row = q * s.step_h + tap_h[t0 + count]
+            if row < 0 or row >= s.IH:
+                break
+            offset[count] = (row * s.IW + tap_w[t0 + count]) * s.C
+            count += 1
+        if count == 0:  # a tap above or below the image
+            t0 += 1
             continue
-        first = ceil_div(-tap_w[t], s.step_w) if tap_w[t] < 0 else 0
-        last = min(s.QW, ceil_div(s.IW - tap_w[t], s.step_w))
-        source = x + ((n * s.IH + row) * s.IW + tap_w[t]) * s.C
-        c = 0
-        while c + CHANNELS <= s.C:
-            add_products(CHANNELS, last - first, source + first * s.step_w * s.C + c, s.step_w * s.C,
-                         line + first * s.C + c, s.C, sums + t * s.C + c)
-            c += CHANNELS
-        if c < s.C:
-            add_products(s.C - c, last - first, source + first * s.step_w * s.C + c, s.step_w * s.C,
-                         line + first * s.C + c, s.C, sums + t * s.C + c)
+        add_run(
+            s, count, s.last_inner - s.first_inner, image + s.first_inner * step, offset,
+            line + s.first_inner * s.C, sums + t0 * s.C)
+        for t in range(count):
+            qw = 0
+            while qw < s.QW:
+                if qw == s.first_inner and s.last_inner > qw:
+                    qw = s.last_inner
+                    continue
+                column = qw * s.step_w + tap_w[t0 + t]
+                if 0 <= column < s.IW:
+                    add_run(s, 1, 1, image + qw * step, offset + t, line + qw * s.C, sums + (t0 + t) * s.C)
+                qw += 1
+        t0 += count
 
 
 def weight_gradient(
@@ -243,8 +213,10 @@ def weight_gradient(
         return
     lines = s.N * s.QH
     slices = min(lines, <Py_ssize_t>SLICES)
-    cdef Block scratch = Block(slices * s.T * s.C * item)
-    cdef floating* partial = <floating*>scratch.address
+    find_inner(&s, taps)
+    cdef Block scratch = Block(num_threads * DEPTHWISE_TAPS * sizeof(Py_ssize_t) + slices * s.T * s.C * item)
+    cdef Py_ssize_t* offsets = <Py_ssize_t*>scratch.address
+    cdef floating* partial = <floating*>(offsets + num_threads * DEPTHWISE_TAPS)
     cdef const floating* image = &x[0, 0, 0, 0]
     cdef const floating* gradient = &grad_output[0, 0, 0, 0]
     cdef const Py_ssize_t* tap_h = &taps[0, 0]
@@ -253,7 +225,9 @@ def weight_gradient(
         for t in range(s.T * s.C):
             partial[slice_ * s.T * s.C + t] = 0
         for line in range(share_start(lines, slices, slice_), share_start(lines, slices, slice_ + 1)):
-            add_line(&s, line // s.QH, line % s.QH, image, gradient, tap_h, tap_w, partial + slice_ * s.T * s.C)
+            add_line(
+                &s, line // s.QH, line % s.QH, image, gradient, tap_h, tap_w,
+                offsets + this_thread() * DEPTHWISE_TAPS, partial + slice_ * s.T * s.C)
     PyErr_CheckSignals()
     for c in range(s.C):
         for t in range(s.T):

@@ -11,6 +11,7 @@ from cyconv._memory cimport Block
 
 cdef enum:
     BLOCK = 16384   # numbers one task of a flat loop takes
+    LANES = 16      # running sums of a reduction: a vector operation with a fixed order
     TILE = 16       # side of a transposed tile: one cache line of float32
 
 
@@ -120,15 +121,15 @@ def accumulate(
 
 
 cdef void sum_chunk(
-    const floating* x, Py_ssize_t PIXELS, Py_ssize_t C, floating* sums, double* folded, double* total
+    const floating* x, Py_ssize_t PIXELS, Py_ssize_t C, floating* sums, double* total
 ) noexcept nogil:
     cdef Py_ssize_t WIDTH = pixels_per_row(C) * C, PANEL = pixels_per_panel(C), p = 0, c
     memset(total, 0, C * sizeof(double))
     while p < PIXELS:
         sum_rows(x + p * C, min(PANEL, PIXELS - p) * C, WIDTH, sums)
-        fold(sums, C, WIDTH, folded)
+        fold(sums, C, WIDTH)
         for c in range(C):
-            total[c] += folded[c]
+            total[c] += sums[c]
         p += PANEL
 
 
@@ -141,23 +142,80 @@ def sum_channels(
     cdef Py_ssize_t P = x.shape[0], C = x.shape[1], WIDTH = pixels_per_row(C) * C, CHUNKS = chunk_count(P, C)
     cdef Py_ssize_t k, c, start
     cdef Block totals_block = Block(CHUNKS * C * sizeof(double))
-    cdef Block folded_block = Block(num_threads * C * sizeof(double))
     cdef Block sums_block = Block(num_threads * WIDTH * sizeof(floating))
     cdef double* totals = <double*>totals_block.address
-    cdef double* folded = <double*>folded_block.address
     cdef floating* sums = <floating*>sums_block.address
-    if P == 0:
+    if P * C == 0:
         out[:] = 0
         return
     for k in prange(CHUNKS, nogil=True, num_threads=num_threads, schedule="static"):
         start = share_start(P, CHUNKS, k)
         sum_chunk(&x[start, 0], share_start(P, CHUNKS, k + 1) - start, C,
-                  sums + this_thread() * WIDTH, folded + this_thread() * C, totals + k * C)
+                  sums + this_thread() * WIDTH, totals + k * C)
     for k in range(1, CHUNKS):
         for c in range(C):
             totals[c] += totals[k * C + c]
     for c in range(C):
         out[c] = <floating>totals[c]
+
+
+# -------------------------------------------------------------------------------------------------------- differences
+
+cdef void scaled_difference_block(
+    const floating* a, const floating* b, floating* out, Py_ssize_t COUNT, floating scale
+) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(COUNT):
+        out[i] = (a[i] - b[i]) * scale
+
+
+def scaled_difference(
+    const floating[::1] a,      # IN
+    const floating[::1] b,      # IN
+    floating[::1] out,          # OUT
+    double scale,
+    int num_threads,
+):
+    """out = (a - b) * scale."""
+    cdef Py_ssize_t SIZE = out.shape[0], i
+    for i in prange(0, SIZE, BLOCK, nogil=True, num_threads=num_threads, schedule="static"):
+        scaled_difference_block(&a[i], &b[i], &out[i], min(<Py_ssize_t>BLOCK, SIZE - i), <floating>scale)
+
+
+cdef double squared_distance_block(const floating* a, const floating* b, Py_ssize_t COUNT) noexcept nogil:
+    cdef double lanes[LANES]
+    cdef double difference
+    cdef Py_ssize_t i, lane
+    for lane in range(LANES):
+        lanes[lane] = 0
+    for i in range(COUNT // LANES):
+        for lane in range(LANES):
+            difference = <double>a[i * LANES + lane] - b[i * LANES + lane]
+            lanes[lane] += difference * difference
+    for i in range(COUNT // LANES * LANES, COUNT):
+        difference = <double>a[i] - b[i]
+        lanes[0] += difference * difference
+    for lane in range(1, LANES):
+        lanes[0] += lanes[lane]
+    return lanes[0]
+
+
+def squared_distance(
+    const floating[::1] a,      # IN
+    const floating[::1] b,      # IN
+    int num_threads,
+):
+    """Return the sum of (a - b)**2, in double."""
+    cdef Py_ssize_t SIZE = a.shape[0], BLOCKS = ceil_div(SIZE, BLOCK), k, i
+    cdef Block block = Block(BLOCKS * sizeof(double))
+    cdef double* sums = <double*>block.address
+    cdef double total = 0
+    for k in prange(BLOCKS, nogil=True, num_threads=num_threads, schedule="static"):
+        i = k * BLOCK
+        sums[k] = squared_distance_block(&a[i], &b[i], min(<Py_ssize_t>BLOCK, SIZE - i))
+    for k in range(BLOCKS):
+        total += sums[k]
+    return total
 
 
 # ------------------------------------------------------------------------------------------------------------- dropout

@@ -4,7 +4,7 @@
    where start is C itself (accumulate), a bias vector, or zero; it is added last, so that the accumulators begin as
    constants: with anything else gcc spills them. Rows of A and C are given by pointers, so a tile may
    run over the end of an image line and on to the next image; A may be an image in place, its transpose, or a matrix.
-   Scalars of A are broadcast, B and C are vectors. k is unrolled twice: one load of a row's pointer serves two steps. */
+   Scalars of A are broadcast, B and C are vectors. k is unrolled: one load of a row's pointer serves several steps. */
 
 #ifndef CYCONV_SIMD_H
 #define CYCONV_SIMD_H
@@ -42,33 +42,30 @@
                             ptrdiff_t ldb, T *const *c_rows, ptrdiff_t c_offset, ptrdiff_t columns,                \
                             const T *bias, int accumulate) {                                                       \
     const ptrdiff_t L = LANES(T);                                                                                  \
+    const int U = V == 1 ? 4 : 2; /* steps of k to one load of the rows' pointers */                               \
     vector_##T c[TILE_ROWS][TILE_VECTORS];                                                                         \
     UNROLL for (int m = 0; m < M; m++)                                                                             \
       UNROLL for (int v = 0; v < V; v++) c[m][v] = (vector_##T){0};                                                \
     for (ptrdiff_t b = 0; b < batch; b++) {                                                                        \
       const T *restrict w = B + b_offset[b];                                                                       \
       ptrdiff_t a = a_offset[b];                                                                                   \
-      for (ptrdiff_t k = 0; k + 1 < K; k += 2, a += 2 * a_step, w += 2 * ldb) {                                                   \
-        vector_##T w0[TILE_VECTORS], w1[TILE_VECTORS];                                                             \
-        UNROLL for (int v = 0; v < V; v++) w0[v] = *(const vector_##T *)(w + v * L);                               \
-        UNROLL for (int m = 0; m < M; m++) {                                                                       \
-          const T scalar = rows[m][a];                                                                             \
-          UNROLL for (int v = 0; v < V; v++) c[m][v] += scalar * w0[v];                                            \
+      for (ptrdiff_t k = 0; k + U <= K; k += U, a += U * a_step, w += U * ldb)                                     \
+        UNROLL for (int u = 0; u < U; u++) {                                                                       \
+          vector_##T line[TILE_VECTORS];                                                                           \
+          UNROLL for (int v = 0; v < V; v++) line[v] = *(const vector_##T *)(w + u * ldb + v * L);                 \
+          UNROLL for (int m = 0; m < M; m++) {                                                                     \
+            const T scalar = rows[m][a + u * a_step];                                                              \
+            UNROLL for (int v = 0; v < V; v++) c[m][v] += scalar * line[v];                                        \
+          }                                                                                                        \
         }                                                                                                          \
-        UNROLL for (int v = 0; v < V; v++) w1[v] = *(const vector_##T *)(w + ldb + v * L);                         \
-        UNROLL for (int m = 0; m < M; m++) {                                                                       \
-          const T scalar = rows[m][a + a_step];                                                                    \
-          UNROLL for (int v = 0; v < V; v++) c[m][v] += scalar * w1[v];                                            \
-        }                                                                                                          \
-      }                                                                                                            \
     }                                                                                                              \
-    if (K % 2) /* apart from the loop above, where it would make gcc spill */                                      \
+    for (ptrdiff_t k = K - K % U; k < K; k++) /* apart from the loop above, where it would make gcc spill */       \
       for (ptrdiff_t b = 0; b < batch; b++) {                                                                      \
-        vector_##T w0[TILE_VECTORS];                                                                               \
-        UNROLL for (int v = 0; v < V; v++) w0[v] = *(const vector_##T *)(B + b_offset[b] + (K - 1) * ldb + v * L); \
+        vector_##T line[TILE_VECTORS];                                                                             \
+        UNROLL for (int v = 0; v < V; v++) line[v] = *(const vector_##T *)(B + b_offset[b] + k * ldb + v * L);     \
         UNROLL for (int m = 0; m < M; m++) {                                                                       \
-          const T scalar = rows[m][a_offset[b] + (K - 1) * a_step];                                                \
-          UNROLL for (int v = 0; v < V; v++) c[m][v] += scalar * w0[v];                                            \
+          const T scalar = rows[m][a_offset[b] + k * a_step];                                                      \
+          UNROLL for (int v = 0; v < V; v++) c[m][v] += scalar * line[v];                                          \
         }                                                                                                          \
       }                                                                                                            \
     if (bias)                                                                                                      \
@@ -126,5 +123,83 @@
 
 DEFINE_TILES(float)
 DEFINE_TILES(double)
+
+/* Depthwise tiles: channels lie along vectors, one filter a channel, nothing is broadcast.
+
+   pixels: out[i*out_step + c] = bias[c] + sum over t of x[i*x_step + offset[t] + c] * weight[weight_offset[t] + c]
+           for P pixels and V vectors of channels
+   products: sums[t*sums_step + c] += sum over i < count of x[i*x_step + offset[t] + c] * g[i*g_step + c]
+             for N taps and one vector of channels; grad_output is loaded once for all of them */
+#define DEPTHWISE_PIXELS (TILE_ROWS / 2)
+#define DEPTHWISE_TAPS 9
+
+#define DEFINE_DEPTHWISE(T)                                                                                        \
+  INLINE void pixels_body_##T(const int P, const int V, ptrdiff_t taps, const T *x, ptrdiff_t x_step,              \
+                              const ptrdiff_t *offset, const T *weight, const ptrdiff_t *weight_offset,            \
+                              const T *bias, T *out, ptrdiff_t out_step) {                                         \
+    const ptrdiff_t L = LANES(T);                                                                                  \
+    vector_##T total[DEPTHWISE_PIXELS][TILE_VECTORS];                                                              \
+    UNROLL for (int i = 0; i < P; i++)                                                                             \
+      UNROLL for (int v = 0; v < V; v++) total[i][v] = *(const vector_##T *)(bias + v * L);                        \
+    for (ptrdiff_t t = 0; t < taps; t++) {                                                                         \
+      const T *source = x + offset[t], *w = weight + weight_offset[t];                                             \
+      UNROLL for (int v = 0; v < V; v++) {                                                                         \
+        const vector_##T filter = *(const vector_##T *)(w + v * L);                                                \
+        UNROLL for (int i = 0; i < P; i++)                                                                         \
+          total[i][v] += *(const vector_##T *)(source + i * x_step + v * L) * filter;                              \
+      }                                                                                                            \
+    }                                                                                                              \
+    UNROLL for (int i = 0; i < P; i++)                                                                             \
+      UNROLL for (int v = 0; v < V; v++) *(vector_##T *)(out + i * out_step + v * L) = total[i][v];                \
+  }                                                                                                                \
+  static void cyconv_pixels_##T(ptrdiff_t count, int vectors, ptrdiff_t taps, const T *x, ptrdiff_t x_step,        \
+                                const ptrdiff_t *offset, const T *weight, const ptrdiff_t *weight_offset,          \
+                                const T *bias, T *out, ptrdiff_t out_step) {                                       \
+    ptrdiff_t i = 0;                                                                                               \
+    if (vectors == 2) {                                                                                            \
+      for (; i + DEPTHWISE_PIXELS <= count; i += DEPTHWISE_PIXELS)                                                 \
+        pixels_body_##T(DEPTHWISE_PIXELS, 2, taps, x + i * x_step, x_step, offset, weight, weight_offset, bias,    \
+                        out + i * out_step, out_step);                                                             \
+      for (; i < count; i++)                                                                                       \
+        pixels_body_##T(1, 2, taps, x + i * x_step, x_step, offset, weight, weight_offset, bias,                   \
+                        out + i * out_step, out_step);                                                             \
+    } else {                                                                                                       \
+      for (; i + DEPTHWISE_PIXELS <= count; i += DEPTHWISE_PIXELS)                                                 \
+        pixels_body_##T(DEPTHWISE_PIXELS, 1, taps, x + i * x_step, x_step, offset, weight, weight_offset, bias,    \
+                        out + i * out_step, out_step);                                                             \
+      for (; i < count; i++)                                                                                       \
+        pixels_body_##T(1, 1, taps, x + i * x_step, x_step, offset, weight, weight_offset, bias,                   \
+                        out + i * out_step, out_step);                                                             \
+    }                                                                                                              \
+  }                                                                                                                \
+                                                                                                                   \
+  INLINE void products_body_##T(const int N, ptrdiff_t count, const T *x, ptrdiff_t x_step,                        \
+                                const ptrdiff_t *offset, const T *g, ptrdiff_t g_step, T *sums,                    \
+                                ptrdiff_t sums_step) {                                                             \
+    vector_##T total[DEPTHWISE_TAPS];                                                                              \
+    const T *source[DEPTHWISE_TAPS];                                                                               \
+    UNROLL for (int t = 0; t < N; t++) total[t] = (vector_##T){0}, source[t] = x + offset[t];                      \
+    for (ptrdiff_t i = 0; i < count; i++) {                                                                        \
+      const vector_##T gradient = *(const vector_##T *)(g + i * g_step);                                           \
+      UNROLL for (int t = 0; t < N; t++) total[t] += *(const vector_##T *)(source[t] + i * x_step) * gradient;     \
+    }                                                                                                              \
+    UNROLL for (int t = 0; t < N; t++) *(vector_##T *)(sums + t * sums_step) += total[t];                          \
+  }                                                                                                                \
+  static void cyconv_products_##T(ptrdiff_t taps, ptrdiff_t count, const T *x, ptrdiff_t x_step,                   \
+                                  const ptrdiff_t *offset, const T *g, ptrdiff_t g_step, T *sums,                  \
+                                  ptrdiff_t sums_step) {                                                           \
+    switch (taps) {                                                                                                \
+      case 9: products_body_##T(9, count, x, x_step, offset, g, g_step, sums, sums_step); break;                   \
+      case 7: products_body_##T(7, count, x, x_step, offset, g, g_step, sums, sums_step); break;                   \
+      case 5: products_body_##T(5, count, x, x_step, offset, g, g_step, sums, sums_step); break;                   \
+      case 3: products_body_##T(3, count, x, x_step, offset, g, g_step, sums, sums_step); break;                   \
+      default:                                                                                                     \
+        for (ptrdiff_t t = 0; t < taps; t++)                                                                       \
+          products_body_##T(1, count, x, x_step, offset + t, g, g_step, sums + t * sums_step, sums_step);          \
+    }                                                                                                              \
+  }
+
+DEFINE_DEPTHWISE(float)
+DEFINE_DEPTHWISE(double)
 
 #endif

@@ -25,7 +25,7 @@ def empty_image(N: int, C: int, H: int, W: int, dtype: DTypeLike) -> NDArray:
 
 
 def copy(source: NDArray, target: NDArray) -> None:
-    """Copy between two arrays of one shape (A, B, M, N), any strides; fastest if M is contiguous in `source`, N in `target`."""
+    """Copy between two arrays of four axes, any strides; fastest if axis 2 is dense in `source` and 3 in `target`."""
     elementwise.copy(source, target, threads_for(source.size))
 
 
@@ -45,15 +45,14 @@ def copied_channels_last(image: NDArray) -> NDArray:
 def memory_axes(x: NDArray) -> Axes:
     """Return the order of axes in which `x` lies in memory; the usual one if its memory has gaps or runs backwards."""
     usual = NHWC if x.ndim == 4 else tuple(range(x.ndim))
+    if x.transpose(usual).flags.c_contiguous:
+        return usual
     by_stride = tuple(sorted(range(x.ndim), key=lambda axis: -x.strides[axis]))
-    for axes in (usual, by_stride):
-        if x.transpose(axes).flags.c_contiguous:
-            return axes
-    return usual
+    return by_stride if x.transpose(by_stride).flags.c_contiguous else usual
 
 
 def flat(x: NDArray, axes: Axes) -> NDArray:
-    """Return the elements of `x` in the order of `axes`, one-dimensional: a view if they lie so already, else a copy."""
+    """Return the elements of `x` in the order of `axes`, one-dimensional: a view if they lie so, else a copy."""
     ordered = x.transpose(axes)
     if not ordered.flags.c_contiguous:
         target = memory.empty(ordered.shape, x.dtype)
@@ -67,7 +66,8 @@ def flat(x: NDArray, axes: Axes) -> NDArray:
 
 def empty_ordered(shape: tuple[int, ...], axes: Axes, dtype: DTypeLike) -> NDArray:
     """Return an uninitialised array of `shape` whose memory has the order of `axes`."""
-    return memory.empty(tuple(shape[axis] for axis in axes), dtype).transpose(np.argsort(axes))
+    inverse = sorted(range(len(axes)), key=axes.__getitem__)
+    return memory.empty(tuple(shape[axis] for axis in axes), dtype).transpose(inverse)
 
 
 def add(a: NDArray, b: NDArray) -> NDArray:
@@ -90,8 +90,9 @@ def accumulate(total: NDArray, x: NDArray) -> None:
 def sum_channels(pixels: NDArray) -> NDArray:
     """Return the sum over all but the last axis of a C-contiguous array."""
     C = pixels.shape[-1]
-    sums = memory.empty((C,), pixels.dtype)
-    elementwise.sum_channels(pixels.reshape(-1, C), sums, threads_for(pixels.size))
+    sums = memory.zeros((C,), pixels.dtype)
+    if pixels.size:
+        elementwise.sum_channels(pixels.reshape(-1, C), sums, threads_for(pixels.size))
     return sums
 
 
