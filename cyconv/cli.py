@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -17,12 +17,15 @@ from cyconv.data import Dataset, digits, mnist
 from cyconv.layers import Conv2d
 from cyconv.models import lenet5, simple_convnet
 from cyconv.network import Network
-from cyconv.optimizers import SGD, Adam, AdamW
+from cyconv.optimizers import SGD, Adam, AdamW, Optimizer
 from cyconv.serialization import load_arrays, save_arrays
 
 IMAGE_SIZE = 28  # of every model here, so that each takes either data set and weights of one can be tried on the other
-MODELS = {"lenet5": partial(lenet5, input_size=IMAGE_SIZE), "simple_convnet": simple_convnet}
-OPTIMIZERS = {
+MODELS: dict[str, Callable[..., Network]] = {
+    "lenet5": partial(lenet5, input_size=IMAGE_SIZE),
+    "simple_convnet": simple_convnet,
+}
+OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "sgd": partial(SGD, learning_rate=0.1),
     "momentum": partial(SGD, learning_rate=0.02, momentum=0.9),
     "adam": partial(Adam, learning_rate=0.001),
@@ -124,7 +127,7 @@ def _train(options: argparse.Namespace) -> None:
     confusions = _confusions(network, data)
     try:
         figures = {
-            "learning-curves.png": visualize.learning_curves(history.epochs),
+            "learning-curves.png": visualize.learning_curves(history),
             "filters.png": visualize.filters(before, _first_filters(network)),
             "confusion-matrix.png": visualize.confusion_matrix(confusions, data.class_names),
         }
