@@ -1,10 +1,10 @@
-"""The command ``cyconv``: what this installation runs on, and training, evaluating and using a network from the shell."""
+"""The command ``cyconv``: what this installation runs on; training, evaluating and using a network from the shell."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -17,12 +17,15 @@ from cyconv.data import Dataset, digits, mnist
 from cyconv.layers import Conv2d
 from cyconv.models import lenet5, simple_convnet
 from cyconv.network import Network
-from cyconv.optimizers import SGD, Adam, AdamW
+from cyconv.optimizers import SGD, Adam, AdamW, Optimizer
 from cyconv.serialization import load_arrays, save_arrays
 
 IMAGE_SIZE = 28  # of every model here, so that each takes either data set and weights of one can be tried on the other
-MODELS = {"lenet5": partial(lenet5, input_size=IMAGE_SIZE), "simple_convnet": simple_convnet}
-OPTIMIZERS = {
+MODELS: dict[str, Callable[..., Network]] = {
+    "lenet5": partial(lenet5, input_size=IMAGE_SIZE),
+    "simple_convnet": simple_convnet,
+}
+OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "sgd": partial(SGD, learning_rate=0.1),
     "momentum": partial(SGD, learning_rate=0.02, momentum=0.9),
     "adam": partial(Adam, learning_rate=0.001),
@@ -37,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if getattr(options, "threads", None) is not None:
             threads.set_num_threads(options.threads)
         options.command(options)
-    except (ValueError, OSError, ImportError) as error:
+    except (ValueError, OSError, ImportError, FloatingPointError) as error:
         print("cyconv: error:", " ".join(str(error).split()), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -76,7 +79,8 @@ def _parser() -> argparse.ArgumentParser:
         subparser.add_argument("--weights", type=Path, required=True, help="file that `cyconv train` wrote")
     for subparser in (train, evaluate, predict):
         subparser.add_argument("--threads", type=int, help="threads to use; None: as `cyconv info` shows")
-    predict.add_argument("--invert", action="store_true", help="the images are dark on light; networks saw light on dark")
+    inverted = "the images are dark on light, unlike those trained on"
+    predict.add_argument("--invert", action="store_true", help=inverted)
     predict.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="files that Pillow reads")
     return parser
 
@@ -117,12 +121,13 @@ def _train(options: argparse.Namespace) -> None:
         seed=options.seed,
         progress=True,
     )
-    save_arrays(out / "weights.safetensors", network.state_dict(), {"model": options.model})
+    metadata = {"model": options.model, "input_size": str(IMAGE_SIZE)}
+    save_arrays(out / "weights.safetensors", network.state_dict(), metadata)
     history.save(out / "history.json")
     confusions = _confusions(network, data)
     try:
         figures = {
-            "learning-curves.png": visualize.learning_curves(history.epochs),
+            "learning-curves.png": visualize.learning_curves(history),
             "filters.png": visualize.filters(before, _first_filters(network)),
             "confusion-matrix.png": visualize.confusion_matrix(confusions, data.class_names),
         }
@@ -159,7 +164,7 @@ def _load_network(path: Path) -> Network:
     """Return the network that the file's metadata names, with the file's weights."""
     arrays, metadata = load_arrays(path)
     if metadata.get("model") not in MODELS:
-        raise ValueError(f"{path} does not name its model, one of {', '.join(MODELS)}; `cyconv train` writes files that do")
+        raise ValueError(f"{path} does not name its model ({' or '.join(MODELS)}), as files of `cyconv train` do")
     network = MODELS[metadata["model"]]()
     network.load_state_dict(arrays)
     return network

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,6 +13,8 @@ from cyconv._validation import as_float_array, check_shape
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from cyconv.training import History
 
 TRAINING, VALIDATION = "#1f5fa8", "#d9601a"
 MOST_ANNOTATED_CLASSES = 30  # with more, the numbers in a confusion matrix's cells run into each other
@@ -28,13 +30,13 @@ def _figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), dpi=120, layout=ConstrainedLayoutEngine(wspace=0.1))
 
 
-def learning_curves(epochs: Sequence[Mapping[str, Any]]) -> Figure:
+def learning_curves(history: History) -> Figure:
     """Plot loss and accuracy over the epochs, of the training and, where recorded, the validation data.
 
     Parameters
     ----------
-    epochs : sequence of dict
-        One epoch each, as ``History.epochs``: ``loss`` and optionally ``accuracy``, ``val_loss``, ``val_accuracy``.
+    history : History
+        As `Network.fit` returns it.
 
     Returns
     -------
@@ -43,19 +45,22 @@ def learning_curves(epochs: Sequence[Mapping[str, Any]]) -> Figure:
     Raises
     ------
     ValueError
-        If there is no epoch.
+        If no epoch was finished.
     ImportError
         If matplotlib is missing.
 
     Examples
     --------
     >>> from cyconv import visualize
-    >>> figure = visualize.learning_curves([{"loss": 2.3, "accuracy": 0.1}, {"loss": 0.4, "accuracy": 0.9}])
+    >>> from cyconv.training import History
+    >>> history = History([{"loss": 2.3, "accuracy": 0.1}, {"loss": 0.4, "accuracy": 0.9}])
+    >>> figure = visualize.learning_curves(history)
     >>> [axes.get_title() for axes in figure.axes]
     ['Loss', 'Accuracy']
     """
+    epochs = history.epochs
     if not epochs:
-        raise ValueError("learning_curves: `epochs` is empty; train for an epoch first")
+        raise ValueError("learning_curves: `history` has no finished epoch")
     panels = [(name, title) for name, title in (("loss", "Loss"), ("accuracy", "Accuracy")) if name in epochs[0]]
     figure = _figure(4.6 * len(panels), 3.6)
     for axes, (name, title) in zip(np.ravel(figure.subplots(1, len(panels), squeeze=False)), panels, strict=True):
@@ -72,9 +77,9 @@ def learning_curves(epochs: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def _curve(axes: Axes, epochs: Sequence[Mapping[str, Any]], key: str, label: str, color: str) -> None:
+def _curve(axes: Axes, epochs: Sequence[Mapping[str, float]], key: str, label: str, color: str) -> None:
     """Draw the recorded values of `key`, if there are any, and put the last one in the legend."""
-    points = [(number, epoch[key]) for number, epoch in enumerate(epochs, 1) if epoch.get(key) is not None]
+    points = [(number, epoch[key]) for number, epoch in enumerate(epochs, 1) if key in epoch]
     if points:
         label = f"{label}, last {points[-1][1]:.4f}"
         axes.plot(*zip(*points, strict=True), color=color, label=label, marker="o", markersize=3, linewidth=1.5)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from cyconv import visualize
+from cyconv.training import History
 
 matplotlib = pytest.importorskip("matplotlib")
 EPOCHS = [
@@ -26,7 +27,7 @@ def drawn(figure):
 
 
 def test_learning_curves_draw_what_was_recorded():
-    figure = visualize.learning_curves(EPOCHS)
+    figure = visualize.learning_curves(History(EPOCHS))
     loss, accuracy = figure.axes
     assert [line.get_ydata().tolist() for line in loss.lines] == [[2.0, 0.5], [2.1, 0.6]]
     assert [line.get_ydata().tolist() for line in accuracy.lines] == [[0.2, 0.8], [0.1, 0.75]]
@@ -39,15 +40,15 @@ def test_learning_curves_draw_what_was_recorded():
 
 
 def test_learning_curves_leave_out_what_was_not_recorded():
-    figure = visualize.learning_curves([{"loss": 1.0, "val_loss": None}])
+    figure = visualize.learning_curves(History([{"loss": 1.0}]))
     (loss,) = figure.axes
     assert len(loss.lines) == 1
     drawn(figure)
 
 
 def test_learning_curves_need_an_epoch():
-    with pytest.raises(ValueError, match="learning_curves: `epochs` is empty; train for an epoch first"):
-        visualize.learning_curves([])
+    with pytest.raises(ValueError, match="learning_curves: `history` has no finished epoch"):
+        visualize.learning_curves(History())
 
 
 def test_grey_filters_keep_their_values_and_places(weights):

@@ -1,4 +1,7 @@
-"""LeNet-5: Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, Gradient-based learning applied to document recognition, 1998."""
+"""LeNet-5.
+
+Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, Gradient-based learning applied to document recognition, Proc. IEEE, 1998.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ def lenet5(
     input_size: int = 32,
     seed: np.random.Generator | int | None = None,
 ) -> Network:
-    """Build LeNet-5: two convolutions with pooling and three fully connected layers, 61,706 parameters as published.
+    """Build LeNet-5: two convolutions with pooling, three fully connected layers, 61,706 parameters.
 
     Parameters
     ----------
@@ -30,7 +33,7 @@ def lenet5(
     form : {"modern", "1998"}, default "modern"
         ReLU and max pooling, or hyperbolic tangent and average pooling.
     input_size : {32, 28}, default 32
-        Height and width of the images; those of 28 are padded with 2 zeros on each side, so the parameters are the same.
+        Height and width of the images; those of 28 get a border of 2 zeros, so the parameters are the same.
     seed : numpy.random.Generator, int or None
         Source of the initial weights: He's for ReLU, Glorot's for the hyperbolic tangent.
 
@@ -45,8 +48,9 @@ def lenet5(
 
     Notes
     -----
-    The paper's subsampling has a trained factor and bias per channel, its second convolution sees only some channels, and
-    its output measures distances; as everywhere today, these are plain pooling, a full convolution and a linear layer.
+    The paper's subsampling has a trained factor and bias per channel, its second convolution leaves out some pairs of
+    channels, and its output measures distances. As is usual, these are plain pooling, a full convolution and a linear
+    layer here; so counted, the network has 61,706 parameters.
 
     Examples
     --------

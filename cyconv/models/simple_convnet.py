@@ -1,4 +1,4 @@
-"""SimpleConvNet: K. Saito, Deep Learning from Scratch (O'Reilly Japan, 2016), chapter 7."""
+"""SimpleConvNet: K. Saito, Deep Learning from Scratch, O'Reilly Japan, 2016, chapter 7."""
 
 from __future__ import annotations
 
