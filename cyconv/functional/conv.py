@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cyconv import _geometry
@@ -18,7 +19,7 @@ Gradients = tuple[NDArray | None, NDArray | None, NDArray | None]
 def _check_arrays(op: str, x: Any, weight: Any, bias: Any) -> tuple[NDArray, NDArray, NDArray | None]:
     x = check.as_float_array(op, "x", x, 4)
     weight = check.as_float_array(op, "weight", weight, 4)
-    bias = None if bias is None else check.as_float_array(op, "bias", bias, 1)
+    bias = None if bias is None else np.ascontiguousarray(check.as_float_array(op, "bias", bias, 1))
     check.check_same_dtype(op, x=x, weight=weight, bias=bias)
     if 0 in weight.shape:
         raise ValueError(f"{op}: `weight` must not be empty, got shape {weight.shape}")
