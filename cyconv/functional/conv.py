@@ -174,6 +174,8 @@ def conv2d_backward(
     op = "conv2d_backward"
     x, weight, bias = _check_arrays(op, x, weight, bias)
     geometry = _geometry_of_conv(op, x, weight, stride, padding, dilation, groups, algorithm)
+    if bias is not None:
+        check.check_shape(op, "bias", bias, (weight.shape[0],), " (one per output channel)")
     grad = check.as_float_array(op, "grad_output", grad_output, 4)
     check.check_same_dtype(op, x=x, grad_output=grad)
     check.check_shape(op, "grad_output", grad, (x.shape[0], weight.shape[0], *geometry.out_size))
@@ -345,9 +347,11 @@ def conv_transpose2d_backward(
     op = "conv_transpose2d_backward"
     x, weight, bias = _check_arrays(op, x, weight, bias)
     geometry = _geometry_of_transpose(op, x, weight, stride, padding, output_padding, groups, dilation, algorithm)
+    OC = weight.shape[1] * geometry.groups
+    if bias is not None:
+        check.check_shape(op, "bias", bias, (OC,), " (one per output channel)")
     grad = check.as_float_array(op, "grad_output", grad_output, 4)
     check.check_same_dtype(op, x=x, grad_output=grad)
-    OC = weight.shape[1] * geometry.groups
     check.check_shape(op, "grad_output", grad, (x.shape[0], OC, *geometry.in_size))
     grad_nhwc = channels_last(grad)
     grad_x = grad_weight = None
