@@ -229,6 +229,8 @@ def _geometry_of_transpose(
     if min(out_size) < 1:
         raise ValueError(f"{op}: `padding` {padding!r} leaves an output of size {out_size}; it must be at least (1, 1)")
     algorithm = check.as_choice(op, "algorithm", algorithm, ALGORITHMS)
+    if any(extra[axis] >= stride[axis] for axis in (0, 1)):
+        algorithm = "direct"  # the result has room for more windows than `x` has pixels: columns would count them all
     depthwise = weight.shape[1] == 1 and weight.shape[0] == groups and groups > 1
     return Geometry(out_size, size, kernel, stride, resolved, dilation, groups, depthwise, algorithm)
 
