@@ -11,6 +11,7 @@ from cyconv import _geometry
 from cyconv import _validation as check
 from cyconv.functional._arrays import channels_last, empty_image, nhwc, sum_channels
 from cyconv.functional._correlation import ALGORITHMS, Geometry, correlate, correlate_adjoint, weight_gradient
+from cyconv.threads import MAX_THREADS
 
 ALL = (True, True, True)
 Gradients = tuple[NDArray | None, NDArray | None, NDArray | None]
@@ -26,6 +27,16 @@ def _check_arrays(op: str, x: Any, weight: Any, bias: Any) -> tuple[NDArray, NDA
     if 0 in x.shape[1:]:
         raise ValueError(f"{op}: only the batch of `x` may be empty, got shape {x.shape}")
     return x, weight, bias
+
+
+def _check_addressable(op: str, geometry: Geometry, channels: int) -> None:
+    """Refuse padded images that, once for each thread, would outgrow 64 bits; kernels count on it."""
+    padding = geometry.padding
+    height, width = (
+        size + sum(sides) for size, sides in zip(geometry.in_size, (padding[:2], padding[2:]), strict=True)
+    )
+    if height * width * channels * 8 * MAX_THREADS >= 2**63:
+        raise ValueError(f"{op}: the padded image ({height}, {width}) is too large; `padding` adds {tuple(padding)}")
 
 
 def _geometry_of_conv(
@@ -53,9 +64,11 @@ def _geometry_of_conv(
         padded = (size[0] + resolved.top + resolved.bottom, size[1] + resolved.left + resolved.right)
         raise ValueError(f"{op}: the kernel spans {span} (`dilation` included), more than the padded input {padded}")
     algorithm = check.as_choice(op, "algorithm", algorithm, ALGORITHMS)
-    return Geometry(
+    geometry = Geometry(
         size, out_size, kernel, stride, resolved, dilation, groups, IC == 1 and OC == groups and groups > 1, algorithm
     )
+    _check_addressable(op, geometry, max(x.shape[1], OC))
+    return geometry
 
 
 def conv2d(
@@ -232,7 +245,9 @@ def _geometry_of_transpose(
     if any(extra[axis] >= stride[axis] for axis in (0, 1)):
         algorithm = "direct"  # the result has room for more windows than `x` has pixels: columns would count them all
     depthwise = weight.shape[1] == 1 and weight.shape[0] == groups and groups > 1
-    return Geometry(out_size, size, kernel, stride, resolved, dilation, groups, depthwise, algorithm)
+    geometry = Geometry(out_size, size, kernel, stride, resolved, dilation, groups, depthwise, algorithm)
+    _check_addressable(op, geometry, max(x.shape[1], weight.shape[1] * groups))
+    return geometry
 
 
 def conv_transpose2d(
