@@ -378,7 +378,7 @@ def geometries(draw, transposed=False):
     return Case((N, IC, *size), OC, kernel, stride, (vertical, horizontal), dilation, groups, tuple(extra))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(geometries(), st.sampled_from(DTYPES), st.sampled_from(ALGORITHMS), st.integers(1, 4))
 def test_conv2d_equals_reference_for_any_parameters(case, dtype, algorithm, num_threads):
     expected = expected_of_conv2d.__wrapped__(case)
@@ -388,7 +388,7 @@ def test_conv2d_equals_reference_for_any_parameters(case, dtype, algorithm, num_
     assert_all_close(results, expected, dtype, terms(case, expected[0].shape))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(geometries(transposed=True), st.sampled_from(DTYPES), st.sampled_from(ALGORITHMS), st.integers(1, 4))
 def test_conv_transpose2d_equals_reference_for_any_parameters(case, dtype, algorithm, num_threads):
     expected = expected_of_conv_transpose2d.__wrapped__(case)
