@@ -352,6 +352,10 @@ def test_pairs_may_be_lists_and_arrays():
     expected = F.conv2d(x, weight, stride=(2, 1), padding=((1, 0), (0, 2)), dilation=(1, 2))
     actual = F.conv2d(x, weight, stride=np.array([2, 1]), padding=[[1, 0], [0, 2]], dilation=[1, np.int64(2)])
     np.testing.assert_array_equal(actual, expected)
+    x, weight, _ = operands(TRANSPOSED["3x3"], transposed=True)
+    expected = F.conv_transpose2d(x, weight, stride=2, padding=(1, 0), output_padding=(0, 1))
+    actual = F.conv_transpose2d(x, weight, stride=np.array(2), padding=np.array([1, 0]), output_padding=[0, 1])
+    np.testing.assert_array_equal(actual, expected)
 
 
 # Properties
