@@ -16,16 +16,16 @@ def environment(**variables):
     return {**inherited, "PYTHONPATH": str(ROOT), **variables}
 
 
-def start(code, **variables):
+def start(code, warnings="error", **variables):
     """Start Python on `code`; its output is read through pipes."""
-    command = [sys.executable, "-W", "error", "-c", textwrap.dedent(code)]
+    command = [sys.executable, "-W", warnings, "-c", textwrap.dedent(code)]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, env=environment(**variables), stdout=pipe, stderr=pipe, text=True)
 
 
-def run(code, timeout=60, **variables):
+def run(code, timeout=60, **keywords):
     """Run Python on `code`; return (exit code, what it printed, what it said on stderr)."""
-    with start(code, **variables) as process:
+    with start(code, **keywords) as process:
         try:
             printed, said = process.communicate(timeout=timeout)
         finally:
@@ -33,8 +33,8 @@ def run(code, timeout=60, **variables):
     return process.returncode, printed, said
 
 
-def output(code, timeout=60, **variables):
+def output(code, timeout=60, **keywords):
     """Run Python on `code`, which must succeed, and return what it printed."""
-    status, printed, said = run(code, timeout, **variables)
+    status, printed, said = run(code, timeout, **keywords)
     assert status == 0, f"exit code {status}\n{printed}\n{said}"
     return printed

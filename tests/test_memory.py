@@ -1,6 +1,7 @@
 """The caching allocator: alignment, reuse, counters, bounds."""
 
 import gc
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -48,7 +49,7 @@ def test_blocks_are_aligned_and_do_not_overlap(size):
     arrays = [memory.empty((size,), np.uint8) for _ in range(4)]
     starts = sorted(address(array) for array in arrays)
     assert all(start % 64 == 0 for start in starts)
-    assert all(after - before >= size for before, after in zip(starts, starts[1:], strict=False))
+    assert all(after - before >= size for before, after in pairwise(starts))
     for i, array in enumerate(arrays):
         array.fill(i)
     assert all((array == i).all() for i, array in enumerate(arrays))
@@ -218,7 +219,7 @@ def test_limit_can_be_lifted():
 
 
 def test_wrong_limits():
-    with pytest.raises(ValueError, match="^set_cache_limit: `limit` must be at least 0 bytes, got -1$"):
+    with pytest.raises(ValueError, match=r"^set_cache_limit: `limit` must be at least 0 bytes, got -1$"):
         memory.set_cache_limit(-1)
     for limit in (1.5, "1 MB"):
         with pytest.raises(TypeError, match="integer"):
@@ -229,7 +230,7 @@ def test_wrong_limits():
 @pytest.mark.parametrize("shape", [(2**50,), (2**62,), (2**40, 2**40), (2**31, 2**31, 2**31)])
 def test_huge_requests_fail_at_once(shape):
     used = counter("used")
-    with pytest.raises(MemoryError, match="^cyconv: "):
+    with pytest.raises(MemoryError, match=r"^cyconv: "):
         memory.empty(shape, np.float64)
     assert counter("used") == used
     assert memory.zeros((3,), np.float64).tolist() == [0, 0, 0]

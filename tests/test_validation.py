@@ -104,7 +104,7 @@ def test_int(value):
 
 @pytest.mark.parametrize("value", [3.0, np.float64(3), "3", None, True, np.True_, [3], np.array([3.0]), 3 + 0j])
 def test_int_of_another_kind(value):
-    with pytest.raises(TypeError, match="^some_op: `count` must be an integer, got "):
+    with pytest.raises(TypeError, match=r"^some_op: `count` must be an integer, got "):
         check.as_int(OP, "count", value)
 
 
@@ -145,18 +145,18 @@ def test_pair(value, pair):
 
 @pytest.mark.parametrize("value", [(), (1,), (1, 2, 3), [[1, 2]], np.ones(3, int)])
 def test_pair_of_another_length(value):
-    with pytest.raises(ValueError, match="^some_op: `stride` must be an int or a pair of ints, got "):
+    with pytest.raises(ValueError, match=r"^some_op: `stride` must be an int or a pair of ints, got "):
         check.as_pair(OP, "stride", value)
 
 
 @pytest.mark.parametrize("value", [(1, 2.0), "12", None, ((1, 2), (3, 4)), {1, 2}, np.array([1.0, 2.0])])
 def test_pair_of_another_kind(value):
-    with pytest.raises(TypeError, match="^some_op: `stride` must be an integer, got "):
+    with pytest.raises(TypeError, match=r"^some_op: `stride` must be an integer, got "):
         check.as_pair(OP, "stride", value)
 
 
 def test_pair_out_of_range():
-    with pytest.raises(ValueError, match="^some_op: `stride` must be at least 1, got 0$"):
+    with pytest.raises(ValueError, match=r"^some_op: `stride` must be at least 1, got 0$"):
         check.as_pair(OP, "stride", (1, 0))
     assert check.as_pair(OP, "padding", (1, 0), 0) == (1, 0)
 
@@ -223,7 +223,7 @@ def test_number(value):
 
 @pytest.mark.parametrize("value", ["1.5", None, True, np.True_, [1.0, 2.0], 1j])
 def test_number_of_another_kind(value):
-    with pytest.raises(TypeError, match="^some_op: `eps` must be a number, got "):
+    with pytest.raises(TypeError, match=r"^some_op: `eps` must be a number, got "):
         check.as_number(OP, "eps", value)
 
 
@@ -252,7 +252,7 @@ def test_number_at_its_bounds():
 def test_choice():
     assert check.as_choice(OP, "mode", "a", ("a", "b")) == "a"
     for value in ("c", None, 1, ["a"]):
-        with pytest.raises(ValueError, match="^some_op: `mode` must be one of 'a', 'b', got "):
+        with pytest.raises(ValueError, match=r"^some_op: `mode` must be one of 'a', 'b', got "):
             check.as_choice(OP, "mode", value, ("a", "b"))
 
 
@@ -265,5 +265,5 @@ def test_generator():
 
 @pytest.mark.parametrize(("value", "error"), [("3", TypeError), (1.5, TypeError), (True, TypeError), (-1, ValueError)])
 def test_wrong_generator(value, error):
-    with pytest.raises(error, match="^some_op: `rng` must be "):
+    with pytest.raises(error, match=r"^some_op: `rng` must be "):
         check.as_generator(OP, value)
