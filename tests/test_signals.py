@@ -16,6 +16,8 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are sen
 LONG = {
     "conv2d": "F.conv2d(image, filters, padding=5)",
     "grad_x": "F.conv2d_backward(image, image, filters, padding=5, needs=(True, False, False))",
+    "grad_weight": "F.conv2d_backward(image, image, filters, padding=5, needs=(False, True, False))",
+    "linear": "F.linear(rows, rows)",
 }
 
 CODE = """
@@ -25,6 +27,7 @@ from cyconv import functional as F
 cyconv.set_num_threads(1)
 x, weight = np.arange(300.0).reshape(1, 3, 10, 10), np.arange(108.0).reshape(4, 3, 3, 3)
 before = F.conv2d(x, weight), *F.conv2d_backward(np.ones((1, 4, 8, 8)), x, weight)[:2]
+rows = np.ones((12000, 2048), np.float32)
 image, filters = np.ones((1, 128, 400, 400), np.float32), np.ones((128, 128, 11, 11), np.float32)
 used = cyconv.memory.statistics()["used"]
 print("ready", flush=True)

@@ -9,6 +9,7 @@ image they are left out, by rows for a whole line and by columns for the pixels 
 from cpython.exc cimport PyErr_CheckSignals
 from cython cimport floating
 from cython.parallel cimport prange
+from libc.string cimport memset
 
 from cyconv._kernels.parallel cimport ceil_div, share_start, this_thread
 from cyconv._kernels.simd cimport DEPTHWISE_TAPS, depthwise_pixels, depthwise_products, lanes
@@ -203,7 +204,7 @@ def weight_gradient(
 ):
     """grad_weight[c, t] = sum over pixels of x at the tap * grad_output; lines summed in slices set by the shape."""
     cdef Plan s
-    cdef Py_ssize_t item = sizeof(floating), slice_, line, c, t, lines, slices
+    cdef Py_ssize_t item = sizeof(floating), slice_, line, c, t, lines, slices, rounds, i, first, count
     cdef floating total
     s.N, s.IH, s.IW, s.C = x.shape[0], x.shape[1], x.shape[2], x.shape[3]
     s.QH, s.QW, s.T = grad_output.shape[1], grad_output.shape[2], taps.shape[1]
@@ -221,14 +222,18 @@ def weight_gradient(
     cdef const floating* gradient = &grad_output[0, 0, 0, 0]
     cdef const Py_ssize_t* tap_h = &taps[0, 0]
     cdef const Py_ssize_t* tap_w = &taps[1, 0]
-    for slice_ in prange(slices, nogil=True, num_threads=num_threads, schedule="static"):
-        for t in range(s.T * s.C):
-            partial[slice_ * s.T * s.C + t] = 0
-        for line in range(share_start(lines, slices, slice_), share_start(lines, slices, slice_ + 1)):
-            add_line(
-                &s, line // s.QH, line % s.QH, image, gradient, tap_h, tap_w,
-                offsets + this_thread() * DEPTHWISE_TAPS, partial + slice_ * s.T * s.C)
-    PyErr_CheckSignals()
+    memset(partial, 0, slices * s.T * s.C * item)
+    # In rounds of some 10 ms a core, between which a pending Ctrl-C is heard.
+    rounds = 1 + <Py_ssize_t>(<double>lines * s.QW * s.C * s.T / (2e8 * min(slices, <Py_ssize_t>num_threads)))
+    for i in range(rounds):
+        for slice_ in prange(slices, nogil=True, num_threads=num_threads, schedule="static"):
+            first = share_start(lines, slices, slice_)
+            count = share_start(lines, slices, slice_ + 1) - first
+            for line in range(first + share_start(count, rounds, i), first + share_start(count, rounds, i + 1)):
+                add_line(
+                    &s, line // s.QH, line % s.QH, image, gradient, tap_h, tap_w,
+                    offsets + this_thread() * DEPTHWISE_TAPS, partial + slice_ * s.T * s.C)
+        PyErr_CheckSignals()
     for c in range(s.C):
         for t in range(s.T):
             total = 0
