@@ -268,21 +268,29 @@ def test_errors():
         F.batch_norm(ones, ones, ones)
     with pytest.raises(ValueError, match=r"batch_norm: `weight` must have shape \(3,\) \(one per channel of `x`"):
         F.batch_norm(x, ones, ones, ones[:2])
-    with pytest.raises(TypeError, match=r"batch_norm: all arrays must have the same dtype, got `x` float32, `weight` fl"):
+    with pytest.raises(
+        TypeError, match=r"batch_norm: all arrays must have the same dtype, got `x` float32, `weight` fl"
+    ):
         F.batch_norm(x, ones, ones, np.ones(3))
     with pytest.raises(ValueError, match=r"batch_norm: `running_mean` and `running_var` are needed unless `training`"):
         F.batch_norm(x, None, None)
     with pytest.raises(ValueError, match=r"batch_norm: more than 1 value per channel is needed when `training`"):
         F.batch_norm(x[:1, :, :1, :1], None, None, training=True)
-    with pytest.raises(TypeError, match=r"batch_norm: `running_var` must be a writeable ndarray when `training`, got l"):
+    with pytest.raises(
+        TypeError, match=r"batch_norm: `running_var` must be a writeable ndarray when `training`, got l"
+    ):
         F.batch_norm(x, ones, [1.0, 1.0, 1.0], training=True)
     with pytest.raises(ValueError, match=r"batch_norm: `momentum` must be at least 0 and at most 1, got 2"):
         F.batch_norm(x, ones, ones, momentum=2)
     with pytest.raises(ValueError, match=r"batch_norm: `eps` must be above 0, got 0"):
         F.batch_norm(x, ones, ones, eps=0)
-    with pytest.raises(ValueError, match=r"batch_norm_backward: `grad_output` must have shape \(2, 3, 4, 4\) \(that of"):
+    with pytest.raises(
+        ValueError, match=r"batch_norm_backward: `grad_output` must have shape \(2, 3, 4, 4\) \(that of"
+    ):
         F.batch_norm_backward(x[:1], x, ones, ones, ones)
-    with pytest.raises(ValueError, match=r"batch_norm_relu_backward: `output` must have shape \(2, 3, 4, 4\) \(that of"):
+    with pytest.raises(
+        ValueError, match=r"batch_norm_relu_backward: `output` must have shape \(2, 3, 4, 4\) \(that of"
+    ):
         F.batch_norm_relu_backward(x, x[:1], x, ones, ones, ones)
     with pytest.raises(ValueError, match=r"batch_norm_relu: `residual` must have shape \(2, 3, 4, 4\) \(that of `x`\)"):
         F.batch_norm_relu(x, ones, ones, residual=x[:1])
