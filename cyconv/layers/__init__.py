@@ -1,1 +1,36 @@
-"""layers."""
+"""Layers: functions with parameters, and the containers that make networks of them."""
+
+from cyconv.layers.activation import LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
+from cyconv.layers.base import Layer, Step
+from cyconv.layers.containers import Branches, Identity, Residual, Sequential, Skip
+from cyconv.layers.convolution import Conv2d, ConvTranspose2d
+from cyconv.layers.dropout import Dropout
+from cyconv.layers.flatten import Flatten
+from cyconv.layers.linear import Linear
+from cyconv.layers.normalization import BatchNorm2d
+from cyconv.layers.pooling import AdaptiveAvgPool2d, AvgPool2d, GlobalAvgPool2d, MaxPool2d
+
+__all__ = [
+    "AdaptiveAvgPool2d",
+    "AvgPool2d",
+    "BatchNorm2d",
+    "Branches",
+    "Conv2d",
+    "ConvTranspose2d",
+    "Dropout",
+    "Flatten",
+    "GlobalAvgPool2d",
+    "Identity",
+    "Layer",
+    "LeakyReLU",
+    "Linear",
+    "MaxPool2d",
+    "ReLU",
+    "Residual",
+    "Sequential",
+    "Sigmoid",
+    "Skip",
+    "Softmax",
+    "Step",
+    "Tanh",
+]

@@ -1,0 +1,49 @@
+# Every target sets itself up in .venv: it needs Python 3.11 or newer, a C compiler and make, nothing else.
+#   make train   train LeNet-5 on the bundled digits; weights, history and figures go to runs/
+#   make test    build in place and run the whole test suite, doctests included
+# Variables: PYTHON (the interpreter to start from), ARGS (more arguments for the command that a target runs).
+
+PYTHON ?= python3
+ARGS ?=
+TORCH ?= torch==2.13.0
+
+COMPILED := $(shell find cyconv -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
+
+.PHONY: train test test-slow bench lint clean
+
+train: .venv/installed
+	.venv/bin/python -m cyconv train --out runs/lenet5-digits $(ARGS)
+
+test: .venv/installed
+	.venv/bin/python -m pytest $(ARGS)
+
+test-slow: .venv/installed
+	.venv/bin/python -m pytest -m slow $(ARGS)
+
+bench: .bench-venv/installed
+	.bench-venv/bin/python -m benchmarks $(ARGS)
+
+# cython-lint calls pycodestyle by name, so it needs the path.
+lint: .venv/installed
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	PATH="$(CURDIR)/.venv/bin:$$PATH" cython-lint cyconv
+
+clean:
+	rm -rf build dist cyconv.egg-info .venv .bench-venv .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf cyconv/_kernels/*/
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	find cyconv -name '*.so' -delete
+
+# An editable install: Python sources are used where they lie, so only these files make it stale.
+.venv/installed: pyproject.toml setup.py $(COMPILED)
+	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --editable ".[dev,plot,image,sklearn]"
+	touch $@
+
+# PyTorch stays out of .venv: the tests must pass without it.
+.bench-venv/installed: .venv/installed
+	test -x .bench-venv/bin/python || $(PYTHON) -m venv .bench-venv
+	.bench-venv/bin/python -m pip install --quiet --editable ".[bench]" $(TORCH)
+	touch $@

@@ -1,0 +1,95 @@
+"""Activations: element-wise nonlinearities, and softmax."""
+
+from __future__ import annotations
+
+from numpy.typing import NDArray
+
+from cyconv import functional as F
+from cyconv._validation import as_number
+from cyconv.layers.base import Layer, Shape
+
+
+class Activation(Layer):
+    """A layer whose output has the shape of its input."""
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        return tuple(input_shape)
+
+
+class ReLU(Activation):
+    """Replace negative numbers by zero: max(x, 0).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv.layers import ReLU
+    >>> ReLU()(np.array([[-1.0, 2.0]]))
+    array([[0., 2.]])
+    """
+
+    def forward(self, x: NDArray) -> NDArray:
+        output = F.relu(x)
+        self.remember(output)
+        return output
+
+    def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
+        return F.relu_backward(grad_output, *self.recall())
+
+
+class LeakyReLU(Activation):
+    """Multiply negative numbers by a small slope (Maas et al. 2013).
+
+    Parameters
+    ----------
+    negative_slope : float, default 0.01
+        The factor of negative numbers.
+    """
+
+    def __init__(self, negative_slope: float = 0.01) -> None:
+        self.negative_slope = as_number("LeakyReLU", "negative_slope", negative_slope)
+
+    def forward(self, x: NDArray) -> NDArray:
+        self.remember(x)
+        return F.leaky_relu(x, self.negative_slope)
+
+    def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
+        return F.leaky_relu_backward(grad_output, *self.recall(), self.negative_slope)
+
+
+class Sigmoid(Activation):
+    """Squash numbers into (0, 1): 1 / (1 + exp(-x))."""
+
+    def forward(self, x: NDArray) -> NDArray:
+        output = F.sigmoid(x)
+        self.remember(output)
+        return output
+
+    def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
+        return F.sigmoid_backward(grad_output, *self.recall())
+
+
+class Tanh(Activation):
+    """Squash numbers into (-1, 1): tanh(x)."""
+
+    def forward(self, x: NDArray) -> NDArray:
+        output = F.tanh(x)
+        self.remember(output)
+        return output
+
+    def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
+        return F.tanh_backward(grad_output, *self.recall())
+
+
+class Softmax(Activation):
+    """Turn the scores along axis 1, those of the classes, into probabilities.
+
+    Leave it out in front of a cross-entropy loss, which takes the scores themselves.
+    """
+
+    def forward(self, x: NDArray) -> NDArray:
+        output = F.softmax(x, axis=1)
+        self.remember(output)
+        return output
+
+    def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
+        return F.softmax_backward(grad_output, *self.recall(), axis=1)

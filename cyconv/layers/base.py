@@ -1,0 +1,304 @@
+"""Layer: what every layer and container has in common."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any, ClassVar, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from cyconv._validation import as_generator
+from cyconv.initializers import Initializer, as_initializer, fan_in_uniform, fans, uniform, zeros
+from cyconv.parameter import Parameter
+
+Shape = tuple[int, ...]
+
+
+class Step(NamedTuple):
+    """One layer of a network as the data meets it; shapes without the batch axis."""
+
+    name: str
+    layer: Layer
+    input_shape: Shape
+    output_shape: Shape
+
+
+class Layer:
+    """A differentiable function of one array, with the parameters that it owns.
+
+    A subclass writes `forward`, `backward` and `output_shape`. Attributes that are a `Parameter` or a `Layer` are found
+    and named by themselves; names are joined by dots, as in PyTorch's ``state_dict``.
+
+    Attributes
+    ----------
+    training : bool, default True
+        Whether `forward` keeps what `backward` needs. Where it is False nothing is written, so that one layer may
+        predict in many threads at once.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv.layers import Layer
+    >>> class Scale(Layer):
+    ...     def __init__(self, factor):
+    ...         self.factor = factor
+    ...     def output_shape(self, input_shape):
+    ...         return input_shape
+    ...     def forward(self, x):
+    ...         return self.factor * x
+    ...     def backward(self, grad_output, needs_grad_input=True):
+    ...         return self.factor * grad_output
+    >>> Scale(3.0)(np.ones(2))
+    array([3., 3.])
+    >>> Scale(3.0)
+    Scale(3.0)
+    """
+
+    training: bool = True
+    buffers: ClassVar[tuple[str, ...]] = ()  # arrays that are saved with the weights but not trained
+    counters: ClassVar[tuple[str, ...]] = ()  # integers that move on while training and go into checkpoints only
+    _remembered: tuple | None = None
+
+    def forward(self, x: NDArray) -> NDArray:
+        """Return the layer's output for a batch `x`."""
+        raise NotImplementedError(f"{type(self).__name__}: `forward` is not written")
+
+    def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
+        """Add to the parameters' gradients and return the gradient of the loss with respect to the last `x`.
+
+        Parameters
+        ----------
+        grad_output : ndarray
+            Gradient of the loss with respect to the output of the last `forward` in training mode, which is used up.
+        needs_grad_input : bool, default True
+            False leaves out the gradient of `x`, which a network's first layer computes for nobody.
+        """
+        raise NotImplementedError(f"{type(self).__name__}: `backward` is not written")
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Return the shape of the output for one input of `input_shape`, both without the batch axis."""
+        raise NotImplementedError(f"{type(self).__name__}: `output_shape` is not written")
+
+    def __call__(self, x: NDArray) -> NDArray:
+        return self.forward(x)
+
+    # What backward needs of forward
+
+    def remember(self, *values: Any) -> None:
+        """Keep values for `backward`, while training."""
+        if self.training:
+            self._remembered = values
+
+    def recall(self) -> tuple:
+        """Hand out what `remember` kept, once: the memory is free as soon as it is used."""
+        values, self._remembered = self._remembered, None
+        if values is None:
+            raise RuntimeError(
+                f"{type(self).__name__}: each `backward` needs a `forward` in training mode before it; there was none"
+            )
+        return values
+
+    def forget(self) -> None:
+        """Drop what any layer keeps for `backward`."""
+        for _, layer in self.walk():
+            layer._remembered = None
+
+    # The tree of layers
+
+    def children(self) -> dict[str, Layer]:
+        """Return the layers directly inside this one, by name."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, Layer)}
+
+    def walk(self, prefix: str = "") -> Iterator[tuple[str, Layer]]:
+        """Yield this layer and all inside it, each with the prefix of its names ("" or ending in a dot)."""
+        yield prefix, self
+        for name, child in self.children().items():
+            yield from child.walk(f"{prefix}{name}.")
+
+    def trace(self, input_shape: Shape, prefix: str = "") -> Iterator[Step]:
+        """Yield the layers that are not containers in the order in which data meets them, with their shapes."""
+        try:
+            output_shape = self.output_shape(input_shape)
+        except ValueError as error:
+            raise ValueError(f"layer {prefix.rstrip('.') or 'at the top'}: {error}") from error
+        yield Step(prefix.rstrip("."), self, input_shape, output_shape)
+
+    def parameters(self) -> dict[str, Parameter]:
+        """Return every parameter, by dotted name."""
+        return {prefix + name: own for prefix, layer in self.walk() for name, own in layer.own_parameters().items()}
+
+    def own_parameters(self) -> dict[str, Parameter]:
+        """Return the parameters that are this layer's own, not those of layers inside it."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, Parameter)}
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of all parameters."""
+        for parameter in self.parameters().values():
+            parameter.grad = None
+
+    def initialize(self, rng: np.random.Generator | int | None = None) -> Self:
+        """Draw all parameters, and the seeds of random layers, anew; return the layer."""
+        generator = as_generator("initialize", rng)
+        for parameter in self.parameters().values():
+            parameter.initialize(generator)
+        self.reseed(generator)
+        return self
+
+    def reseed(self, rng: np.random.Generator) -> None:
+        """Give every random layer inside a new seed."""
+        for child in self.children().values():
+            child.reseed(rng)
+
+    def astype(self, dtype: DTypeLike) -> Self:
+        """Change the parameters and running statistics to float32 or float64; return the layer."""
+        for parameter in self.parameters().values():
+            parameter.astype(dtype)
+        for _, layer in self.walk():
+            for name in layer.buffers:
+                buffer = getattr(layer, name)
+                if buffer.dtype.kind == "f":
+                    setattr(layer, name, buffer.astype(dtype))
+        return self
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch this layer and all inside it to training mode; return it."""
+        for _, layer in self.walk():
+            layer.training = mode
+        return self
+
+    def eval(self) -> Self:
+        """Switch this layer and all inside it to evaluation mode, drop what they kept for `backward`; return it."""
+        self.forget()
+        return self.train(False)
+
+    # Values in and out
+
+    def _entries(self) -> dict[str, Parameter | NDArray]:
+        return {
+            prefix + name: value
+            for prefix, layer in self.walk()
+            for name, value in vars(layer).items()
+            if isinstance(value, Parameter) or name in layer.buffers
+        }
+
+    def state_dict(self) -> dict[str, NDArray]:
+        """Return the arrays that make up the trained layer, by dotted name: the layer's own, not copies."""
+        return {name: entry.data if isinstance(entry, Parameter) else entry for name, entry in self._entries().items()}
+
+    def load_state_dict(self, state: Mapping[str, NDArray], strict: bool = True) -> None:
+        """Copy arrays into the parameters and running statistics.
+
+        Parameters
+        ----------
+        state : mapping of str to array
+            As from `state_dict`, or from PyTorch's, as NumPy arrays.
+        strict : bool, default True
+            False leaves what `state` lacks as it is and passes over what this layer lacks.
+
+        Raises
+        ------
+        ValueError
+            If names are missing or unexpected (when strict), or shapes differ; nothing has been changed then.
+        TypeError
+            If an array is not of numbers of the layer's kind; nothing has been changed then.
+        """
+        entries = self._entries()
+        arrays = {name: np.asarray(array) for name, array in state.items()}
+        common = [name for name in entries if name in arrays]
+        lists = {
+            "missing": [name for name in entries if name not in arrays] if strict else [],
+            "unexpected": [name for name in arrays if name not in entries] if strict else [],
+            "misshapen": [
+                f"{name} {arrays[name].shape} instead of {entries[name].shape}"
+                for name in common
+                if arrays[name].shape != entries[name].shape
+            ],
+        }
+        if any(lists.values()):
+            listing = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in lists.items() if names)
+            raise ValueError(f"load_state_dict: `state` does not fit this {type(self).__name__}: {listing}")
+        for name in common:
+            if arrays[name].dtype.kind != entries[name].dtype.kind:
+                raise TypeError(
+                    f"load_state_dict: `{name}` must be of the kind of {entries[name].dtype}, got {arrays[name].dtype}"
+                )
+        for name in common:
+            entry = entries[name]
+            if isinstance(entry, Parameter):
+                entry.data = arrays[name]
+            else:
+                entry[...] = arrays[name]
+
+    def random_state(self) -> dict[str, int]:
+        """Return the seeds and positions of the random layers inside, by dotted name."""
+        return {prefix + name: getattr(layer, name) for prefix, layer in self.walk() for name in layer.counters}
+
+    def load_random_state(self, state: Mapping[str, int]) -> None:
+        """Set what `random_state` returned."""
+        for prefix, layer in self.walk():
+            for name in layer.counters:
+                setattr(layer, name, int(state[prefix + name]))
+
+    def __getstate__(self) -> dict:
+        return {name: value for name, value in vars(self).items() if name != "_remembered"}
+
+    def __repr__(self) -> str:
+        arguments = []
+        for name, argument in inspect.signature(type(self).__init__).parameters.items():
+            if name == "self" or not hasattr(self, name):
+                continue
+            value = getattr(self, name)
+            if isinstance(argument.default, bool):  # `bias=True` became a Parameter, `bias=False` None
+                value = value is not None and value is not False
+            if argument.default is argument.empty:
+                arguments.append(repr(value))
+            elif value != argument.default:
+                arguments.append(f"{name}={value!r}")
+        return f"{type(self).__name__}({', '.join(arguments)})"
+
+
+def weight_and_bias(
+    op: str, shape: Shape, outputs: int, bias: bool, initializer: Initializer | str | None
+) -> tuple[Parameter, Parameter | None]:
+    """Return the parameters of a linear map: PyTorch's initial values, or the initializer's weight and a zero bias."""
+    draw_bias: Initializer = zeros
+    if initializer is None:
+        initializer = fan_in_uniform
+        draw_bias = partial(uniform, bound=fans(shape)[0] ** -0.5)  # the weight's fan_in, which a bias does not know
+    weight = Parameter.drawn(shape, as_initializer(op, initializer))
+    return weight, Parameter.drawn((outputs,), draw_bias) if bias else None
+
+
+def data_of(parameter: Parameter | None) -> NDArray | None:
+    """Return the values of a parameter that may be absent."""
+    return None if parameter is None else parameter.data
+
+
+def accumulate(parameter: Parameter | None, gradient: NDArray | None) -> None:
+    """Add to the gradient of a parameter that may be absent."""
+    if parameter is not None:
+        parameter.accumulate(gradient)
+
+
+def is_trainable(parameter: Parameter | None) -> bool:
+    """Return whether a parameter's gradient is wanted."""
+    return parameter is not None and parameter.trainable
+
+
+def image_shape(op: str, input_shape: Shape, channels: int | None = None) -> tuple[int, int, int]:
+    """Return (C, H, W) if `input_shape` is that of an image, with the right number of channels where it matters."""
+    if len(input_shape) != 3 or channels not in (None, input_shape[0]):
+        needed = "C" if channels is None else channels
+        raise ValueError(f"{op}: needs images of shape ({needed}, H, W), got {tuple(input_shape)}")
+    C, H, W = input_shape
+    return C, H, W
+
+
+def windows_fit(op: str, input_shape: Shape, output_shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Return `output_shape` if it is that of an image."""
+    if min(output_shape) < 1:
+        raise ValueError(f"{op}: the padded input is smaller than the kernel: {tuple(input_shape)} -> {output_shape}")
+    return output_shape

@@ -1,0 +1,279 @@
+"""Containers: layers made of layers, which is how networks branch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import reduce
+from types import EllipsisType
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cyconv._validation import as_choice
+from cyconv.functional._arrays import add, copy, empty_image, nhwc
+from cyconv.layers.activation import Activation
+from cyconv.layers.base import Layer, Shape, Step
+
+Layers = Iterable[Layer] | Mapping[str, Layer]
+
+
+class Identity(Activation):
+    """Hand the input on: a branch that does nothing."""
+
+    def forward(self, x: NDArray) -> NDArray:
+        return x
+
+    def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
+        return grad_output
+
+
+class Container(Layer):
+    """A layer that owns others by name: "0", "1", ... unless they come in a mapping."""
+
+    def __init__(self, layers: Layers) -> None:
+        named = dict(layers) if isinstance(layers, Mapping) else {str(i): layer for i, layer in enumerate(layers)}
+        op = type(self).__name__
+        for name, layer in named.items():
+            if not isinstance(layer, Layer):
+                raise TypeError(f"{op}: `layers` must be layers, got {layer!r} at {name!r}")
+            if not isinstance(name, str) or not name or "." in name:
+                raise ValueError(f"{op}: a layer's name must be a string without dots, got {name!r}")
+        self._layers = named
+        seen: set[int] = set()
+        for prefix, layer in self.walk():
+            if id(layer) in seen:
+                raise ValueError(
+                    f"{op}: the {type(layer).__name__} at {prefix.rstrip('.')!r} stands elsewhere too; "
+                    "a layer keeps what its `backward` needs, so each place needs one of its own"
+                )
+            seen.add(id(layer))
+
+    def children(self) -> dict[str, Layer]:
+        return self._layers
+
+    def __len__(self) -> int:
+        return len(self._layers)
+
+    def __iter__(self) -> Iterator[Layer]:
+        return iter(self._layers.values())
+
+    def __getitem__(self, index: int | str) -> Layer:
+        return self._layers[index] if isinstance(index, str) else list(self)[index]
+
+    def _options(self) -> str:
+        """Return what `repr` shows after the layers."""
+        return ""
+
+    def __repr__(self) -> str:
+        lines = [f"({name}): {layer!r}".replace("\n", "\n  ") for name, layer in self._layers.items()]
+        body = "".join(f"\n  {line}" for line in lines)
+        return f"{type(self).__name__}({body}\n{self._options()})" if lines else f"{type(self).__name__}()"
+
+
+class Sequential(Container):
+    """Run layers one after the other.
+
+    Parameters
+    ----------
+    *layers : Layer
+        The layers, or one iterable of them, or one mapping of names to them.
+
+    Examples
+    --------
+    >>> from cyconv.layers import Linear, ReLU, Sequential
+    >>> net = Sequential(Linear(4, 8), ReLU(), Linear(8, 2))
+    >>> list(net.parameters())
+    ['0.weight', '0.bias', '2.weight', '2.bias']
+    """
+
+    def __init__(self, *layers: Layer | Layers) -> None:
+        single = len(layers) == 1 and (isinstance(layers[0], Mapping) or not isinstance(layers[0], Layer))
+        super().__init__(layers[0] if single else layers)  # type: ignore[arg-type]
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        return reduce(lambda shape, layer: layer.output_shape(shape), self, tuple(input_shape))
+
+    def trace(self, input_shape: Shape, prefix: str = "") -> Iterator[Step]:
+        shape = tuple(input_shape)
+        for name, layer in self.children().items():
+            for step in layer.trace(shape, f"{prefix}{name}."):
+                yield step
+                shape = step.output_shape
+
+    def forward(self, x: NDArray) -> NDArray:
+        for layer in self:
+            x = layer.forward(x)
+        return x
+
+    def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
+        layers = list(self)
+        # Where nobody wants the input's gradient, nothing below the first trainable layer needs to run.
+        first = 0 if needs_grad_input else self._first_trainable()
+        gradient: Any = grad_output
+        for index in range(len(layers) - 1, first - 1, -1):
+            gradient = layers[index].backward(gradient, needs_grad_input or index > first)
+        for layer in layers[:first]:
+            layer.forget()
+        return gradient if needs_grad_input else None
+
+    def _first_trainable(self) -> int:
+        for index, layer in enumerate(self):
+            if any(parameter.trainable for parameter in layer.parameters().values()):
+                return index
+        return len(self)
+
+
+class Branches(Container):
+    """Run layers side by side on the same input and merge what they return.
+
+    Parameters
+    ----------
+    layers : iterable of Layer, or mapping of names to Layer
+        The branches.
+    merge : {"concat", "sum"}, default "concat"
+        Whether outputs are concatenated along the channels, as in GoogLeNet, or added, as in ResNet.
+
+    Examples
+    --------
+    >>> from cyconv.layers import Branches, Conv2d
+    >>> inception = Branches([Conv2d(8, 16, 1), Conv2d(8, 24, 3, padding=1)])
+    >>> inception.output_shape((8, 28, 28))
+    (40, 28, 28)
+    """
+
+    crops: ClassVar[bool] = False  # whether larger images are cropped to the size of the smallest
+
+    def __init__(self, layers: Layers, merge: str = "concat") -> None:
+        super().__init__(layers)
+        self.merge = as_choice(type(self).__name__, "merge", merge, ("concat", "sum"))
+        if not self._layers:
+            raise ValueError(f"{type(self).__name__}: `layers` must hold at least one layer")
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        return self._merged_shape([layer.output_shape(input_shape) for layer in self])
+
+    def trace(self, input_shape: Shape, prefix: str = "") -> Iterator[Step]:
+        for name, layer in self.children().items():
+            yield from layer.trace(input_shape, f"{prefix}{name}.")
+        yield from super().trace(input_shape, prefix)  # the merge itself
+
+    def forward(self, x: NDArray) -> NDArray:
+        outputs = [layer.forward(x) for layer in self]
+        shapes = [output.shape for output in outputs]
+        self.remember(shapes)
+        shape = self._merged_shape([shape[1:] for shape in shapes])
+        outputs = [_crop(output, shape) for output in outputs]
+        if self.merge == "sum":
+            return reduce(add, outputs)
+        if len(shape) == 1:
+            return np.concatenate(outputs, axis=1)
+        C, H, W = shape
+        merged = empty_image(len(x), C, H, W, outputs[0].dtype)
+        for output, part in zip(outputs, np.split(merged, _boundaries(shapes), axis=1), strict=True):
+            copy(nhwc(output), nhwc(part))
+        return merged
+
+    def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
+        (shapes,) = self.recall()
+        if self.merge == "sum":
+            parts = [grad_output] * len(shapes)
+        else:
+            parts = np.split(grad_output, _boundaries(shapes), axis=1)
+        gradients: list[Any] = [
+            layer.backward(_uncrop(part, shape), needs_grad_input)
+            for layer, part, shape in zip(self, parts, shapes, strict=True)
+        ]
+        return reduce(add, gradients) if needs_grad_input else None
+
+    def _merged_shape(self, shapes: list[Shape]) -> Shape:
+        """Return the shape of the merged output, all without the batch axis."""
+        sizes = {shape[1:] for shape in shapes}
+        channels = [shape[0] for shape in shapes]
+        if self.crops and all(len(size) == 2 for size in sizes):
+            sizes = {tuple(map(min, zip(*sizes, strict=True)))}
+        if len(sizes) > 1 or (self.merge == "sum" and len(set(channels)) > 1):
+            raise ValueError(
+                f"{type(self).__name__}: outputs to be merged by {self.merge!r} must have the same "
+                f"{'shape' if self.merge == 'sum' else 'height and width'}, got {', '.join(map(str, shapes))}"
+            )
+        return (channels[0] if self.merge == "sum" else sum(channels), *sizes.pop())
+
+    def _options(self) -> str:
+        return f"  merge={self.merge!r}\n"
+
+
+class Residual(Branches):
+    """Add a layer's output to its input: body(x) + shortcut(x) (He et al. 2016).
+
+    Parameters
+    ----------
+    body : Layer
+        What learns the difference.
+    shortcut : Layer, optional
+        What brings x to the shape of the body's output, a 1x1 convolution for one; by default x itself.
+
+    Examples
+    --------
+    >>> from cyconv.layers import Conv2d, Residual
+    >>> Residual(Conv2d(8, 8, 3, padding=1)).output_shape((8, 32, 32))
+    (8, 32, 32)
+    """
+
+    def __init__(self, body: Layer, shortcut: Layer | None = None) -> None:
+        super().__init__({"body": body, "shortcut": Identity() if shortcut is None else shortcut}, merge="sum")
+
+    def _options(self) -> str:
+        return ""
+
+
+class Skip(Branches):
+    """Set a layer's input beside its output: x and body(x), as in U-Net and DenseNet.
+
+    Where the body's unpadded convolutions return a smaller image, x is cropped around its centre.
+
+    Parameters
+    ----------
+    body : Layer
+        What the skip goes around.
+    merge : {"concat", "sum"}, default "concat"
+        Whether the two are concatenated along the channels, x first, or added.
+
+    Examples
+    --------
+    >>> from cyconv.layers import Conv2d, Skip
+    >>> Skip(Conv2d(8, 4, 3)).output_shape((8, 32, 32))
+    (12, 30, 30)
+    """
+
+    crops: ClassVar[bool] = True
+
+    def __init__(self, body: Layer, merge: str = "concat") -> None:
+        super().__init__({"skip": Identity(), "body": body}, merge)
+
+
+def _boundaries(shapes: list[Shape]) -> list[int]:
+    """Return the channels at which a concatenation is cut again."""
+    return [int(channel) for channel in np.cumsum([shape[1] for shape in shapes])[:-1]]
+
+
+def _window(size: Shape, cropped: Shape) -> tuple[EllipsisType | slice, ...]:
+    """Return where the central part of `cropped` height and width lies."""
+    starts = [(old - new) // 2 for old, new in zip(size, cropped, strict=True)]
+    return ..., *(slice(start, start + new) for start, new in zip(starts, cropped, strict=True))
+
+
+def _crop(image: NDArray, shape: Shape) -> NDArray:
+    """Return the central part of an image that has the height and width of `shape`."""
+    return image if image.shape[2:] == tuple(shape[1:]) else image[_window(image.shape[2:], shape[1:])]
+
+
+def _uncrop(gradient: NDArray, shape: Shape) -> NDArray:
+    """Return the gradient of `_crop`: zero where the image of `shape` was cut off."""
+    if gradient.shape[2:] == tuple(shape[2:]):
+        return gradient
+    N, C, H, W = shape
+    image = empty_image(N, C, H, W, gradient.dtype)
+    image.fill(0)
+    image[_window((H, W), gradient.shape[2:])] = gradient
+    return image

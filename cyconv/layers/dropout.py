@@ -1,0 +1,57 @@
+"""Dropout: random silence against overfitting."""
+
+from __future__ import annotations
+
+import secrets
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cyconv import functional as F
+from cyconv._validation import as_number
+from cyconv.layers.activation import Activation
+
+
+class Dropout(Activation):
+    """Set a random share of the numbers to zero while training, and scale up the others (Srivastava et al. 2014).
+
+    The numbers drawn are a pure function of `seed` and `offset`, which moves on with every batch: nothing is stored for
+    `backward`, and the threads do not matter.
+
+    Parameters
+    ----------
+    p : float, default 0.5
+        Probability of zero, at least 0 and below 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv.layers import Dropout
+    >>> layer = Dropout(0.5)
+    >>> np.unique(layer(np.ones((100, 10))))
+    array([0., 2.])
+    >>> np.unique(layer.eval()(np.ones((100, 10))))
+    array([1.])
+    """
+
+    counters: ClassVar[tuple[str, ...]] = ("seed", "offset")
+
+    def __init__(self, p: float = 0.5) -> None:
+        self.p = as_number("Dropout", "p", p, 0, 1, open_maximum=True)
+        self.seed, self.offset = secrets.randbits(63), 0
+
+    def reseed(self, rng: np.random.Generator) -> None:
+        self.seed, self.offset = int(rng.integers(2**63)), 0
+
+    def forward(self, x: NDArray) -> NDArray:
+        if not self.training:
+            return x
+        self.remember(self.offset)
+        output = F.dropout(x, self.p, seed=self.seed, offset=self.offset)
+        self.offset += x.size
+        return output
+
+    def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
+        (offset,) = self.recall()
+        return F.dropout_backward(grad_output, self.p, seed=self.seed, offset=offset)

@@ -1,0 +1,92 @@
+"""Batch normalisation."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cyconv import functional as F
+from cyconv._validation import as_int, as_number
+from cyconv.initializers import ones, zeros
+from cyconv.layers.base import Layer, Shape, accumulate, data_of, image_shape
+from cyconv.parameter import Parameter
+
+
+class BatchNorm2d(Layer):
+    """Normalise each channel to mean 0 and variance 1, then scale and shift it (Ioffe and Szegedy 2015).
+
+    While training, mean and variance are the batch's; in evaluation mode they are the running averages.
+
+    Parameters
+    ----------
+    num_features : int
+        Channels.
+    eps : float, default 1e-5
+        Added to the variance.
+    momentum : float, default 0.1
+        Weight of the newest batch in the running averages.
+    affine : bool, default True
+        Whether the scale and shift are learned; otherwise there are none.
+
+    Attributes
+    ----------
+    weight, bias : Parameter of shape (num_features,) or None
+        Scale and shift.
+    running_mean, running_var : ndarray of shape (num_features,)
+        Averages over the batches seen, the variance with n - 1 in its denominator, as in PyTorch.
+    num_batches_tracked : ndarray of shape (), int64
+        How many batches these are.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv.layers import BatchNorm2d
+    >>> x = np.random.default_rng(0).random((8, 2, 4, 4), np.float32)
+    >>> y = BatchNorm2d(2)(x)
+    >>> bool(np.all(np.abs(y.mean(axis=(0, 2, 3))) < 1e-6))
+    True
+    """
+
+    buffers: ClassVar[tuple[str, ...]] = ("running_mean", "running_var", "num_batches_tracked")
+
+    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True) -> None:
+        self.num_features = as_int("BatchNorm2d", "num_features", num_features)
+        self.eps = as_number("BatchNorm2d", "eps", eps, 0)
+        self.momentum = as_number("BatchNorm2d", "momentum", momentum, 0, 1)
+        self.affine = affine
+        shape = (self.num_features,)
+        self.weight = Parameter.drawn(shape, ones) if affine else None
+        self.bias = Parameter.drawn(shape, zeros) if affine else None
+        self.running_mean = np.zeros(shape, np.float32)
+        self.running_var = np.ones(shape, np.float32)
+        self.num_batches_tracked = np.array(0)
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        return image_shape("BatchNorm2d", input_shape, self.num_features)
+
+    def forward(self, x: NDArray) -> NDArray:
+        mean, var = self._track(x) if self.training else (self.running_mean, self.running_var)
+        self.remember(x, mean, var)
+        return F.batch_norm(x, mean, var, data_of(self.weight), data_of(self.bias), eps=self.eps)
+
+    def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
+        x, mean, var = self.recall()
+        grad_input, grad_weight, grad_bias = F.batch_norm_backward(
+            grad_output, x, data_of(self.weight), mean, var, self.eps
+        )
+        accumulate(self.weight, grad_weight)
+        accumulate(self.bias, grad_bias)
+        return grad_input
+
+    def _track(self, x: NDArray) -> tuple[NDArray, NDArray]:
+        """Return the statistics of a batch and let the running ones follow."""
+        count = x.size // self.num_features
+        if count < 2:
+            raise ValueError(f"BatchNorm2d: training needs more than one value per channel, got `x` of shape {x.shape}")
+        mean, var = F.batch_norm_statistics(x)
+        self.running_mean += self.momentum * (mean - self.running_mean)
+        self.running_var += self.momentum * (var * (count / (count - 1)) - self.running_var)
+        self.num_batches_tracked += 1
+        return mean, var

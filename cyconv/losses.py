@@ -1,0 +1,100 @@
+"""Losses: how wrong a batch of outputs is, as one number, and its gradient."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cyconv import functional as F
+from cyconv._validation import as_choice
+
+__all__ = ["CrossEntropyLoss", "Loss", "MSELoss"]
+
+Shape = tuple[int, ...]
+
+
+class Loss:
+    """A function of a network's output and the target, averaged over the batch. It keeps nothing."""
+
+    classifies = False  # whether targets are class numbers, so that there is an accuracy to report
+
+    def forward(self, output: NDArray, target: ArrayLike) -> float:
+        """Return the loss."""
+        raise NotImplementedError(f"{type(self).__name__}: `forward` is not written")
+
+    def backward(self, output: NDArray, target: ArrayLike) -> NDArray:
+        """Return the gradient of the loss with respect to `output`."""
+        raise NotImplementedError(f"{type(self).__name__}: `backward` is not written")
+
+    def check_target(self, op: str, target: NDArray, output_shape: Shape) -> None:
+        """Raise unless `target` is right for a network whose output for one image has `output_shape`."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+class CrossEntropyLoss(Loss):
+    """Softmax and negative log-likelihood of the right class, from scores (N, K) or (N, K, H, W) and class numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv.losses import CrossEntropyLoss
+    >>> print(f"{CrossEntropyLoss().forward(np.zeros((2, 10)), np.array([3, 7])):.4f}")  # log(10)
+    2.3026
+    """
+
+    classifies = True
+
+    def forward(self, output: NDArray, target: ArrayLike) -> float:
+        return float(F.cross_entropy(output, target))
+
+    def backward(self, output: NDArray, target: ArrayLike) -> NDArray:
+        return F.cross_entropy_backward(1.0, output, target)
+
+    def check_target(self, op: str, target: NDArray, output_shape: Shape) -> None:
+        K, *positions = output_shape
+        if target.dtype.kind not in "iu":
+            raise TypeError(f"{op}: `y` must be integers, the classes' numbers, for cross entropy, got {target.dtype}")
+        _check_positions(op, target, tuple(positions))
+        lowest, highest = int(target.min()), int(target.max())
+        if lowest < 0 or highest >= K:
+            raise ValueError(f"{op}: `y` must be class numbers from 0 to {K - 1}, got {lowest} to {highest}")
+
+
+class MSELoss(Loss):
+    """Mean squared difference between output and target.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv.losses import MSELoss
+    >>> MSELoss().forward(np.array([[1.0, 3.0]]), np.array([[1.0, 1.0]]))
+    2.0
+    """
+
+    def forward(self, output: NDArray, target: ArrayLike) -> float:
+        return float(F.mse_loss(output, np.asarray(target, output.dtype)))
+
+    def backward(self, output: NDArray, target: ArrayLike) -> NDArray:
+        return F.mse_loss_backward(1.0, output, np.asarray(target, output.dtype))
+
+    def check_target(self, op: str, target: NDArray, output_shape: Shape) -> None:
+        if target.dtype.kind not in "fiu":
+            raise TypeError(f"{op}: `y` must be numbers for the mean squared error, got {target.dtype}")
+        _check_positions(op, target, output_shape)
+
+
+def _check_positions(op: str, target: NDArray, shape: Shape) -> None:
+    if target.shape[1:] != shape:
+        raise ValueError(
+            f"{op}: `y` must have shape {('N', *shape)} for this network, got {target.shape}".replace("'", "")
+        )
+
+
+LOSSES: dict[str, type[Loss]] = {"cross_entropy": CrossEntropyLoss, "mse": MSELoss}
+
+
+def as_loss(op: str, loss: Loss | str) -> Loss:
+    """Return the loss itself, or the one of that name."""
+    return loss if isinstance(loss, Loss) else LOSSES[as_choice(op, "loss", loss, tuple(LOSSES))]()

@@ -1,0 +1,317 @@
+"""Network: layers in a row that train, predict, and go to files and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cyconv import functional as F
+from cyconv._validation import FLOATS, as_generator, as_int
+from cyconv.data.batches import Batches
+from cyconv.functional._arrays import from_uint8
+from cyconv.layers.activation import Softmax
+from cyconv.layers.base import Layer, Shape
+from cyconv.layers.containers import Layers, Sequential
+from cyconv.losses import CrossEntropyLoss, Loss, as_loss
+from cyconv.optimizers import Optimizer, as_optimizer
+from cyconv.serialization import PathLike, save_arrays
+from cyconv.training import Callback, History, ProgressBar, Run, evaluate, load_checkpoint, load_weights, train
+
+__all__ = ["Network"]
+
+Batch = tuple[NDArray, NDArray]
+
+
+class Network(Sequential):
+    """Layers in a row that can be trained, evaluated, saved and loaded.
+
+    Parameters
+    ----------
+    layers : iterable of Layer, or mapping of names to Layer
+        The layers, in order.
+    input_shape : tuple of int, optional
+        Shape of one input, (C, H, W) or (features,). The layers are then checked against it, and so is all data later.
+    seed : int, Generator or None
+        Draws the initial weights of those layers that have none yet, shuffles in `fit`, and seeds dropout.
+
+    Attributes
+    ----------
+    history : History or None
+        Of the last `fit`, also where that was interrupted.
+
+    Raises
+    ------
+    ValueError
+        If a layer does not fit the one before it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv import Network, layers
+    >>> network = Network(
+    ...     [layers.Conv2d(1, 8, 3), layers.ReLU(), layers.GlobalAvgPool2d(), layers.Flatten(), layers.Linear(8, 2)],
+    ...     input_shape=(1, 8, 8),
+    ...     seed=0,
+    ... )
+    >>> x = np.zeros((64, 1, 8, 8), np.float32)
+    >>> x[:32, :, :4] = 1  # edges that run across
+    >>> x[32:, :, :, :4] = 1  # and edges that run down
+    >>> y = np.repeat([0, 1], 32)
+    >>> history = network.fit(x, y, epochs=30, batch_size=16, optimizer="adam", progress=False)
+    >>> network.evaluate(x, y)["accuracy"]
+    1.0
+    """
+
+    def __init__(
+        self,
+        layers: Layer | Layers,
+        input_shape: Iterable[int] | None = None,
+        seed: np.random.Generator | int | None = None,
+    ) -> None:
+        super().__init__(layers)
+        self.input_shape: Shape | None = None
+        if input_shape is not None:
+            self.input_shape = tuple(as_int("Network", "input_shape", extent) for extent in input_shape)
+            list(self.trace(self.input_shape))
+        self.history: History | None = None
+        self.rng = as_generator("Network", seed)
+        for parameter in self.parameters().values():
+            if not parameter.is_drawn:
+                parameter.initialize(self.rng)
+        self.reseed(self.rng)
+        self.eval()
+
+    # Training
+
+    def fit(
+        self,
+        x: ArrayLike | Iterable[Batch],
+        y: ArrayLike | None = None,
+        *,
+        epochs: int = 1,
+        batch_size: int = 32,
+        optimizer: Optimizer | str = "sgd",
+        loss: Loss | str = "cross_entropy",
+        validation_data: tuple[ArrayLike, ArrayLike] | Iterable[Batch] | None = None,
+        callbacks: Sequence[Callback] = (),
+        seed: np.random.Generator | int | None = None,
+        shuffle: bool = True,
+        resume: PathLike | None = None,
+        progress: bool = True,
+    ) -> History:
+        """Train on images and their classes (or other targets).
+
+        Parameters
+        ----------
+        x : ndarray of shape (N, *input_shape), float32, float64 or uint8; or iterable of (x, y) batches
+            The data stays where it is, memory-mapped files too: each batch is taken and converted when it is needed.
+            Bytes are divided by 255. Images of one channel may lack the channel's axis. Anything else that can be
+            iterated anew for every epoch, a `cyconv.data.Batches` for one, supplies the batches itself.
+        y : array-like of N rows
+            For cross entropy the numbers of the classes, integers of shape (N,), or (N, H, W) for one class a pixel.
+        epochs : int, default 1
+            Passes over the data.
+        batch_size : int, default 32
+            Images a step; the last step of an epoch takes what is left.
+        optimizer : {"sgd", "adam", "adamw"} or Optimizer, default "sgd"
+            A name stands for that optimizer's defaults.
+        loss : {"cross_entropy", "mse"} or Loss, default "cross_entropy"
+            What is made small.
+        validation_data : (x, y) or iterable of batches, optional
+            Evaluated after each epoch.
+        callbacks : sequence of Callback, default ()
+            Called in this order, checkpoints last.
+        seed : int, Generator or None
+            Shuffles and seeds dropout; by default the network's own generator goes on.
+        shuffle : bool, default True
+            Whether each epoch takes the images in a new order.
+        resume : path, optional
+            A file that `Checkpoint` wrote: go on from there, up to `epochs` in all. With the same arguments the result
+            is, bit for bit, that of the run that was never stopped.
+        progress : bool, default True
+            Whether to show a bar for each epoch.
+
+        Returns
+        -------
+        History
+            What each epoch came to; also kept in `history`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the data does not suit the network or each other, before any work is done.
+        FloatingPointError
+            If the loss becomes NaN or infinite; the weights are those before that step.
+        KeyboardInterrupt
+            On Ctrl-C, after the callbacks' `on_train_end`; the network can be used, and `history` holds the epochs that
+            were finished.
+        """
+        op = "fit"
+        run = Run(
+            network=self,
+            loss=as_loss(op, loss),
+            optimizer=as_optimizer(op, optimizer),
+            rng=self.rng if seed is None else as_generator(op, seed),
+            epochs=as_int(op, "epochs", epochs),
+            callbacks=sorted([*callbacks, *([ProgressBar()] if progress else [])], key=lambda callback: callback.last),
+        )
+        if isinstance(run.loss, CrossEntropyLoss) and len(self) and isinstance(self[-1], Softmax):
+            raise ValueError("fit: cross entropy takes scores; leave the network's last Softmax to `predict_proba`")
+        if y is None and run.epochs > 1 and iter(cast(Iterable, x)) is x:
+            raise ValueError("fit: `x` is an iterator, good for one epoch only; give what can be iterated anew")
+        batches, run.images = self._batches(op, x, y, run.loss, batch_size, shuffle=shuffle, rng=run.rng, prefetch=1)
+        validate = None
+        if validation_data is not None:
+            held_x, held_y = validation_data if isinstance(validation_data, tuple) else (validation_data, None)
+            held_out, _ = self._batches("fit: validation_data", held_x, held_y, run.loss, batch_size)
+            validate = partial(evaluate, self, held_out, run.loss)
+        self.history = run.history
+        self.reseed(run.rng)
+        if resume is not None:
+            load_checkpoint(resume, run)
+        return train(run, batches, validate)
+
+    def evaluate(
+        self,
+        x: ArrayLike | Iterable[Batch],
+        y: ArrayLike | None = None,
+        *,
+        loss: Loss | str = "cross_entropy",
+        batch_size: int = 256,
+    ) -> dict[str, float]:
+        """Return the mean ``loss`` over the data and, for classifiers, the ``accuracy``.
+
+        Parameters are those of `fit`; so are the errors.
+        """
+        wanted = as_loss("evaluate", loss)
+        batches, _ = self._batches("evaluate", x, y, wanted, batch_size)
+        return evaluate(self, batches, wanted)
+
+    # Prediction
+
+    def predict(self, x: ArrayLike, batch_size: int = 256) -> NDArray:
+        """Return the network's output, for a classifier the scores of the classes, in evaluation mode.
+
+        Any number of threads may call this at once.
+
+        Parameters
+        ----------
+        x : ndarray of shape (N, *input_shape), float32, float64 or uint8
+            As for `fit`.
+        batch_size : int, default 256
+            Images at a time; bounds the memory needed.
+
+        Returns
+        -------
+        ndarray of shape (N, *output shape)
+        """
+        if self.training:
+            self.eval()
+        images = self._checked("predict", x)
+        size = as_int("predict", "batch_size", batch_size)
+        first = self.forward(self._ready(images[:size]))
+        output = np.empty((len(images), *first.shape[1:]), first.dtype)
+        output[:size] = first
+        for start in range(size, len(images), size):
+            output[start : start + size] = self.forward(self._ready(images[start : start + size]))
+        return output
+
+    def predict_proba(self, x: ArrayLike, batch_size: int = 256) -> NDArray:
+        """Return the probabilities of the classes along axis 1: softmax of the scores that `predict` returns."""
+        scores = self.predict(x, batch_size)
+        return scores if len(self) and isinstance(self[-1], Softmax) else F.softmax(scores, axis=1)
+
+    # Files
+
+    def save(self, path: PathLike) -> None:
+        """Write the weights and running statistics to a safetensors file, replacing an older one in one step."""
+        save_arrays(path, self.state_dict())
+
+    def load(self, path: PathLike, strict: bool = True) -> None:
+        """Read weights and running statistics from a safetensors file: one of `save`, of `Checkpoint`, or of PyTorch.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If the file is incomplete or of another kind, or does not fit the network (see `load_state_dict`); nothing
+            has been changed then.
+        """
+        self.load_state_dict(load_weights(path), strict)
+
+    # What it is
+
+    def summary(self) -> str:
+        """Return a table of the layers, the shapes of their outputs, and their numbers of parameters."""
+        if self.input_shape is None:
+            raise ValueError("summary: the network needs an `input_shape`")
+        rows = [("layer", "", "output shape", "parameters")]
+        for name, layer, _, shape in self.trace(self.input_shape):
+            kind = type(layer).__name__
+            own = sum(parameter.size for parameter in layer.own_parameters().values())
+            rows.append((name, kind, str(shape), f"{own:,}"))
+        total = sum(parameter.size for parameter in self.parameters().values())
+        widths = [max(len(row[column]) for row in rows) for column in range(4)]
+        lines = [
+            f"{name:<{widths[0]}}  {kind:<{widths[1]}}  {shape:<{widths[2]}}  {count:>{widths[3]}}"
+            for name, kind, shape, count in rows
+        ]
+        rule = "-" * max(map(len, lines))
+        return "\n".join([lines[0], rule, *lines[1:], rule, f"{total:,} parameters"])
+
+    # Data in
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Dtype of the parameters, and so of the inputs."""
+        return next((parameter.dtype for parameter in self.parameters().values()), np.dtype(np.float32))
+
+    def _batches(
+        self, op: str, x: Any, y: Any, loss: Loss, batch_size: int, **options: Any
+    ) -> tuple[Iterable[Batch], int | None]:
+        """Return batches that are ready for the network, and how many images they hold where that is known."""
+        size = as_int(op, "batch_size", batch_size)
+        if y is None:
+            if isinstance(x, np.ndarray) or not isinstance(x, Iterable):
+                raise ValueError(f"{op}: `y` is missing; only an iterable of (x, y) batches comes without it")
+            return _Ready(self, x), None
+        images, targets = self._checked(op, x), np.asarray(y)
+        if len(images) == 0:
+            raise ValueError(f"{op}: `x` is empty")
+        if targets.shape[:1] != images.shape[:1]:
+            raise ValueError(f"{op}: `y` must have a row for each of the {len(images)} in `x`, got {targets.shape}")
+        loss.check_target(op, targets, self.output_shape(images.shape[1:]))
+        return _Ready(self, Batches(images, targets, size, **options)), len(images)
+
+    def _checked(self, op: str, x: ArrayLike) -> NDArray:
+        """Return `x` with the axes that the network needs, if its dtype and shape are right."""
+        array = np.asarray(x)
+        if array.dtype != np.uint8 and array.dtype.newbyteorder("=") not in FLOATS:
+            raise TypeError(f"{op}: `x` must be float32, float64 or uint8, got {array.dtype}; cast it with `.astype`")
+        shape = self.input_shape
+        if array.ndim == 3 and (shape is None or (shape[0] == 1 and len(shape) == 3)):
+            array = array[:, np.newaxis]  # images of one channel: [N, H, W] -> [N, 1, H, W]
+        if array.ndim not in (2, 4) or shape not in (None, array.shape[1:]):
+            needed = "N, C, H, W" if shape is None else ", ".join(map(str, ("N", *shape)))
+            raise ValueError(f"{op}: `x` must have shape ({needed}), got {np.shape(x)}")
+        return array
+
+    def _ready(self, x: NDArray) -> NDArray:
+        """Return a batch in the network's dtype; bytes become numbers from 0 to 1."""
+        return from_uint8(x, self.dtype) if x.dtype == np.uint8 else x.astype(self.dtype, copy=False)
+
+
+class _Ready:
+    """Batches, each made ready for a network when its turn comes."""
+
+    def __init__(self, network: Network, batches: Iterable[Batch]) -> None:
+        self._network, self._batches = network, batches
+
+    def __iter__(self) -> Iterator[Batch]:
+        for x, y in self._batches:
+            yield self._network._ready(self._network._checked("batches", x)), np.asarray(y)

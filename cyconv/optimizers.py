@@ -1,0 +1,254 @@
+"""Optimizers: how gradients change parameters."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+from numpy.typing import NDArray
+
+from cyconv import memory
+from cyconv._dispatch import optimizer as kernel
+from cyconv._validation import as_choice, as_number
+from cyconv.parameter import Parameter
+from cyconv.threads import threads_for
+
+__all__ = ["SGD", "Adam", "AdamW", "Optimizer"]
+
+
+class Optimizer:
+    """Walk the parameters of a network and update each; a subclass names its state and writes the update.
+
+    State is kept by parameter name and made at a parameter's first update. A subclass keeps each argument of its
+    constructor in an attribute of that name: they are the hyper-parameters, and go into checkpoints.
+
+    Parameters
+    ----------
+    learning_rate : float
+        Size of the steps; may be changed between steps.
+    weight_decay : float, default 0
+        How strongly weights are pulled towards zero.
+    """
+
+    def __init__(self, learning_rate: float, weight_decay: float = 0.0) -> None:
+        self.learning_rate = learning_rate
+        self.weight_decay = as_number(type(self).__name__, "weight_decay", weight_decay, 0)
+        self._state: dict[str, list[NDArray]] = {}
+        self._steps: dict[str, int] = {}
+
+    @property
+    def learning_rate(self) -> float:
+        """Size of the steps."""
+        return self._learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, value: float) -> None:
+        self._learning_rate = as_number(type(self).__name__, "learning_rate", value, 0)
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """Names of the arrays of a parameter's size that its updates need; zero before the first."""
+        return ()
+
+    @property
+    def hyper_parameters(self) -> dict[str, Any]:
+        """The constructor's arguments as they are now."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    def step(self, parameters: Mapping[str, Parameter]) -> None:
+        """Update every trainable parameter that has a gradient, in place."""
+        for name, parameter in parameters.items():
+            if not parameter.trainable or parameter.grad is None:
+                continue
+            state = self._state.get(name)
+            if state is None:
+                state = self._state[name] = [memory.zeros((parameter.size,), parameter.dtype) for _ in self.slots]
+            elif any(array.shape != (parameter.size,) or array.dtype != parameter.dtype for array in state):
+                raise ValueError(f"{type(self).__name__}: the state kept for `{name}` is that of another parameter")
+            self._steps[name] = self._steps.get(name, 0) + 1
+            data, gradient = parameter.flat(parameter.data), parameter.flat(parameter.grad)
+            self.update(data, gradient, *state, step=self._steps[name])
+
+    def update(self, parameter: NDArray, gradient: NDArray, *state: NDArray, step: int) -> None:
+        """Change `parameter` and `state` in place, one-dimensional; `step` counts its updates from 1."""
+        raise NotImplementedError(f"{type(self).__name__}: `update` is not written")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return kind, hyper-parameters, counts of steps, and the state's arrays by the names "parameter.slot"."""
+        arrays = {
+            f"{name}.{slot}": array
+            for name, state in self._state.items()
+            for slot, array in zip(self.slots, state, strict=True)
+        }
+        return {
+            "kind": type(self).__name__,
+            "hyper_parameters": self.hyper_parameters,
+            "steps": dict(self._steps),
+            "arrays": arrays,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Set what `state_dict` of an optimizer of the same kind returned; arrays are copied.
+
+        Raises
+        ------
+        ValueError
+            If the state is another optimizer's or incomplete; nothing has been changed then.
+        """
+        op = type(self).__name__
+        if state["kind"] != op:
+            raise ValueError(f"{op}: the state to load is that of {state['kind']}")
+        loaded = type(self)(**state["hyper_parameters"])
+        loaded._steps = dict(state["steps"])
+        for name in loaded._steps:
+            arrays = [state["arrays"].get(f"{name}.{slot}") for slot in loaded.slots]
+            if any(array is None for array in arrays):
+                raise ValueError(f"{op}: the state to load lacks arrays of `{name}`")
+            loaded._state[name] = [array.copy() for array in arrays]
+        vars(self).update(vars(loaded))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{k}={v}' for k, v in self.hyper_parameters.items())})"
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent, with momentum.
+
+    Parameters
+    ----------
+    learning_rate : float, default 0.01
+        Size of the steps.
+    momentum : float, default 0
+        Share of the last step that the next one repeats; below 1.
+    nesterov : bool, default False
+        Whether the gradient counts as taken after the repeated part (Nesterov 1983); needs momentum.
+    weight_decay : float, default 0
+        Added to the gradient, times the weight.
+
+    Notes
+    -----
+    With d = gradient + weight_decay * w, as in PyTorch (Sutskever et al. 2013)::
+
+        v = momentum * v + d        w -= learning_rate * v       (nesterov: w -= learning_rate * (d + momentum * v))
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv.optimizers import SGD
+    >>> from cyconv.parameter import Parameter
+    >>> weight = Parameter(np.ones(2))
+    >>> weight.accumulate(np.array([0.5, -0.5]))
+    >>> SGD(learning_rate=0.1).step({"weight": weight})
+    >>> weight.data
+    array([0.95, 1.05])
+    """
+
+    def __init__(
+        self,
+        learning_rate: float = 0.01,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(learning_rate, weight_decay)
+        self.momentum = as_number("SGD", "momentum", momentum, 0, 1, open_maximum=True)
+        self.nesterov = bool(nesterov)
+        if nesterov and momentum == 0:
+            raise ValueError("SGD: `nesterov` needs a `momentum` above 0")
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        return ("velocity",) if self.momentum else ()
+
+    def update(self, parameter: NDArray, gradient: NDArray, *state: NDArray, step: int) -> None:
+        velocity = state[0] if state else None
+        kernel.sgd(
+            parameter, gradient, velocity, self.learning_rate, self.momentum, self.weight_decay, self.nesterov,
+            threads_for(parameter.size),
+        )  # fmt: skip
+
+
+class Adam(Optimizer):
+    """Adam: steps scaled by running averages of the gradient and of its square (Kingma and Ba 2015).
+
+    Parameters
+    ----------
+    learning_rate : float, default 0.001
+        Size of the steps.
+    beta1, beta2 : float, default 0.9 and 0.999
+        Decay of the two averages; below 1.
+    epsilon : float, default 1e-8
+        Added to the root of the second average.
+    weight_decay : float, default 0
+        Added to the gradient, times the weight.
+
+    Notes
+    -----
+    With g = gradient + weight_decay * w and t the number of the step::
+
+        m = beta1 * m + (1 - beta1) * g         m' = m / (1 - beta1^t)
+        v = beta2 * v + (1 - beta2) * g^2       v' = v / (1 - beta2^t)
+        w -= learning_rate * m' / (sqrt(v') + epsilon)
+    """
+
+    decoupled: ClassVar[bool] = False  # whether weight decay goes past the averages, straight to the weights
+
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        epsilon: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(learning_rate, weight_decay)
+        op = type(self).__name__
+        self.beta1 = as_number(op, "beta1", beta1, 0, 1, open_maximum=True)
+        self.beta2 = as_number(op, "beta2", beta2, 0, 1, open_maximum=True)
+        self.epsilon = as_number(op, "epsilon", epsilon, 0)
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        return ("m", "v")
+
+    def update(self, parameter: NDArray, gradient: NDArray, *state: NDArray, step: int) -> None:
+        m, v = state
+        kernel.adam(
+            parameter, gradient, m, v, self.learning_rate, self.beta1, self.beta2, self.epsilon, self.weight_decay,
+            step, self.decoupled, threads_for(parameter.size),
+        )  # fmt: skip
+
+
+class AdamW(Adam):
+    """Adam whose weight decay does not pass through the averages (Loshchilov and Hutter 2019).
+
+    Parameters
+    ----------
+    learning_rate, beta1, beta2, epsilon : float
+        As for `Adam`.
+    weight_decay : float, default 0.01
+        Share of each weight, times the learning rate, that a step takes off.
+    """
+
+    decoupled: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        epsilon: float = 1e-8,
+        weight_decay: float = 0.01,
+    ) -> None:
+        super().__init__(learning_rate, beta1, beta2, epsilon, weight_decay)
+
+
+OPTIMIZERS: dict[str, Callable[[], Optimizer]] = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
+
+
+def as_optimizer(op: str, optimizer: Optimizer | str) -> Optimizer:
+    """Return the optimizer itself, or the one of that name with its defaults."""
+    if isinstance(optimizer, Optimizer):
+        return optimizer
+    return OPTIMIZERS[as_choice(op, "optimizer", optimizer, tuple(OPTIMIZERS))]()

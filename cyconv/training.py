@@ -1,0 +1,466 @@
+"""Training: in which order things happen, and the callbacks that watch."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cyconv._validation import as_int, as_number
+from cyconv.layers.base import Layer
+from cyconv.losses import Loss
+from cyconv.metrics import accuracy
+from cyconv.optimizers import Optimizer
+from cyconv.serialization import PathLike, load_arrays, save_arrays, write_atomically
+
+__all__ = [
+    "Callback",
+    "Checkpoint",
+    "EarlyStopping",
+    "History",
+    "ProgressBar",
+    "Run",
+    "evaluate",
+    "train",
+    "train_step",
+]
+
+Batches = Iterable[tuple[NDArray, NDArray]]
+
+
+class History:
+    """What each epoch of a training run came to.
+
+    Attributes
+    ----------
+    epochs : list of dict
+        One for each finished epoch: ``loss``, ``accuracy`` (for classifiers), ``val_loss``, ``val_accuracy`` (where
+        there is validation data), ``seconds``.
+    interrupted : bool
+        Whether Ctrl-C ended the run.
+
+    Examples
+    --------
+    >>> from cyconv.training import History
+    >>> history = History([{"loss": 2.3}, {"loss": 0.7}])
+    >>> history["loss"]
+    [2.3, 0.7]
+    """
+
+    def __init__(self, epochs: Iterable[Mapping[str, float]] = ()) -> None:
+        self.epochs = [dict(epoch) for epoch in epochs]
+        self.interrupted = False
+
+    def __len__(self) -> int:
+        return len(self.epochs)
+
+    def __getitem__(self, name: str) -> list[float]:
+        if not any(name in epoch for epoch in self.epochs):
+            raise KeyError(f"History: {name!r} is not recorded; recorded are {self.names}")
+        return [epoch.get(name, math.nan) for epoch in self.epochs]
+
+    @property
+    def names(self) -> list[str]:
+        """What is recorded."""
+        return list(dict.fromkeys(name for epoch in self.epochs for name in epoch))
+
+    def save(self, path: PathLike) -> None:
+        """Write a JSON file, replacing an older one in one step."""
+        text = json.dumps({"epochs": self.epochs, "interrupted": self.interrupted}, indent=1)
+        write_atomically(path, lambda temporary: temporary.write_text(text))
+
+    @classmethod
+    def load(cls, path: PathLike) -> History:
+        """Read what `save` wrote; ValueError if it is something else."""
+        with open(path) as file:
+            try:
+                content = json.load(file)
+                history = cls(content["epochs"])
+                history.interrupted = bool(content["interrupted"])
+            except (ValueError, TypeError, KeyError) as error:
+                raise ValueError(f"History.load: {path!r} is not a saved history: {error!r}") from error
+        return history
+
+    def __repr__(self) -> str:
+        last = ", ".join(f"{name} {value:.4g}" for name, value in self.epochs[-1].items()) if self.epochs else "empty"
+        return f"History({len(self)} epochs; {last})"
+
+
+@dataclass
+class Run:
+    """Where a training run stands: what callbacks see and may change.
+
+    Attributes
+    ----------
+    network, loss, optimizer
+        What is trained, on what, how.
+    rng : Generator
+        Shuffles the data.
+    epochs : int
+        How many epochs there are to be.
+    history : History
+        The finished epochs.
+    callbacks : list of Callback
+        In the order in which they are called.
+    images : int or None
+        Images in an epoch, where that is known.
+    epoch : int
+        Number of the epoch, from 1; 0 before the first.
+    batch, seen : int
+        Batches and images of this epoch so far.
+    logs : dict
+        Means over this epoch so far.
+    stop : bool
+        Set it to end the training after this epoch.
+    """
+
+    network: Layer
+    loss: Loss
+    optimizer: Optimizer
+    rng: np.random.Generator
+    epochs: int
+    history: History = field(default_factory=History)
+    callbacks: Sequence[Callback] = ()
+    images: int | None = None
+    epoch: int = 0
+    batch: int = 0
+    seen: int = 0
+    logs: dict[str, float] = field(default_factory=dict)
+    stop: bool = False
+
+    def notify(self, event: str) -> None:
+        """Call the method `event` of every callback."""
+        for callback in self.callbacks:
+            getattr(callback, event)(self)
+
+
+def train_step(network: Layer, x: NDArray, y: NDArray, loss: Loss, optimizer: Optimizer) -> tuple[float, NDArray]:
+    """Train on one batch; return its loss before the update, and the network's output.
+
+    Gradients stay in the parameters until the next step.
+
+    Raises
+    ------
+    FloatingPointError
+        If the loss is not finite; the weights have not been touched then.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv import layers, losses, optimizers
+    >>> from cyconv.training import train_step
+    >>> rng = np.random.default_rng(0)
+    >>> network = layers.Linear(4, 2).initialize(rng)
+    >>> x, y = rng.standard_normal((16, 4), np.float32), rng.integers(2, size=16)
+    >>> sgd, loss = optimizers.SGD(0.1), losses.CrossEntropyLoss()
+    >>> first, *_, last = (train_step(network, x, y, loss, sgd)[0] for _ in range(20))
+    >>> last < first
+    True
+    """
+    if not network.training:
+        network.train()
+    network.zero_grad()
+    output = network.forward(x)
+    value = loss.forward(output, y)
+    if not math.isfinite(value):
+        network.forget()
+        raise FloatingPointError(
+            f"train_step: the loss is {value}, so the weights are left as they are; check the data for NaN, or lower "
+            f"the learning rate (now {optimizer.learning_rate})"
+        )
+    network.backward(loss.backward(output, y), needs_grad_input=False)
+    optimizer.step(network.parameters())
+    return value, output
+
+
+def evaluate(network: Layer, batches: Batches, loss: Loss) -> dict[str, float]:
+    """Return the mean loss, and for classifiers the accuracy, in evaluation mode; the network stays in that mode."""
+    if network.training:
+        network.eval()
+    means = _Means()
+    for x, y in batches:
+        output = network.forward(x)
+        means.add(_scores(loss, loss.forward(output, y), output, y), len(x))
+    if not means.count:
+        raise ValueError("evaluate: there is no data")
+    return means.values()
+
+
+def train(run: Run, batches: Batches, validate: Callable[[], dict[str, float]] | None = None) -> History:
+    """Train epoch after epoch, from where `run` stands, and return its history.
+
+    Whatever ends the training, `on_train_end` is called and the network is left in evaluation mode. Ctrl-C is passed on
+    as KeyboardInterrupt after that, with ``run.history.interrupted`` set.
+
+    Parameters
+    ----------
+    run : Run
+        What to train.
+    batches : iterable of (x, y)
+        Iterated once in each epoch.
+    validate : callable, optional
+        Called after each epoch; its numbers are recorded with the prefix ``val_``.
+    """
+    try:
+        run.notify("on_train_begin")
+        while run.epoch < run.epochs and not run.stop:
+            start = time.perf_counter()
+            run.epoch += 1
+            run.notify("on_epoch_begin")
+            run_epoch(run, batches)
+            if validate is not None:
+                run.logs.update({f"val_{name}": value for name, value in validate().items()})
+            run.history.epochs.append({**run.logs, "seconds": time.perf_counter() - start})
+            run.notify("on_epoch_end")
+    except KeyboardInterrupt:
+        run.history.interrupted = True
+        raise
+    finally:
+        run.network.eval()
+        run.notify("on_train_end")
+    return run.history
+
+
+def run_epoch(run: Run, batches: Batches) -> None:
+    """Train on every batch once, keeping count in `run`."""
+    run.batch, run.seen, run.logs = 0, 0, {}
+    means = _Means()
+    for x, y in batches:
+        value, output = train_step(run.network, x, y, run.loss, run.optimizer)
+        means.add(_scores(run.loss, value, output, y), len(x))
+        run.batch += 1
+        run.seen += len(x)
+        run.logs = means.values()
+        run.notify("on_batch_end")
+    if not means.count:
+        raise ValueError("fit: there is no data")
+
+
+def _scores(loss: Loss, value: float, output: NDArray, y: NDArray) -> dict[str, float]:
+    return {"loss": value, "accuracy": accuracy(output, y)} if loss.classifies else {"loss": value}
+
+
+class _Means:
+    """Running means of named numbers, each weighted by a count."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, float] = {}
+        self.count = 0
+
+    def add(self, values: Mapping[str, float], count: int) -> None:
+        self.count += count
+        for name, value in values.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value * count
+
+    def values(self) -> dict[str, float]:
+        return {name: total / self.count for name, total in self._sums.items()}
+
+
+class Callback:
+    """Something that watches a training run; a subclass writes the methods it cares for.
+
+    Examples
+    --------
+    >>> from cyconv.training import Callback
+    >>> class StopEarly(Callback):
+    ...     def on_epoch_end(self, run):
+    ...         run.stop = run.logs["loss"] < 0.1
+    """
+
+    last: ClassVar[bool] = False  # whether it is called after those that are not
+
+    def on_train_begin(self, run: Run) -> None:
+        """Run before everything else."""
+
+    def on_epoch_begin(self, run: Run) -> None:
+        """Run before the first batch of an epoch."""
+
+    def on_batch_end(self, run: Run) -> None:
+        """Run after the weights have been updated."""
+
+    def on_epoch_end(self, run: Run) -> None:
+        """Run after the validation, with the epoch in ``run.history``."""
+
+    def on_train_end(self, run: Run) -> None:
+        """Run at the end, however the training ended, perhaps before its first epoch."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs: arrays, and values that JSON can hold."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Set what `state_dict` returned, before `on_train_begin`."""
+
+
+class ProgressBar(Callback):
+    """Show a bar for each epoch, with its loss, accuracy and images a second."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+
+    def on_epoch_begin(self, run: Run) -> None:
+        from tqdm.auto import tqdm
+
+        self._bar = tqdm(total=run.images, desc=f"epoch {run.epoch}/{run.epochs}", unit=" images", unit_scale=True)
+
+    def on_batch_end(self, run: Run) -> None:
+        self._bar.set_postfix(run.logs, refresh=False)
+        self._bar.update(run.seen - self._bar.n)
+
+    def on_epoch_end(self, run: Run) -> None:
+        self._bar.set_postfix(run.logs)
+        self._bar.close()
+
+    def on_train_end(self, run: Run) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+class EarlyStopping(Callback):
+    """Stop when a recorded number no longer improves, and return to the weights of its best epoch.
+
+    Parameters
+    ----------
+    monitor : str, default "val_loss"
+        What is watched; ``accuracy`` and ``val_accuracy`` are to grow, anything else to shrink.
+    patience : int, default 5
+        Epochs without improvement after which to stop.
+    min_delta : float, default 0
+        What counts as an improvement.
+    restore_best : bool, default True
+        Whether to end with the weights of the best epoch instead of the last.
+    """
+
+    def __init__(
+        self, monitor: str = "val_loss", patience: int = 5, min_delta: float = 0.0, restore_best: bool = True
+    ) -> None:
+        self.monitor = monitor
+        self.patience = as_int("EarlyStopping", "patience", patience)
+        self.min_delta = as_number("EarlyStopping", "min_delta", min_delta, 0)
+        self.restore_best = restore_best
+        self._sign = -1.0 if monitor.endswith("accuracy") else 1.0
+        self._best, self._wait = math.inf, 0
+        self._weights: dict[str, NDArray] = {}
+
+    def on_train_begin(self, run: Run) -> None:
+        if run.epoch == 0:
+            self._best, self._wait, self._weights = math.inf, 0, {}
+
+    def on_epoch_end(self, run: Run) -> None:
+        if self.monitor not in run.logs:
+            raise ValueError(
+                f"EarlyStopping: `monitor` {self.monitor!r} is not recorded, only {', '.join(run.logs)}; "
+                "names in val_ need `validation_data`"
+            )
+        value = self._sign * run.logs[self.monitor]
+        self._wait += 1
+        if value < self._best - self.min_delta:
+            self._best, self._wait = value, 0
+            if self.restore_best:
+                self._weights = {name: array.copy() for name, array in run.network.state_dict().items()}
+        run.stop = run.stop or self._wait >= self.patience
+
+    def on_train_end(self, run: Run) -> None:
+        if self._weights:
+            run.network.load_state_dict(self._weights)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self._best, "wait": self._wait, **{f"weights.{k}": v for k, v in self._weights.items()}}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._best, self._wait = state["best"], state["wait"]
+        self._weights = _under("weights.", state)
+
+
+class Checkpoint(Callback):
+    """Write all that a run is made of to one file after an epoch, for ``fit(resume=path)`` to go on from.
+
+    The file holds the weights, the optimizer's state, the states of the shuffling and of dropout, the history, and the
+    other callbacks' states: a resumed run gives, bit for bit, what the run would have given without the stop.
+    `Network.load` reads the weights alone.
+
+    Parameters
+    ----------
+    path : str or path
+        A safetensors file; ``{epoch}`` in it stands for the epoch's number. It is replaced in one step.
+    every : int, default 1
+        Epochs between checkpoints; the last epoch always gets one.
+    """
+
+    last: ClassVar[bool] = True  # the others' states shall be those after the epoch
+
+    def __init__(self, path: PathLike, every: int = 1) -> None:
+        self.path = path
+        self.every = as_int("Checkpoint", "every", every)
+
+    def on_epoch_end(self, run: Run) -> None:
+        if run.epoch % self.every == 0 or run.epoch == run.epochs or run.stop:
+            save_checkpoint(str(self.path).replace("{epoch}", str(run.epoch)), run)
+
+
+def save_checkpoint(path: PathLike, run: Run) -> None:
+    """Write a run to a file."""
+    optimizer = run.optimizer.state_dict()
+    arrays = {f"network.{name}": array for name, array in run.network.state_dict().items()}
+    arrays.update({f"optimizer.{name}": array for name, array in optimizer.pop("arrays").items()})
+    callbacks = []
+    for i, callback in enumerate(_with_state(run)):
+        state = callback.state_dict()
+        arrays.update({f"callback{i}.{k}": v for k, v in state.items() if isinstance(v, np.ndarray)})
+        callbacks.append({k: v for k, v in state.items() if not isinstance(v, np.ndarray)})
+    content = {
+        "epoch": run.epoch,
+        "stop": run.stop,
+        "history": run.history.epochs,
+        "rng": run.rng.bit_generator.state,
+        "random_state": run.network.random_state(),
+        "optimizer": optimizer,
+        "callbacks": callbacks,
+    }
+    save_arrays(path, arrays, {CHECKPOINT: json.dumps(content, default=np.ndarray.tolist)})
+
+
+def load_checkpoint(path: PathLike, run: Run) -> None:
+    """Bring a run to where the file's run stood."""
+    arrays, metadata = load_arrays(path)
+    if CHECKPOINT not in metadata:
+        raise ValueError(f"fit: `resume` {path!r} holds weights only, no checkpoint")
+    content = json.loads(metadata[CHECKPOINT])
+    callbacks = _with_state(run)
+    if len(content["callbacks"]) != len(callbacks):
+        raise ValueError(
+            f"fit: `callbacks` must be those of the run to resume: {len(content['callbacks'])} of them left a state in "
+            f"{path!r}, {len(callbacks)} look for one"
+        )
+    run.optimizer.load_state_dict({**content["optimizer"], "arrays": _under("optimizer.", arrays)})
+    run.network.load_state_dict(_under("network.", arrays))
+    run.rng.bit_generator.state = content["rng"]
+    run.network.load_random_state(content["random_state"])
+    run.history.epochs = content["history"]
+    run.epoch, run.stop = content["epoch"], content["stop"]
+    for i, (callback, state) in enumerate(zip(callbacks, content["callbacks"], strict=True)):
+        callback.load_state_dict({**state, **_under(f"callback{i}.", arrays)})
+
+
+def _with_state(run: Run) -> list[Callback]:
+    return [callback for callback in run.callbacks if callback.state_dict()]
+
+
+def load_weights(path: PathLike) -> dict[str, NDArray]:
+    """Return the network's arrays in a file of weights or a checkpoint."""
+    arrays, metadata = load_arrays(path)
+    return _under("network.", arrays) if CHECKPOINT in metadata else arrays
+
+
+CHECKPOINT = "cyconv.checkpoint"  # in a safetensors file's metadata
+
+
+def _under(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values whose names begin with `prefix`, without it."""
+    return {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}

@@ -1,0 +1,200 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from cyconv.serialization import load_arrays, save_arrays
+
+import cyconv
+from cyconv import cli
+from cyconv.data import digits
+from tests.data.test_datasets import idx
+
+FIGURES = ["confusion-matrix.png", "filters.png", "learning-curves.png"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The folder of a short training run."""
+    out = tmp_path_factory.mktemp("run")
+    assert cli.main(["train", "--epochs", "2", "--seed", "3", "--out", str(out)]) == 0
+    return out
+
+
+def picture(folder, index=0, invert=False):
+    """A picture file of one of the test images, and its class."""
+    image_module = pytest.importorskip("PIL.Image")
+    data = digits(size=56)
+    levels = data.test_x[index, 0]
+    path = folder / f"digit-{index}.png"
+    image_module.fromarray(255 - levels if invert else levels).convert("RGB").save(path)
+    return path, int(data.test_y[index])
+
+
+def error_of(capsys, *arguments):
+    """What a command that must fail prints: one line, on stderr."""
+    assert cli.main([str(argument) for argument in arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("cyconv: error: ")
+    assert captured.err.count("\n") == 1
+    return captured.err
+
+
+def test_info_says_what_runs_here(capsys):
+    assert cli.main(["info"]) == 0
+    rows = capsys.readouterr().out.splitlines()
+    assert rows[0].split() == ["version", cyconv.__version__]
+    assert [row.split("  ")[0] for row in rows] == ["version", "instruction sets", "OpenMP", "threads", "memory"]
+    assert f"{cyconv.get_num_threads()} (" in rows[3]
+
+
+def test_train_writes_weights_history_and_figures(trained, capsys):
+    pytest.importorskip("matplotlib")
+    assert sorted(path.name for path in trained.iterdir()) == [*FIGURES, "history.json", "weights.safetensors"]
+    assert all((trained / name).read_bytes().startswith(b"\x89PNG") for name in FIGURES)
+    assert "val_accuracy" in (trained / "history.json").read_text()
+    json.loads((trained / "history.json").read_text())
+    _, metadata = load_arrays(trained / "weights.safetensors")
+    assert metadata == {"model": "lenet5", "input_size": "28"}
+
+
+def test_evaluate_reports_what_train_reported(tmp_path, capsys):
+    arguments = ["--model", "simple_convnet", "--optimizer", "momentum", "--learning-rate", "0.03", "--epochs", "1"]
+    assert cli.main(["train", *arguments, "--batch-size", "64", "--threads", "1", "--out", str(tmp_path)]) == 0
+    report = capsys.readouterr().out.splitlines()[-2]
+    assert report.startswith("test accuracy 0.")
+    assert report.endswith(" of 355)")
+    assert cli.main(["evaluate", "--weights", str(tmp_path / "weights.safetensors")]) == 0
+    assert capsys.readouterr().out.splitlines() == [report]
+
+
+@pytest.fixture(autouse=True)
+def keep_thread_count():
+    with cyconv.num_threads(cyconv.get_num_threads()):
+        yield
+
+
+@pytest.mark.parametrize("optimizer", cli.OPTIMIZERS)
+def test_every_optimizer_learns(optimizer, tmp_path, capsys):
+    assert cli.main(["train", "--optimizer", optimizer, "--epochs", "3", "--out", str(tmp_path)]) == 0
+    accuracy = float(capsys.readouterr().out.splitlines()[-2].split()[2])
+    assert accuracy > 0.8
+
+
+def test_predict_names_class_and_probability(trained, tmp_path, capsys):
+    pictures = [picture(tmp_path, index) for index in range(20)]
+    weights = str(trained / "weights.safetensors")
+    assert cli.main(["predict", "--weights", weights, *(str(path) for path, _ in pictures)]) == 0
+    rows = capsys.readouterr().out.splitlines()
+    answers = [int(row.split(": ")[1][0]) for row in rows]
+    assert [row.split(": ")[0] for row in rows] == [str(path) for path, _ in pictures]
+    assert all(row.endswith("%)") for row in rows)
+    assert np.mean([answer == label for answer, (_, label) in zip(answers, pictures, strict=True)]) >= 0.85
+
+
+def test_predict_inverts_dark_on_light(trained, tmp_path, capsys):
+    light, dark = (tmp_path / name for name in ("light", "dark"))
+    light.mkdir()
+    dark.mkdir()
+    weights = str(trained / "weights.safetensors")
+    assert cli.main(["predict", "--weights", weights, str(picture(light)[0])]) == 0
+    assert cli.main(["predict", "--weights", weights, "--invert", str(picture(dark, invert=True)[0])]) == 0
+    plain, inverted = capsys.readouterr().out.splitlines()
+    assert plain.split(": ")[1] == inverted.split(": ")[1]
+
+
+def test_mnist_from_its_folder(tmp_path, capsys):
+    data = digits(size=28)
+    for part, x, y in (("train", data.train_x, data.train_y), ("t10k", data.test_x, data.test_y)):
+        (tmp_path / f"{part}-images-idx3-ubyte").write_bytes(idx(x[:, 0]))
+        (tmp_path / f"{part}-labels-idx1-ubyte").write_bytes(idx(y.astype(np.uint8)))
+    arguments = ["--data", "mnist", "--root", str(tmp_path)]
+    assert cli.main(["train", *arguments, "--epochs", "1", "--out", str(tmp_path)]) == 0
+    assert cli.main(["evaluate", *arguments, "--weights", str(tmp_path / "weights.safetensors")]) == 0
+    assert "of 355)" in capsys.readouterr().out
+
+
+def test_results_go_to_runs_unless_told(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["train", "--epochs", "1"]) == 0
+    assert (tmp_path / "runs" / "lenet5-digits" / "weights.safetensors").is_file()
+
+
+def test_train_goes_on_without_matplotlib(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert cli.main(["train", "--epochs", "1", "--out", str(tmp_path)]) == 0
+    assert 'no figures: cyconv.visualize needs matplotlib: pip install "cyconv[plot]"' in capsys.readouterr().out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["history.json", "weights.safetensors"]
+
+
+def test_errors_in_data_and_numbers_are_one_line(tmp_path, capsys):
+    assert "--data mnist needs --root" in error_of(capsys, "train", "--data", "mnist")
+    assert "has neither train-images" in error_of(capsys, "train", "--data", "mnist", "--root", tmp_path)
+    assert "must be at least 1, got 0" in error_of(capsys, "train", "--epochs", "0", "--out", tmp_path)
+    assert "must be at least 1, got -4" in error_of(capsys, "train", "--batch-size", "-4", "--out", tmp_path)
+    assert "learning_rate" in error_of(capsys, "train", "--learning-rate", "nan", "--out", tmp_path)
+    assert "`count` must be 1 to 1024, got 0" in error_of(capsys, "train", "--threads", "0")
+    assert "got -1" in error_of(capsys, "train", "--seed", "-1", "--out", tmp_path)
+
+
+def test_errors_in_files_are_one_line(trained, tmp_path, capsys):
+    weights, text = trained / "weights.safetensors", tmp_path / "text.png"
+    text.write_text("no picture")
+    assert "No such file" in error_of(capsys, "evaluate", "--weights", tmp_path / "none")
+    assert "safetensors" in error_of(capsys, "evaluate", "--weights", text)
+    assert "No such file" in error_of(capsys, "predict", "--weights", weights, tmp_path / "none.png")
+    assert "cannot identify image file" in error_of(capsys, "predict", "--weights", weights, text)
+    assert "text.png" in error_of(capsys, "train", "--out", text)
+
+
+def test_weights_of_another_program_or_shape(tmp_path, capsys):
+    path = tmp_path / "weights.safetensors"
+    save_arrays(path, {"weight": np.zeros(3)})
+    assert "does not name its model (lenet5 or simple_convnet)" in error_of(capsys, "evaluate", "--weights", path)
+    save_arrays(path, {"weight": np.zeros(3)}, {"model": "lenet5"})
+    assert "does not fit" in error_of(capsys, "evaluate", "--weights", path)
+
+
+def test_predict_refuses_a_decompression_bomb(trained, tmp_path, monkeypatch, capsys):
+    path, _ = picture(tmp_path)
+    monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 100)
+    assert "decompression bomb" in error_of(capsys, "predict", "--weights", trained / "weights.safetensors", path)
+
+
+def test_predict_names_the_extra_it_needs(trained, tmp_path, monkeypatch, capsys):
+    path, _ = picture(tmp_path)
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    message = error_of(capsys, "predict", "--weights", trained / "weights.safetensors", path)
+    assert 'needs Pillow: pip install "cyconv[image]"' in message
+
+
+def test_interrupted(monkeypatch, tmp_path, capsys):
+    def interrupt(*arguments, **keywords):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cyconv.network.Network.fit", interrupt)
+    assert cli.main(["train", "--out", str(tmp_path)]) == 130
+    assert capsys.readouterr().err == "cyconv: interrupted\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["fly"], ["train", "--model", "alexnet"], ["train", "--epochs", "many"]])
+def test_usage_errors(arguments, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(arguments)
+    assert stopped.value.code == 2
+    assert "usage: cyconv" in capsys.readouterr().err
+
+
+def test_as_a_module():
+    command = [sys.executable, "-m", "cyconv"]
+    version = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True)
+    assert version.stdout == f"cyconv {cyconv.__version__}\n"
+    failed = subprocess.run([*command, "train", "--data", "mnist"], capture_output=True, text=True)
+    assert failed.returncode == 2
+    assert failed.stderr.startswith("cyconv: error: ")
+
+
+def test_the_defaults_reach_98_percent(tmp_path, capsys):
+    assert cli.main(["train", "--out", str(tmp_path)]) == 0
+    assert float(capsys.readouterr().out.splitlines()[-2].split()[2]) >= 0.98
