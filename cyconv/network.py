@@ -12,7 +12,6 @@ from numpy.typing import ArrayLike, NDArray
 from cyconv import functional as F
 from cyconv._validation import FLOATS, as_generator, as_int
 from cyconv.data.batches import Batches
-from cyconv.functional._arrays import from_uint8
 from cyconv.layers.activation import Softmax
 from cyconv.layers.base import Layer, Shape
 from cyconv.layers.containers import Layers, Sequential
@@ -303,7 +302,9 @@ class Network(Sequential):
 
     def _ready(self, x: NDArray) -> NDArray:
         """Return a batch in the network's dtype; bytes become numbers from 0 to 1."""
-        return from_uint8(x, self.dtype) if x.dtype == np.uint8 else x.astype(self.dtype, copy=False)
+        if x.dtype == np.uint8:
+            return np.divide(x, 255, dtype=self.dtype)
+        return x.astype(self.dtype, copy=False)
 
 
 class _Ready:

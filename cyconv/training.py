@@ -307,7 +307,7 @@ class ProgressBar(Callback):
     def on_epoch_begin(self, run: Run) -> None:
         from tqdm.auto import tqdm
 
-        self._bar = tqdm(total=run.images, desc=f"epoch {run.epoch}/{run.epochs}", unit=" images", unit_scale=True)
+        self._bar = tqdm(total=run.images, desc=f"epoch {run.epoch}/{run.epochs}", unit=" images")
 
     def on_batch_end(self, run: Run) -> None:
         self._bar.set_postfix(run.logs, refresh=False)

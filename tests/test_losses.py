@@ -39,7 +39,12 @@ def test_gradients(loss, output, target):
     ("loss", "target", "kind", "message"),
     [
         (CrossEntropyLoss(), np.zeros(3), TypeError, "op: `y` must be integers, the classes' numbers"),
-        (CrossEntropyLoss(), np.zeros((3, 1), int), ValueError, r"op: `y` must have shape \(N,\) for this network, got"),
+        (
+            CrossEntropyLoss(),
+            np.zeros((3, 1), int),
+            ValueError,
+            r"op: `y` must have shape \(N,\) for this network, got",
+        ),
         (CrossEntropyLoss(), np.array([0, 4]), ValueError, "op: `y` must be class numbers from 0 to 3, got 0 to 4"),
         (CrossEntropyLoss(), np.array([-1, 3]), ValueError, "from 0 to 3, got -1 to 3"),
         (MSELoss(), np.array(["a"]), TypeError, "op: `y` must be numbers"),
