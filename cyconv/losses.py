@@ -47,12 +47,15 @@ class CrossEntropyLoss(Loss):
     classifies = True
 
     def forward(self, output: NDArray, target: ArrayLike) -> float:
+        """Return the mean of minus the log-probability of the right class."""
         return float(F.cross_entropy(output, target))
 
     def backward(self, output: NDArray, target: ArrayLike) -> NDArray:
+        """Return (softmax(output) - one-hot target) / number of targets."""
         return F.cross_entropy_backward(1.0, output, target)
 
     def check_target(self, op: str, target: NDArray, output_shape: Shape) -> None:
+        """Raise unless `target` holds class numbers, in the shape of the output without its class axis."""
         K, *positions = output_shape
         if target.dtype.kind not in "iu":
             raise TypeError(f"{op}: `y` must be integers, the classes' numbers, for cross entropy, got {target.dtype}")
@@ -74,12 +77,15 @@ class MSELoss(Loss):
     """
 
     def forward(self, output: NDArray, target: ArrayLike) -> float:
+        """Return the mean of the squared differences."""
         return float(F.mse_loss(output, np.asarray(target, output.dtype)))
 
     def backward(self, output: NDArray, target: ArrayLike) -> NDArray:
+        """Return 2 (output - target) / number of outputs."""
         return F.mse_loss_backward(1.0, output, np.asarray(target, output.dtype))
 
     def check_target(self, op: str, target: NDArray, output_shape: Shape) -> None:
+        """Raise unless `target` holds numbers in the shape of the output."""
         if target.dtype.kind not in "fiu":
             raise TypeError(f"{op}: `y` must be numbers for the mean squared error, got {target.dtype}")
         _check_positions(op, target, output_shape)

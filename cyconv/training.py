@@ -305,19 +305,23 @@ class ProgressBar(Callback):
         self._bar: Any = None
 
     def on_epoch_begin(self, run: Run) -> None:
+        """Draw an empty bar."""
         from tqdm.auto import tqdm
 
         self._bar = tqdm(total=run.images, desc=f"epoch {run.epoch}/{run.epochs}", unit=" images")
 
     def on_batch_end(self, run: Run) -> None:
+        """Draw what has been done."""
         self._bar.set_postfix(run.logs, refresh=False)
         self._bar.update(run.seen - self._bar.n)
 
     def on_epoch_end(self, run: Run) -> None:
+        """Add the validation's numbers."""
         self._bar.set_postfix(run.logs)
         self._bar.close()
 
     def on_train_end(self, run: Run) -> None:
+        """Leave the terminal in order."""
         if self._bar is not None:
             self._bar.close()
 
@@ -349,10 +353,12 @@ class EarlyStopping(Callback):
         self._weights: dict[str, NDArray] = {}
 
     def on_train_begin(self, run: Run) -> None:
+        """Forget former runs, unless this one is resumed."""
         if run.epoch == 0:
             self._best, self._wait, self._weights = math.inf, 0, {}
 
     def on_epoch_end(self, run: Run) -> None:
+        """Compare with the best epoch."""
         if self.monitor not in run.logs:
             raise ValueError(
                 f"EarlyStopping: `monitor` {self.monitor!r} is not recorded, only {', '.join(run.logs)}; "
@@ -367,13 +373,16 @@ class EarlyStopping(Callback):
         run.stop = run.stop or self._wait >= self.patience
 
     def on_train_end(self, run: Run) -> None:
+        """Return to the best epoch's weights."""
         if self._weights:
             run.network.load_state_dict(self._weights)
 
     def state_dict(self) -> dict[str, Any]:
+        """Return the best epoch's number and weights, and the epochs since."""
         return {"best": self._best, "wait": self._wait, **{f"weights.{k}": v for k, v in self._weights.items()}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Set what `state_dict` returned."""
         self._best, self._wait = state["best"], state["wait"]
         self._weights = _under("weights.", state)
 
@@ -400,6 +409,7 @@ class Checkpoint(Callback):
         self.every = as_int("Checkpoint", "every", every)
 
     def on_epoch_end(self, run: Run) -> None:
+        """Write the file if it is time."""
         if run.epoch % self.every == 0 or run.epoch == run.epochs or run.stop:
             save_checkpoint(str(self.path).replace("{epoch}", str(run.epoch)), run)
 
