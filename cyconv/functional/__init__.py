@@ -1,12 +1,31 @@
 """Stateless operations on arrays, each with its gradient directly below it: ``op`` and ``op_backward``."""
 
-from cyconv.functional.activation import leaky_relu, leaky_relu_backward, log_softmax, log_softmax_backward, relu, relu_backward, sigmoid, sigmoid_backward, softmax, softmax_backward, tanh, tanh_backward
+from cyconv.functional.activation import (
+    leaky_relu,
+    leaky_relu_backward,
+    log_softmax,
+    log_softmax_backward,
+    relu,
+    relu_backward,
+    sigmoid,
+    sigmoid_backward,
+    softmax,
+    softmax_backward,
+    tanh,
+    tanh_backward,
+)
 from cyconv.functional.conv import conv2d, conv2d_backward, conv_transpose2d, conv_transpose2d_backward
 from cyconv.functional.dropout import dropout, dropout_backward
 from cyconv.functional.flatten import flatten, flatten_backward
 from cyconv.functional.linear import linear, linear_backward
 from cyconv.functional.loss import cross_entropy, cross_entropy_backward, mse_loss, mse_loss_backward
-from cyconv.functional.normalization import batch_norm, batch_norm_backward, batch_norm_relu, batch_norm_relu_backward, batch_norm_statistics
+from cyconv.functional.normalization import (
+    batch_norm,
+    batch_norm_backward,
+    batch_norm_relu,
+    batch_norm_relu_backward,
+    batch_norm_statistics,
+)
 from cyconv.functional.unfold import col2im, fold, im2col, unfold
 
 __all__ = [
