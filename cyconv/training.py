@@ -165,7 +165,9 @@ def train_step(network: Layer, x: NDArray, y: NDArray, loss: Loss, optimizer: Op
     """
     if not network.training:
         network.train()
-    network.zero_grad()
+    parameters = network.parameters()  # once: walking a deep network costs as much as a small layer
+    for parameter in parameters.values():
+        parameter.grad = None
     output = network.forward(x)
     value = loss.forward(output, y)
     if not math.isfinite(value):
@@ -175,7 +177,7 @@ def train_step(network: Layer, x: NDArray, y: NDArray, loss: Loss, optimizer: Op
             f"the learning rate (now {optimizer.learning_rate})"
         )
     network.backward(loss.backward(output, y), needs_grad_input=False)
-    optimizer.step(network.parameters())
+    optimizer.step(parameters)
     return value, output
 
 
