@@ -30,7 +30,7 @@ class Network(Sequential):
 
     Parameters
     ----------
-    layers : iterable of Layer, or mapping of names to Layer
+    layers : iterable of Layer, mapping of names to Layer, or Sequential
         The layers, in order.
     input_shape : tuple of int, optional
         Shape of one input, (C, H, W) or (features,). The layers are then checked against it, and so is all data later.
@@ -71,7 +71,7 @@ class Network(Sequential):
         input_shape: Iterable[int] | None = None,
         seed: np.random.Generator | int | None = None,
     ) -> None:
-        super().__init__(layers)
+        super().__init__(layers.children() if isinstance(layers, Sequential) else layers)
         self.input_shape: Shape | None = None
         if input_shape is not None:
             self.input_shape = tuple(as_int("Network", "input_shape", extent) for extent in input_shape)

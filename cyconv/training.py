@@ -197,8 +197,8 @@ def evaluate(network: Layer, batches: Batches, loss: Loss) -> dict[str, float]:
 def train(run: Run, batches: Batches, validate: Callable[[], dict[str, float]] | None = None) -> History:
     """Train epoch after epoch, from where `run` stands, and return its history.
 
-    Whatever ends the training, `on_train_end` is called and the network is left in evaluation mode. Ctrl-C is passed on
-    as KeyboardInterrupt after that, with ``run.history.interrupted`` set.
+    Whatever ends the training, the network is left in evaluation mode, without gradients, and `on_train_end` is called.
+    Ctrl-C is passed on as KeyboardInterrupt after that, with ``run.history.interrupted`` set.
 
     Parameters
     ----------
@@ -224,7 +224,7 @@ def train(run: Run, batches: Batches, validate: Callable[[], dict[str, float]] |
         run.history.interrupted = True
         raise
     finally:
-        run.network.eval()
+        run.network.eval().zero_grad()
         run.notify("on_train_end")
     return run.history
 

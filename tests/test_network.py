@@ -153,6 +153,19 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_are_touched():
     assert not net.training
 
 
+def test_nothing_of_the_training_stays_in_memory():
+    net, (x, y) = small_net(), data()
+    fit(net, x, y)
+    assert all(parameter.grad is None for parameter in net.parameters().values())
+    with pytest.raises(RuntimeError, match="training mode"):
+        net.backward(np.ones((60, 3), np.float32))
+
+
+def test_a_sequential_becomes_a_network_of_its_layers():
+    net = Network(Sequential({"conv": Conv2d(1, 2, 3), "relu": ReLU()}))
+    assert list(net.parameters()) == ["conv.weight", "conv.bias"]
+
+
 def test_pretrained_layers_keep_their_weights():
     stem = Conv2d(1, 4, 3).initialize(0)
     kept = stem.weight.data.copy()
