@@ -314,5 +314,8 @@ class _Ready:
         self._network, self._batches = network, batches
 
     def __iter__(self) -> Iterator[Batch]:
-        for x, y in self._batches:
+        for batch in self._batches:
+            if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+                raise TypeError(f"batches: each must be a pair (x, y), got {type(batch).__name__}")
+            x, y = batch
             yield self._network._ready(self._network._checked("batches", x)), np.asarray(y)

@@ -312,6 +312,7 @@ X, Y = data()
         (X, Y, {"validation_data": (X, Y[:3])}, "fit: validation_data: `y` must have a row for each"),
         (iter([(X, Y)]), None, {}, "fit: `x` is an iterator, good for one epoch only"),
         ([], None, {}, "fit: there is no data"),
+        ([X, Y], None, {}, r"batches: each must be a pair \(x, y\), got ndarray"),
         ([(X[:, :, :5], Y)], None, {}, r"batches: `x` must have shape \(N, 1, 8, 8\), got"),
     ],
 )
