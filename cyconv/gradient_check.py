@@ -180,8 +180,8 @@ def _quotient(run: Run, array: NDArray, position: tuple[int, ...], grad_output: 
     """Return the central difference quotient of sum(grad_output * output) by one entry of an array."""
     value = array[position]
     array[position] = value + step
-    above = run()
+    above = run().copy()  # copied, because an identity returns the very array that is changed next
     array[position] = value - step
-    below = run()
+    difference = above - run()
     array[position] = value
-    return float(np.sum((above - below) * grad_output) / (2 * step))
+    return float(np.sum(difference * grad_output) / (2 * step))

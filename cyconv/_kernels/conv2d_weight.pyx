@@ -11,16 +11,19 @@ own, and the slices are added in order: the same bits for any number of threads.
 from cpython.exc cimport PyErr_CheckSignals
 from cython cimport floating
 from cython.parallel cimport prange
+from libc.string cimport memcpy
 
-from cyconv._kernels.pack cimport copy_band, pack_panel
+from cyconv._kernels.pack cimport Ahead, ask_for, copy_band, look_ahead, pack_panel
 from cyconv._kernels.parallel cimport ceil_div, share_start, this_thread
 from cyconv._kernels.simd cimport TILE_ROWS, TILE_VECTORS, lanes, tile
 from cyconv._memory cimport Block
 
 cdef enum:
     MOST_ROWS = 16             # bounds TILE_ROWS
-    BAND_BYTES = 512 << 10     # of the image, in L2 beside a panel of grad_output
+    BLOCK_BYTES = 512 << 10    # of a block's image band, and of its grad_output: both stay in L2
     BLOCK_PIXELS = 2048
+    PACKED_PIXELS = 512        # where the tile's rows are packed: 512 x 14 numbers stay in L1
+    PACKED_PANELS = 4          # panels that must share the packed rows to pay for them
     PARTIAL_BYTES = 8 << 20    # of all slices' sums
     SLICES = 8
     TASKS = 32
@@ -30,7 +33,7 @@ cdef struct Plan:
     Py_ssize_t N, IH, IW, IC, OC, QH, QW, G, M
     Py_ssize_t step_h, step_w, top, left
     Py_ssize_t L, NR, P, padded
-    bint band
+    bint band, packed
     Py_ssize_t pixel, line, band_h, band_w, band_size
     Py_ssize_t block_rows, block_images, blocks_per_image, blocks, slices, splits, tiles
     Py_ssize_t scratch_bytes
@@ -53,8 +56,12 @@ cdef void make_plan(Plan* s, const Py_ssize_t[:, ::1] taps, Py_ssize_t item, int
     s.band_w = (s.QW - 1) * s.step_w + right - s.left + 1
     s.pixel = s.IC
     s.line = (s.band_w if s.band else s.IW) * s.IC
-    rows = BAND_BYTES // max(1, s.step_h * s.band_w * s.IC * item)
-    rows = max(1, min(rows, ceil_div(BLOCK_PIXELS, s.QW)))
+    s.packed = s.P >= PACKED_PANELS
+    if s.packed and not s.band:  # packed rows are read once, so the image itself need not stay in L2
+        rows = BLOCK_BYTES // (item * s.QW * s.padded)
+    else:
+        rows = BLOCK_BYTES // (item * max(s.step_h * s.band_w * s.IC, s.QW * s.padded))
+    rows = max(1, min(rows, ceil_div(PACKED_PIXELS if s.packed else BLOCK_PIXELS, s.QW)))
     s.block_images = max(1, rows // s.QH)
     s.blocks_per_image = ceil_div(s.QH, rows) if rows < s.QH else 1
     s.block_rows = ceil_div(s.QH, s.blocks_per_image)
@@ -68,8 +75,28 @@ cdef void make_plan(Plan* s, const Py_ssize_t[:, ::1] taps, Py_ssize_t item, int
     s.splits = min(s.tiles * s.P, ceil_div(num_threads, s.slices * s.G))
     rows = s.block_images * s.block_rows
     s.scratch_bytes = ceil_div(
-        (s.band_size + rows * s.QW * s.NR) * item
+        (s.band_size + rows * s.QW * (s.padded + (MOST_ROWS if s.packed else 0))) * item
         + s.M * <Py_ssize_t>sizeof(void*) + 2 * rows * <Py_ssize_t>sizeof(Py_ssize_t), 4096) * 4096 + 320
+
+
+cdef void pack_rows(
+    Plan* s, const floating** rows, Py_ssize_t count, const Py_ssize_t* line_offset, Py_ssize_t lines,
+    const floating* end,  # of the memory that rows point into
+    floating* packed,     # OUT [pixels, MOST_ROWS]
+) noexcept nogil:
+    """packed[pixel, i] = rows[i] at that pixel: strides of KBs would cost the tile a cache line for every number."""
+    cdef Py_ssize_t step = s.step_w * s.pixel, line, qw, i
+    cdef bint contiguous = rows[count - 1] - rows[0] == count - 1
+    cdef const floating* source
+    for line in range(lines):
+        for qw in range(s.QW):
+            source = rows[0] + line_offset[line] + qw * step
+            if contiguous and end - source >= MOST_ROWS:
+                memcpy(packed, source, MOST_ROWS * sizeof(floating))  # a constant size compiles to one move
+            else:
+                for i in range(count):
+                    packed[i] = rows[i][line_offset[line] + qw * step]
+            packed += MOST_ROWS
 
 
 cdef void run_task(
@@ -80,19 +107,24 @@ cdef void run_task(
     cdef Py_ssize_t split = task % s.splits, g = task // s.splits % s.G, slice_ = task // s.splits // s.G
     cdef Py_ssize_t first_pair = share_start(s.P * s.tiles, s.splits, split)
     cdef Py_ssize_t last_pair = share_start(s.P * s.tiles, s.splits, split + 1)
-    cdef Py_ssize_t rows_per_block = s.block_images * s.block_rows
+    cdef Py_ssize_t most_lines = s.block_images * s.block_rows
     cdef floating* band = <floating*>scratch
     cdef floating* slab = band + s.band_size
-    cdef const floating** rows = <const floating**>(slab + rows_per_block * s.QW * s.NR)
+    cdef floating* packed = slab + most_lines * s.QW * s.padded
+    cdef const floating** rows = <const floating**>(packed + (most_lines * s.QW * MOST_ROWS if s.packed else 0))
     cdef Py_ssize_t* a_offset = <Py_ssize_t*>(rows + s.M)
-    cdef Py_ssize_t* b_offset = a_offset + rows_per_block
+    cdef Py_ssize_t* b_offset = a_offset + most_lines
+    cdef const floating* packed_rows[MOST_ROWS]
     cdef floating* c_rows[MOST_ROWS]
     cdef floating* sums
-    cdef Py_ssize_t C = s.G * s.OC, m, block, n0, n1, q0, q1, n, q, lines, pair, p, t, m0, m1, columns, width, i
+    cdef Py_ssize_t C = s.G * s.OC, zero = 0, m, block, n0, n1, q0, q1, n, q, lines, pair, p, t, m0, m1, columns, width, i
+    cdef const floating* end = slab if s.band else x + s.N * s.IH * s.IW * s.G * s.IC
     for m in range(s.M):
         rows[m] = (<const floating*>band if s.band else x) + m_offset[m]
     cdef Py_ssize_t first_block = share_start(s.blocks, s.slices, slice_)
-    for block in range(first_block, share_start(s.blocks, s.slices, slice_ + 1)):
+    cdef Py_ssize_t stop_block = share_start(s.blocks, s.slices, slice_ + 1)
+    cdef Ahead ahead_x, ahead_g
+    for block in range(first_block, stop_block):
         n0 = block // s.blocks_per_image * s.block_images
         n1 = min(n0 + s.block_images, s.N)
         q0 = share_start(s.QH, s.blocks_per_image, block % s.blocks_per_image)
@@ -110,28 +142,51 @@ cdef void run_task(
                 else:
                     a_offset[lines] = (n * s.IH + q * s.step_h) * s.line
                 lines += 1
-        pair = first_pair
-        while pair < last_pair:
-            p = pair // s.tiles
+        for p in range(s.P):
             columns = min(s.NR, s.OC - p * s.NR)
             width = min(s.NR, ceil_div(columns, s.L) * s.L)
-            for i in range(lines):
-                b_offset[i] = i * s.QW * width
             for n in range(n0, n1):
                 pack_panel(
                     grad_output + (n * s.QH + q0) * s.QW * C + g * s.OC + p * s.NR, C, 1, (q1 - q0) * s.QW,
-                    columns, width, slab + (n - n0) * (q1 - q0) * s.QW * width)
+                    columns, width, slab + lines * s.QW * p * s.NR + (n - n0) * (q1 - q0) * s.QW * width)
+        if block + 1 < stop_block and s.G == 1:
+            n = (block + 1) // s.blocks_per_image * s.block_images
+            q = share_start(s.QH, s.blocks_per_image, (block + 1) % s.blocks_per_image)
+            ahead_x = look_ahead(
+                x + (n * s.IH + max(q * s.step_h + s.top, 0)) * s.IW * s.IC,
+                s.IW * s.IC * min(
+                    s.block_images * s.block_rows * s.step_h, (s.N - n) * s.IH - q * s.step_h - max(s.top, 0)),
+                last_pair - first_pair)
+            ahead_g = look_ahead(
+                grad_output + (n * s.QH + q) * s.QW * C, min(most_lines, (s.N - n) * s.QH - q) * s.QW * C,
+                last_pair - first_pair)
+        else:
+            ahead_x = ahead_g = look_ahead(x, 0, 1)
+        for pair in range(first_pair, last_pair):
+            ask_for(&ahead_x)
+            ask_for(&ahead_g)
+            t = pair // s.P
+            p = pair % s.P
+            m0 = share_start(s.M, s.tiles, t)
+            m1 = share_start(s.M, s.tiles, t + 1)
+            width = min(s.NR, ceil_div(s.OC - p * s.NR, s.L) * s.L)
             sums = partial + ((slice_ * s.G + g) * s.padded + p * s.NR) * s.M
-            while pair < last_pair and pair // s.tiles == p:
-                t = pair % s.tiles
-                m0 = share_start(s.M, s.tiles, t)
-                m1 = share_start(s.M, s.tiles, t + 1)
-                for m in range(m0, m1):
-                    c_rows[m - m0] = sums + m * width
+            for m in range(m0, m1):
+                c_rows[m - m0] = sums + m * width
+            if s.packed:
+                if p == 0 or pair == first_pair:
+                    pack_rows(s, rows + m0, m1 - m0, a_offset, lines, end, packed)
+                    for i in range(m1 - m0):
+                        packed_rows[i] = packed + i
                 tile(
-                    m1 - m0, lines, s.QW, rows + m0, a_offset, s.step_w * s.pixel, slab, b_offset, width,
+                    m1 - m0, 1, lines * s.QW, packed_rows, &zero, MOST_ROWS, slab + lines * s.QW * p * s.NR, &zero, width,
                     c_rows, 0, width, <const floating*>NULL, block > first_block)
-                pair += 1
+            else:
+                for i in range(lines):
+                    b_offset[i] = i * s.QW * width
+                tile(
+                    m1 - m0, lines, s.QW, rows + m0, a_offset, s.step_w * s.pixel, slab + lines * s.QW * p * s.NR,
+                    b_offset, width, c_rows, 0, width, <const floating*>NULL, block > first_block)
 
 
 cdef void add_slices(Plan* s, Py_ssize_t task, const floating* partial, floating* grad_weight) noexcept nogil:

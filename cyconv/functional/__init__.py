@@ -26,6 +26,7 @@ from cyconv.functional.normalization import (
     batch_norm_relu_backward,
     batch_norm_statistics,
 )
+from cyconv.functional.unfold import col2im, fold, im2col, unfold
 
 __all__ = [
     "batch_norm",
@@ -33,6 +34,7 @@ __all__ = [
     "batch_norm_relu",
     "batch_norm_relu_backward",
     "batch_norm_statistics",
+    "col2im",
     "conv2d",
     "conv2d_backward",
     "conv_transpose2d",
@@ -43,6 +45,8 @@ __all__ = [
     "dropout_backward",
     "flatten",
     "flatten_backward",
+    "fold",
+    "im2col",
     "leaky_relu",
     "leaky_relu_backward",
     "linear",
@@ -59,4 +63,5 @@ __all__ = [
     "softmax_backward",
     "tanh",
     "tanh_backward",
+    "unfold",
 ]

@@ -1,0 +1,75 @@
+"""Where windows lie along an axis, as tables for the kernels: see _kernels/windows.pxd for their columns.
+
+Kernels are given these tables and know nothing of stride, padding, ceil_mode or adaptive bounds. Tables depend on sizes
+only, are small, and are remembered from call to call.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cyconv._geometry import adaptive_bounds
+
+
+class Axis(NamedTuple):
+    """All there is to know of the windows along one axis."""
+
+    size: int  # input positions
+    output: int  # windows
+    kernel: int  # taps; the most that any window has, if the windows are adaptive
+    stride: int = 1
+    before: int = 0  # padding
+    dilation: int = 1
+    adaptive: bool = False
+
+
+@lru_cache(maxsize=256)
+def adaptive_axis(size: int, output: int) -> Axis:
+    """Return the axis whose `output` windows divide `size` positions into nearly equal parts."""
+    bounds = (adaptive_bounds(index, size, output) for index in range(output))
+    return Axis(size, output, max(stop - start for start, stop in bounds), adaptive=True)
+
+
+@lru_cache(maxsize=256)
+def windows(axis: Axis) -> NDArray[np.intp]:
+    """Return [output, 3]: position of tap 0 (negative: in the padding), first tap inside the input, tap after the last."""
+    if axis.adaptive:
+        bounds = np.array([adaptive_bounds(index, axis.size, axis.output) for index in range(axis.output)], np.intp)
+        origin, length = bounds[:, 0], bounds[:, 1] - bounds[:, 0]
+    else:
+        origin, length = np.arange(axis.output, dtype=np.intp) * axis.stride - axis.before, np.intp(axis.kernel)
+    first = np.clip(-(origin // axis.dilation), 0, length)  # ceil(-origin / dilation)
+    stop = np.clip(-((origin - axis.size) // axis.dilation), first, length)
+    return _frozen(np.stack([origin, first, stop], axis=1))
+
+
+@lru_cache(maxsize=256)
+def covering(axis: Axis) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return start [size + 1] and pairs [M, 2]: rows start[i] to start[i + 1] are the (window, tap) that read position i.
+
+    Windows ascend within a position, so a sum over them has one order whatever the number of threads.
+    """
+    window, tap, position = _reads(axis)
+    order = np.argsort(position, kind="stable")
+    start = np.searchsorted(position[order], np.arange(axis.size + 1)).astype(np.intp)
+    pairs = np.stack([window[order], tap[order]], axis=1).astype(np.intp)
+    return _frozen(start), _frozen(pairs if len(pairs) else np.zeros((1, 2), np.intp))  # kernels take its address
+
+
+def _reads(axis: Axis) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+    """Return window, tap and input position of every read along the axis."""
+    origin, first, stop = windows(axis).T
+    taps = stop - first
+    window = np.repeat(np.arange(axis.output, dtype=np.intp), taps)
+    tap = np.arange(window.size) - np.repeat(np.cumsum(taps) - taps - first, taps)
+    return window, tap, origin[window] + tap * axis.dilation
+
+
+def _frozen(array: NDArray) -> NDArray:
+    array = np.ascontiguousarray(array)
+    array.flags.writeable = False
+    return array

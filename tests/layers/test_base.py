@@ -1,0 +1,199 @@
+import copy
+import pickle
+
+import numpy as np
+import pytest
+
+from cyconv.layers import BatchNorm2d, Conv2d, Dropout, Flatten, Layer, Linear, ReLU, Residual, Sequential
+from cyconv.parameter import Parameter
+
+
+def small_net():
+    return Sequential(
+        Conv2d(1, 4, 3, padding=1, bias=False),
+        BatchNorm2d(4),
+        ReLU(),
+        Residual(Sequential(Conv2d(4, 4, 1), Dropout(0.2))),
+        Flatten(),
+        Linear(4 * 5 * 5, 3),
+    )
+
+
+NAMES = [
+    "0.weight",
+    "1.weight",
+    "1.bias",
+    "1.running_mean",
+    "1.running_var",
+    "1.num_batches_tracked",
+    "3.body.0.weight",
+    "3.body.0.bias",
+    "5.weight",
+    "5.bias",
+]
+
+
+def images(n=4, dtype=np.float32):
+    return np.random.default_rng(0).standard_normal((n, 1, 5, 5)).astype(dtype)
+
+
+def test_names_and_their_order_are_those_of_pytorch():
+    assert list(small_net().state_dict()) == NAMES
+    assert list(small_net().parameters()) == [n for n in NAMES if "running" not in n and "tracked" not in n]
+
+
+def test_state_dict_round_trip_gives_the_same_bits():
+    a, b = small_net().initialize(0), small_net().initialize(1)
+    a(images())  # moves the running statistics
+    b.load_state_dict(a.state_dict())
+    np.testing.assert_array_equal(a.eval()(images()), b.eval()(images()))
+    assert int(b.state_dict()["1.num_batches_tracked"]) == 1
+
+
+def test_load_state_dict_lists_everything_that_is_wrong_and_changes_nothing():
+    net = small_net().initialize(0)
+    before = {name: array.copy() for name, array in net.state_dict().items()}
+    state = {name: array + 1 for name, array in before.items()}
+    del state["1.bias"]
+    state["extra"] = np.zeros(1)
+    state["5.weight"] = np.zeros((3, 7))
+    message = r"missing: 1\.bias; unexpected: extra; misshapen: 5\.weight \(3, 7\) instead of \(3, 100\)"
+    with pytest.raises(ValueError, match=message):
+        net.load_state_dict(state)
+    with pytest.raises(ValueError, match=r"Sequential: misshapen: 5\.weight"):
+        net.load_state_dict(state, strict=False)
+    with pytest.raises(TypeError, match=r"`0\.weight` must be of the kind of float32, got complex128"):
+        net.load_state_dict({**before, "0.weight": before["0.weight"].astype(complex)})
+    for name, array in net.state_dict().items():
+        np.testing.assert_array_equal(array, before[name])
+
+
+def test_load_state_dict_that_is_not_strict_takes_what_there_is():
+    net = small_net().initialize(0)
+    net.load_state_dict({"5.bias": np.arange(3.0), "extra": np.zeros(1)}, strict=False)
+    np.testing.assert_array_equal(net.state_dict()["5.bias"], [0, 1, 2])
+
+
+def test_backward_needs_a_forward_in_training_mode_each_time():
+    layer = Linear(2, 2).initialize(0)
+    x = np.ones((1, 2), np.float32)
+    with pytest.raises(RuntimeError, match="Linear: each `backward` needs a `forward` in training mode"):
+        layer.backward(x)
+    layer(x)
+    layer.backward(x)
+    with pytest.raises(RuntimeError, match="there was none"):
+        layer.backward(x)
+
+
+def test_nothing_is_kept_in_evaluation_mode():
+    net = small_net().initialize(0).eval()
+    states = [dict(vars(layer)) for _, layer in net.walk()]
+    running = net.state_dict()["1.running_mean"].copy()
+    net(images())
+    assert [vars(layer) for _, layer in net.walk()] == states
+    np.testing.assert_array_equal(net.state_dict()["1.running_mean"], running)
+
+
+def test_switching_to_evaluation_drops_what_backward_would_need():
+    net = small_net().initialize(0)
+    y = net(images())
+    net.eval()
+    with pytest.raises(RuntimeError, match="training mode"):
+        net.backward(y)
+
+
+def test_gradients_add_up_until_they_are_dropped():
+    layer = Linear(3, 2).initialize(0)
+    x, grad = np.ones((4, 3), np.float32), np.ones((4, 2), np.float32)
+    layer(x)
+    layer.backward(grad)
+    once = layer.weight.grad.copy()
+    layer(x)
+    layer.backward(grad)
+    np.testing.assert_array_equal(layer.weight.grad, 2 * once)
+    layer.zero_grad()
+    assert layer.weight.grad is None
+
+
+def test_frozen_parameters_get_no_gradient():
+    layer = Conv2d(1, 2, 3).initialize(0)
+    layer.weight.trainable = False
+    layer.backward(layer(images()))
+    assert layer.weight.grad is None
+    assert layer.bias.grad is not None
+
+
+def test_initialize_is_a_function_of_the_seed():
+    a, b, c = small_net().initialize(0), small_net().initialize(0), small_net().initialize(1)
+    assert all(np.array_equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+    assert not np.array_equal(a[0].weight.data, c[0].weight.data)
+    assert a.random_state() == b.random_state() != c.random_state()
+
+
+def test_copies_and_pickles_are_equal_and_independent():
+    net = small_net().initialize(0).eval()
+    expected = net(images())
+    for twin in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+        np.testing.assert_array_equal(twin(images()), expected)
+        weight = twin[0].weight
+        assert weight.flat(weight.data).base is not None  # still a view: the memory order survived
+        weight.data[...] = 0
+    np.testing.assert_array_equal(net(images()), expected)
+
+
+def test_astype_converts_parameters_and_running_statistics():
+    net = small_net().initialize(0).astype(np.float64)
+    assert net(images(dtype=np.float64)).dtype == np.float64
+    assert net[1].running_mean.dtype == np.float64
+    assert net[1].num_batches_tracked.dtype == np.int64
+    with pytest.raises(TypeError, match="`dtype` must be float32 or float64, got int32"):
+        net.astype(np.int32)
+
+
+def test_repr_shows_what_is_not_default():
+    assert repr(Conv2d(3, 8, 3, padding=1)) == "Conv2d(3, 8, 3, padding=1)"
+    assert repr(Conv2d(3, 8, (3, 5), stride=2, bias=False)) == "Conv2d(3, 8, (3, 5), stride=2, bias=False)"
+    assert repr(Linear(3, 8)) == "Linear(3, 8)"
+    assert repr(ReLU()) == "ReLU()"
+
+
+def test_trace_names_the_layer_that_does_not_fit():
+    net = Sequential(Conv2d(1, 4, 3), Residual(Conv2d(8, 8, 1)))
+    with pytest.raises(ValueError, match=r"layer 1\.body: Conv2d: needs images of shape \(8, H, W\), got \(4, 3, 3\)"):
+        list(net.trace((1, 5, 5)))
+
+
+def test_trace_meets_the_layers_in_order():
+    steps = list(small_net().trace((1, 5, 5)))
+    assert [step.name for step in steps] == ["0", "1", "2", "3.body.0", "3.body.1", "3.shortcut", "3", "4", "5"]
+    assert steps[-1].input_shape == (100,)
+    assert steps[-1].output_shape == (3,)
+
+
+def test_a_layer_of_ones_own():
+    class Scale(Layer):
+        def __init__(self):
+            self.factor = Parameter(np.full(1, 2.0, np.float32))
+
+        def output_shape(self, input_shape):
+            return input_shape
+
+        def forward(self, x):
+            self.remember(x)
+            return x * self.factor.data
+
+        def backward(self, grad_output, needs_grad_input=True):
+            (x,) = self.recall()
+            self.factor.accumulate(np.sum(grad_output * x, keepdims=True).reshape(1))
+            return grad_output * self.factor.data
+
+    net = Sequential(Scale(), Flatten())
+    net.backward(net(images()))
+    assert list(net.parameters()) == ["0.factor"]
+    assert net[0].factor.grad.shape == (1,)
+
+
+@pytest.mark.parametrize("method", ["forward", "backward", "output_shape"])
+def test_what_a_subclass_has_to_write(method):
+    with pytest.raises(NotImplementedError, match=f"Layer: `{method}` is not written"):
+        getattr(Layer(), method)(np.ones(1))

@@ -1,0 +1,44 @@
+import numpy as np
+import pytest
+
+from cyconv.gradient_check import check_gradients
+from cyconv.layers import Dropout
+
+ONES = np.ones((100, 100), np.float32)
+
+
+def test_gradients():
+    check_gradients(Dropout(0.3), np.random.default_rng(0).standard_normal((4, 5)))
+
+
+def test_the_share_of_zeros_is_p_and_the_rest_is_scaled():
+    y = Dropout(0.25).initialize(0)(ONES)
+    assert abs((y == 0).mean() - 0.25) < 0.02
+    np.testing.assert_allclose(np.unique(y), [0, 1 / 0.75], rtol=1e-6)
+
+
+def test_masks_move_on_and_start_over_with_the_seed():
+    layer = Dropout().initialize(0)
+    first, second = layer(ONES), layer(ONES)
+    assert not np.array_equal(first, second)
+    np.testing.assert_array_equal(layer.initialize(0)(ONES), first)
+    state = layer.random_state()
+    np.testing.assert_array_equal(layer(ONES), second)
+    layer.load_random_state(state)
+    np.testing.assert_array_equal(layer(ONES), second)
+
+
+def test_backward_uses_the_mask_of_its_forward():
+    layer = Dropout().initialize(0)
+    y = layer(ONES)
+    np.testing.assert_array_equal(layer.backward(ONES), y)
+
+
+def test_evaluation_changes_nothing():
+    np.testing.assert_array_equal(Dropout().eval()(ONES), ONES)
+
+
+@pytest.mark.parametrize("p", [-0.1, 1.0, np.nan])
+def test_bad_arguments_are_named(p):
+    with pytest.raises(ValueError, match="Dropout: `p` must be at least 0 and below 1"):
+        Dropout(p)

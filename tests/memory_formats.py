@@ -1,0 +1,27 @@
+"""The same (N, C, H, W) values in every kind of memory that an op must accept."""
+
+import numpy as np
+
+
+def read_only(x):
+    x = x.copy()
+    x.flags.writeable = False
+    return x
+
+
+def misaligned(x):
+    raw = np.empty(x.nbytes + 1, np.uint8)[1:]
+    view = raw.view(x.dtype).reshape(x.shape)
+    view[...] = x
+    return view
+
+
+FORMATS = {
+    "channels_last": lambda x: np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2),
+    "contiguous": np.ascontiguousarray,
+    "negative_strides": lambda x: x[:, ::-1, ::-1, ::-1].copy()[:, ::-1, ::-1, ::-1],
+    "slice": lambda x: np.repeat(np.repeat(x, 2, axis=1), 2, axis=3)[:, ::2, :, ::2],
+    "read_only": read_only,
+    "big_endian": lambda x: x.astype(x.dtype.newbyteorder(">")),
+    "misaligned": misaligned,
+}

@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+
+from cyconv.initializers import he_normal
+from cyconv.parameter import Parameter
+
+WEIGHT = (4, 3, 2, 2)
+
+
+def test_values_are_copied_into_channels_last_memory():
+    values = np.arange(48, dtype=np.float32).reshape(WEIGHT)
+    parameter = Parameter(values)
+    np.testing.assert_array_equal(parameter.data, values)
+    assert parameter.data.transpose(0, 2, 3, 1).flags.c_contiguous
+    assert np.shares_memory(parameter.flat(parameter.data), parameter.data)
+    assert not np.shares_memory(parameter.data, values)
+
+
+def test_flat_puts_any_array_in_the_order_of_the_memory():
+    parameter = Parameter(np.arange(48.0).reshape(WEIGHT))
+    np.testing.assert_array_equal(parameter.flat(np.arange(48.0).reshape(WEIGHT)), parameter.flat(parameter.data))
+
+
+def test_drawing_waits_for_the_first_use_and_does_not_depend_on_it():
+    a, b = (Parameter.drawn(WEIGHT, he_normal) for _ in range(2))
+    a.initialize(7)
+    b.initialize(7)
+    assert not a.is_drawn
+    assert a.size == 48
+    np.testing.assert_array_equal(a.data, b.data)
+    assert a.is_drawn
+    values = a.data.copy()
+    a.initialize(8)
+    assert not np.array_equal(a.data, values)
+
+
+def test_given_values_are_not_drawn_anew():
+    parameter = Parameter(np.ones(3))
+    parameter.initialize(0)
+    np.testing.assert_array_equal(parameter.data, 1)
+
+
+def test_assignment_writes_in_place():
+    parameter = Parameter(np.zeros(3, np.float32))
+    data = parameter.data
+    parameter.data = [1, 2, 3]
+    assert parameter.data is data
+    np.testing.assert_array_equal(data, [1, 2, 3])
+
+
+def test_gradients_add_up_in_fresh_arrays():
+    parameter, gradient = Parameter(np.zeros(3)), np.ones(3)
+    parameter.accumulate(None)
+    assert parameter.grad is None
+    parameter.accumulate(gradient)
+    parameter.accumulate(gradient)
+    np.testing.assert_array_equal(parameter.grad, 2)
+    np.testing.assert_array_equal(gradient, 1)
+
+
+def test_bad_arrays_are_named():
+    parameter = Parameter(np.zeros(3))
+    with pytest.raises(ValueError, match=r"Parameter: `data` must have shape \(3,\), got \(2,\)"):
+        parameter.data = np.zeros(2)
+    with pytest.raises(ValueError, match=r"Parameter: `grad` must have shape \(3,\), got \(2,\)"):
+        parameter.accumulate(np.zeros(2))
+    with pytest.raises(TypeError, match="Parameter: `grad` must be float64 as the values are, got float32"):
+        parameter.grad = np.zeros(3, np.float32)
+    with pytest.raises(TypeError, match="Parameter: `data` must be float32 or float64, got int64"):
+        Parameter(np.arange(3))
+    assert repr(parameter) == "Parameter(shape=(3,), dtype=float64)"
