@@ -16,12 +16,13 @@ from cyconv import memory
 from cyconv._dispatch import conv2d as kernels
 from cyconv._dispatch import conv2d_weight as weight_kernels
 from cyconv._dispatch import depthwise as depthwise_kernels
+from cyconv._dispatch import winograd as winograd_kernels
 from cyconv._geometry import Padding, Pair
 from cyconv.functional.linear import matmul
 from cyconv.functional.unfold import columns_nhwc, columns_nhwc_adjoint
 from cyconv.threads import threads_for
 
-ALGORITHMS = ("auto", "direct", "im2col")
+ALGORITHMS = ("auto", "direct", "winograd", "im2col")
 COLUMN_BYTES = 4 << 20  # of the matrix of patches at a time: it stays in the outer cache
 # Input channels below which the input gradient would leave most of a vector's lanes idle: there a matrix product makes
 # whole patches, which are wide, and col2im adds them up (3 channels: 4 times faster; `python -m benchmarks conv`).
@@ -104,6 +105,25 @@ def _packed(weight: NDArray, total: Sum, groups: int, transposed: bool, num_thre
     return panels
 
 
+def suits_winograd(x: NDArray, weight: NDArray, geometry: Geometry) -> bool:
+    """Whether Winograd's minimal filtering applies and pays: 3x3, stride 1, whole vectors of channels, float32."""
+    if geometry.algorithm not in ("auto", "winograd") or x.dtype != np.float32:
+        return False
+    (OH, OW), (OC, _, _, IC) = geometry.out_size, weight.shape
+    fits = geometry[2:4] == ((3, 3), (1, 1)) and geometry.dilation == (1, 1) and geometry.groups == 1
+    # Outputs come in tiles of 4x4: with less than half of them used, the direct kernel is faster.
+    return fits and IC % 16 == 0 and OC % 16 == 0 and 2 * OH * OW >= 16 * -(-OH // 4) * -(-OW // 4)
+
+
+def _winograd_filters(weight: NDArray, positions: NDArray, transposed: bool, num_threads: int) -> NDArray:
+    """Return weights [OC, 3, 3, IC] transformed and packed in the tile's panels."""
+    rows, columns = (weight.shape[0], weight.shape[3]) if transposed else (weight.shape[3], weight.shape[0])
+    taps = _packed(weight, Sum(positions, positions), 1, transposed, num_threads)
+    filters = memory.empty((4 * taps.size,), weight.dtype)  # 36 points for 9 taps
+    winograd_kernels.transform_filters(taps, rows, columns, filters, num_threads)
+    return filters
+
+
 def correlate(x: NDArray, weight: NDArray, bias: NDArray | None, geometry: Geometry, out: NDArray) -> None:
     """Fill out [N, OH, OW, OC] with the convolution of x [N, IH, IW, IC] by weight [OC, KH, KW, IC/groups]."""
     threads = threads_for(_work(x, weight, geometry))
@@ -112,6 +132,10 @@ def correlate(x: NDArray, weight: NDArray, bias: NDArray | None, geometry: Geome
         _correlate_im2col(x, weight, bias, geometry, out)
     elif geometry.depthwise:
         depthwise_kernels.conv_taps(x, _by_tap(weight, total), bias, total.taps, *geometry.stride, out, threads)
+    elif suits_winograd(x, weight, geometry):
+        padding = geometry.padding
+        filters = _winograd_filters(weight, total.positions, False, threads)
+        winograd_kernels.conv3x3(x, filters, bias, padding.top, padding.left, out, threads)
     else:
         panels = _packed(weight, total, geometry.groups, False, threads)
         kernels.conv_taps(x, panels, bias, total.taps, *geometry.stride, geometry.groups, out, threads)
@@ -125,6 +149,13 @@ def correlate_adjoint(
     few_channels = geometry.groups == 1 and weight.shape[3] <= FEW_CHANNELS and geometry.algorithm == "auto"
     if geometry.algorithm == "im2col" or few_channels:
         _correlate_adjoint_im2col(grad_output, weight, bias, geometry, out)
+        return
+    if suits_winograd(grad_output, weight, geometry):
+        # The adjoint is the convolution by the filters turned half round, with the rest of the full padding.
+        turned = _forward_sum(geometry).positions[::-1].copy()
+        filters = _winograd_filters(weight, turned, True, threads)
+        padding = geometry.padding
+        winograd_kernels.conv3x3(grad_output, filters, bias, 2 - padding.top, 2 - padding.left, out, threads)
         return
     stride_h, stride_w = geometry.stride
     for total in _adjoint_sums(geometry):
