@@ -27,6 +27,8 @@ COLUMN_BYTES = 4 << 20  # of the matrix of patches at a time: it stays in the ou
 # Input channels below which the input gradient would leave most of a vector's lanes idle: there a matrix product makes
 # whole patches, which are wide, and col2im adds them up (3 channels: 4 times faster; `python -m benchmarks conv`).
 FEW_CHANNELS = 8
+FEW_TILES = 64  # `python -m benchmarks conv`: 512 channels @7, 32 tiles: half the direct kernel's speed; 128: twice
+FEW_FILTERS = 128 * 128
 
 
 class Geometry(NamedTuple):
@@ -106,13 +108,21 @@ def _packed(weight: NDArray, total: Sum, groups: int, transposed: bool, num_thre
 
 
 def suits_winograd(x: NDArray, weight: NDArray, geometry: Geometry) -> bool:
-    """Whether Winograd's minimal filtering applies and pays: 3x3, stride 1, whole vectors of channels, float32."""
+    """Whether Winograd's minimal filtering applies and pays: 3x3, stride 1, whole vectors of channels, float32.
+
+    Outputs come in tiles of 4x4. With less than half of them used, or too few of them to share the transformed
+    filters, the direct kernel is faster; below 32 channels the transforms outweigh the products.
+    """
     if geometry.algorithm not in ("auto", "winograd") or x.dtype != np.float32:
         return False
     (OH, OW), (OC, _, _, IC) = geometry.out_size, weight.shape
-    fits = geometry[2:4] == ((3, 3), (1, 1)) and geometry.dilation == (1, 1) and geometry.groups == 1
-    # Outputs come in tiles of 4x4: with less than half of them used, the direct kernel is faster.
-    return fits and IC % 16 == 0 and OC % 16 == 0 and 2 * OH * OW >= 16 * -(-OH // 4) * -(-OW // 4)
+    if geometry[2:4] != ((3, 3), (1, 1)) or geometry.dilation != (1, 1) or geometry.groups != 1 or IC % 16 or OC % 16:
+        return False
+    if geometry.algorithm == "winograd":
+        return True
+    tiles = -(-OH // 4) * -(-OW // 4)
+    enough = x.shape[0] * tiles >= (FEW_TILES if IC * OC <= FEW_FILTERS else 2 * FEW_TILES)
+    return enough and min(IC, OC) >= 32 and OH * OW >= 8 * tiles
 
 
 def _winograd_filters(weight: NDArray, positions: NDArray, transposed: bool, num_threads: int) -> NDArray:
@@ -178,6 +188,10 @@ def weight_gradient(x: NDArray, grad_output: NDArray, geometry: Geometry, out: N
         depthwise_kernels.weight_gradient(
             x, grad_output, total.taps, *geometry.stride, geometry.kernel[1], flat, threads
         )
+    elif suits_winograd(x, out, geometry):
+        flat = out.reshape(out.shape[0], -1, out.shape[3])
+        padding = geometry.padding
+        winograd_kernels.weight_gradient3x3(x, grad_output, padding.top, padding.left, flat, threads)
     else:
         flat = out.reshape(out.shape[0], -1, out.shape[3])
         weight_kernels.weight_gradient(x, grad_output, total.taps, *geometry.stride, geometry.groups, flat, threads)
