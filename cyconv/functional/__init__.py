@@ -17,6 +17,7 @@ from cyconv.functional.max_pool import (
     max_unpool2d,
     max_unpool2d_backward,
 )
+from cyconv.functional.pad import pad, pad_backward
 from cyconv.functional.unfold import col2im, fold, im2col, unfold
 
 __all__ = [
@@ -36,5 +37,7 @@ __all__ = [
     "max_pool2d_with_winners",
     "max_unpool2d",
     "max_unpool2d_backward",
+    "pad",
+    "pad_backward",
     "unfold",
 ]

@@ -75,9 +75,7 @@ def _fitting_axes(
         padded = size[0] + resolved.top + resolved.bottom, size[1] + resolved.left + resolved.right
         raise ValueError(f"{op}: the window spans {span} (`dilation` included), more than the padded input {padded}")
     if _steps_over(rows) or _steps_over(columns):
-        raise ValueError(
-            f"{op}: `dilation` {dilation} steps over all of the input {size}: some windows are empty"
-        )
+        raise ValueError(f"{op}: `dilation` {dilation} steps over all of the input {size}: some windows are empty")
     return rows, columns
 
 
