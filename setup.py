@@ -24,15 +24,16 @@ if os.environ.get("CYCONV_BUILD_ISA"):  # for quick rebuilds while developing: "
 
 KERNELS = [
     "activation",
+    "avg_pool2d",
     "conv2d",
     "conv2d_weight",
     "depthwise",
     "elementwise",
     "gemm",
     "im2col",
+    "max_pool2d",
     "normalization",
     "optimizer",
-    "pool2d",
     "softmax",
 ]
 
