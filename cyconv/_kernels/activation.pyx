@@ -4,7 +4,7 @@ from cython cimport floating
 from cython.parallel cimport prange
 from libc.math cimport copysign, copysignf, fabs, fabsf
 
-from cyconv._kernels.vecmath cimport exp, expm1_negative
+from cyconv._kernels.vecmath cimport exp, expm1_nonpositive
 
 cdef enum:
     BLOCK = 16384   # numbers a task takes
@@ -38,7 +38,7 @@ cdef inline floating sigmoid(floating x) noexcept nogil:
 
 cdef inline floating tanh(floating x) noexcept nogil:
     """-m / (2 + m) with m = e^(-2|x|) - 1, and the sign of x."""
-    cdef floating two = 2, m = expm1_negative(-two * magnitude(x))
+    cdef floating two = 2, m = expm1_nonpositive(-two * magnitude(x))
     return with_sign(m / (two + m), x)
 
 

@@ -1,10 +1,10 @@
 """Batch normalisation over [P, C] memory: per-channel statistics, one pass to normalise, two passes backwards.
 
 Statistics are gathered panel by panel as count, mean and M2 (the sum of squared deviations), and merged in double by
-    mean = mean_a + delta n_b / n,   M2 = M2_a + M2_b + delta^2 n_a n_b / n,   delta = mean_b - mean_a, n = n_a + n_b
+    mean = mean_a + delta n_b / n,  M2 = M2_a + M2_b + delta^2 n_a n_b / n,  delta = mean_b - mean_a, n = n_a + n_b
 (Chan, Golub and LeVeque 1979). A panel's sums are taken about the mean of the panels before it, so memory is read
-once. What that centre's distance delta costs in digits, relative to M2_b, the term delta^2 n_a n_b / n makes up for: the
-merged variance is right to a few units in the last place of the arrays' precision, wherever the mean lies.
+once. A centre far off costs digits of M2_b, about eps n_b delta^2, but then the term delta^2 n_a n_b / n is as large:
+the merged variance is right to a few units in the last place, wherever the mean lies.
 """
 
 from cython cimport floating

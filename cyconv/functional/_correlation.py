@@ -144,7 +144,9 @@ def weight_gradient(x: NDArray, grad_output: NDArray, geometry: Geometry, out: N
         _weight_gradient_im2col(x, grad_output, geometry, out)
     elif geometry.depthwise:
         flat = out.reshape(out.shape[0], -1)
-        depthwise_kernels.weight_gradient(x, grad_output, total.taps, *geometry.stride, flat, threads)
+        depthwise_kernels.weight_gradient(
+            x, grad_output, total.taps, *geometry.stride, geometry.kernel[1], flat, threads
+        )
     else:
         flat = out.reshape(out.shape[0], -1, out.shape[3])
         weight_kernels.weight_gradient(x, grad_output, total.taps, *geometry.stride, geometry.groups, flat, threads)
