@@ -157,11 +157,13 @@ cdef inline const floating* masked(
     const floating* grad, const floating* output, floating* row, Py_ssize_t LENGTH
 ) noexcept nogil:
     """Return `grad`, or, behind a ReLU, `row` with those gradients whose output was not cut off."""
+    cdef floating g
     cdef Py_ssize_t j
     if output == NULL:
         return grad
     for j in range(LENGTH):
-        row[j] = 0 if output[j] <= 0 else grad[j]
+        g = grad[j]  # read in any case, or the loop has a branch
+        row[j] = 0 if output[j] <= 0 else g
     return row
 
 
