@@ -219,7 +219,7 @@ def _geometry_of_transpose(
     stride, dilation = check.as_pair(op, "stride", stride), check.as_pair(op, "dilation", dilation)
     extra = check.as_pair(op, "output_padding", output_padding, 0)
     groups = check.as_int(op, "groups", groups)
-    if padding == "same":
+    if isinstance(padding, str) and padding == "same":
         raise ValueError(f'{op}: `padding` "same" has no meaning here; give the numbers that undo a convolution\'s')
     resolved = check.as_padding(op, padding, size, kernel, stride, dilation)
     if x.shape[1] % groups or weight.shape[0] != x.shape[1]:
