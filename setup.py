@@ -100,7 +100,7 @@ def all_extensions() -> list[Extension]:
     modules = cythonize(support, build_dir="build/cython/support", compiler_directives=DIRECTIVES)
     for isa, flags in INSTRUCTION_SETS.items():
         kernels = [
-            extension(f"_kernels.{isa}.{name}", f"cyconv/_kernels/{name}.pyx", flags, openmp) for name in KERNELS if Path(f"cyconv/_kernels/{name}.pyx").exists()
+            extension(f"_kernels.{isa}.{name}", f"cyconv/_kernels/{name}.pyx", flags, openmp) for name in KERNELS
         ]
         # One build_dir each: two instruction sets sharing one would overwrite each other's generated C.
         modules += cythonize(kernels, build_dir=f"build/cython/{isa}", compiler_directives=DIRECTIVES)

@@ -35,10 +35,7 @@ ISA = _choose()
 
 
 def _kernel(name: str):
-    try:
-        return importlib.import_module(f"cyconv._kernels.{ISA}.{name}")
-    except ModuleNotFoundError:  # scaffolding until every kernel exists
-        return None
+    return importlib.import_module(f"cyconv._kernels.{ISA}.{name}")
 
 
 activation = _kernel("activation")
