@@ -35,20 +35,19 @@ ISA = _choose()
 
 
 def _kernel(name: str):
-    try:
-        return importlib.import_module(f"cyconv._kernels.{ISA}.{name}")
-    except ModuleNotFoundError:  # scaffolding until every kernel exists
-        return None
+    return importlib.import_module(f"cyconv._kernels.{ISA}.{name}")
 
 
 activation = _kernel("activation")
+avg_pool2d = _kernel("avg_pool2d")
 conv2d = _kernel("conv2d")
 conv2d_weight = _kernel("conv2d_weight")
 depthwise = _kernel("depthwise")
 elementwise = _kernel("elementwise")
 gemm = _kernel("gemm")
 im2col = _kernel("im2col")
+max_pool2d = _kernel("max_pool2d")
 normalization = _kernel("normalization")
 optimizer = _kernel("optimizer")
-pool2d = _kernel("pool2d")
 softmax = _kernel("softmax")
+winograd = _kernel("winograd")

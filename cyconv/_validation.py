@@ -34,6 +34,22 @@ def as_float_array(op: str, name: str, value: ArrayLike, ndim: int | tuple[int, 
     return array if array.flags.aligned else array.copy()
 
 
+def as_image(op: str, name: str, value: ArrayLike) -> NDArray:
+    """Return `value` as a float array (N, C, H, W) in which only the batch may be empty."""
+    image = as_float_array(op, name, value, 4)
+    if 0 in image.shape[1:]:
+        raise ValueError(f"{op}: only the batch of `{name}` may be empty, got shape {image.shape}")
+    return image
+
+
+def as_image_shape(op: str, name: str, value: Any) -> tuple[int, int, int, int]:
+    """Return the shape of an image, (N, C, H, W)."""
+    if not isinstance(value, (tuple, list)) or len(value) != 4:
+        raise ValueError(f"{op}: `{name}` must be (N, C, H, W), got {value!r}")
+    N, C, H, W = (as_int(op, name, extent, int(axis > 0)) for axis, extent in enumerate(value))
+    return N, C, H, W
+
+
 def as_int_array(op: str, name: str, value: ArrayLike, ndim: int | None = None) -> NDArray[np.int64]:
     """Return `value` as int64 of `ndim` axes; floats and bools are refused."""
     array = np.asarray(value)

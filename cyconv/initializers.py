@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 Shape = tuple[int, ...]
-Initializer = Callable[[Shape, np.random.Generator, DTypeLike], NDArray]
+Initializer = Callable[[Shape, "np.random.Generator", DTypeLike], NDArray]  # quoted: numpy.random is slow to import
 
 
 def fans(shape: Shape) -> tuple[int, int]:

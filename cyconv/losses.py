@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cyconv import functional as F
-from cyconv._validation import as_choice
+from cyconv._validation import as_choice, as_number
 
 __all__ = ["CrossEntropyLoss", "Loss", "MSELoss"]
 
@@ -36,6 +38,13 @@ class Loss:
 class CrossEntropyLoss(Loss):
     """Softmax and negative log-likelihood of the right class, from scores (N, K) or (N, K, H, W) and class numbers.
 
+    Parameters
+    ----------
+    weight : array-like of K numbers, optional
+        How much each class counts; by default all count the same.
+    label_smoothing : float, default 0
+        Share of the target that is spread over all classes (Szegedy et al. 2016).
+
     Examples
     --------
     >>> import numpy as np
@@ -46,13 +55,27 @@ class CrossEntropyLoss(Loss):
 
     classifies = True
 
+    def __init__(self, weight: ArrayLike | None = None, label_smoothing: float = 0.0) -> None:
+        op = type(self).__name__
+        self.weight = None if weight is None else np.array(weight, np.float64)
+        if self.weight is not None and (self.weight.ndim != 1 or not np.all(self.weight >= 0)):
+            raise ValueError(f"{op}: `weight` must be a list of numbers that are at least 0, got {weight!r}")
+        self.label_smoothing = as_number(op, "label_smoothing", label_smoothing, 0, 1)
+
     def forward(self, output: NDArray, target: ArrayLike) -> float:
-        return float(F.cross_entropy(output, target))
+        """Return the mean of minus the log-probability of the right class."""
+        return float(F.cross_entropy(output, target, **self._keywords(output)))
 
     def backward(self, output: NDArray, target: ArrayLike) -> NDArray:
-        return F.cross_entropy_backward(1.0, output, target)
+        """Return (softmax(output) - one-hot target) / number of targets, or its weighted, smoothed form."""
+        return F.cross_entropy_backward(1.0, output, target, **self._keywords(output))
+
+    def _keywords(self, output: NDArray) -> dict[str, Any]:
+        weight = None if self.weight is None else self.weight.astype(output.dtype)
+        return {"weight": weight, "label_smoothing": self.label_smoothing}
 
     def check_target(self, op: str, target: NDArray, output_shape: Shape) -> None:
+        """Raise unless `target` holds class numbers, in the shape of the output without its class axis."""
         K, *positions = output_shape
         if target.dtype.kind not in "iu":
             raise TypeError(f"{op}: `y` must be integers, the classes' numbers, for cross entropy, got {target.dtype}")
@@ -60,6 +83,8 @@ class CrossEntropyLoss(Loss):
         lowest, highest = int(target.min()), int(target.max())
         if lowest < 0 or highest >= K:
             raise ValueError(f"{op}: `y` must be class numbers from 0 to {K - 1}, got {lowest} to {highest}")
+        if self.weight is not None and len(self.weight) != K:
+            raise ValueError(f"{op}: the loss has weights for {len(self.weight)} classes, but the network {K} outputs")
 
 
 class MSELoss(Loss):
@@ -74,12 +99,15 @@ class MSELoss(Loss):
     """
 
     def forward(self, output: NDArray, target: ArrayLike) -> float:
+        """Return the mean of the squared differences."""
         return float(F.mse_loss(output, np.asarray(target, output.dtype)))
 
     def backward(self, output: NDArray, target: ArrayLike) -> NDArray:
+        """Return 2 (output - target) / number of outputs."""
         return F.mse_loss_backward(1.0, output, np.asarray(target, output.dtype))
 
     def check_target(self, op: str, target: NDArray, output_shape: Shape) -> None:
+        """Raise unless `target` holds numbers in the shape of the output."""
         if target.dtype.kind not in "fiu":
             raise TypeError(f"{op}: `y` must be numbers for the mean squared error, got {target.dtype}")
         _check_positions(op, target, output_shape)

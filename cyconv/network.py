@@ -12,7 +12,6 @@ from numpy.typing import ArrayLike, NDArray
 from cyconv import functional as F
 from cyconv._validation import FLOATS, as_generator, as_int
 from cyconv.data.batches import Batches
-from cyconv.functional._arrays import from_uint8
 from cyconv.layers.activation import Softmax
 from cyconv.layers.base import Layer, Shape
 from cyconv.layers.containers import Layers, Sequential
@@ -31,7 +30,7 @@ class Network(Sequential):
 
     Parameters
     ----------
-    layers : iterable of Layer, or mapping of names to Layer
+    layers : iterable of Layer, mapping of names to Layer, or Sequential
         The layers, in order.
     input_shape : tuple of int, optional
         Shape of one input, (C, H, W) or (features,). The layers are then checked against it, and so is all data later.
@@ -72,7 +71,7 @@ class Network(Sequential):
         input_shape: Iterable[int] | None = None,
         seed: np.random.Generator | int | None = None,
     ) -> None:
-        super().__init__(layers)
+        super().__init__(layers.children() if isinstance(layers, Sequential) else layers)
         self.input_shape: Shape | None = None
         if input_shape is not None:
             self.input_shape = tuple(as_int("Network", "input_shape", extent) for extent in input_shape)
@@ -303,7 +302,9 @@ class Network(Sequential):
 
     def _ready(self, x: NDArray) -> NDArray:
         """Return a batch in the network's dtype; bytes become numbers from 0 to 1."""
-        return from_uint8(x, self.dtype) if x.dtype == np.uint8 else x.astype(self.dtype, copy=False)
+        if x.dtype == np.uint8:
+            return np.divide(x, 255, dtype=self.dtype)
+        return x.astype(self.dtype, copy=False)
 
 
 class _Ready:
@@ -313,5 +314,8 @@ class _Ready:
         self._network, self._batches = network, batches
 
     def __iter__(self) -> Iterator[Batch]:
-        for x, y in self._batches:
+        for batch in self._batches:
+            if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+                raise TypeError(f"batches: each must be a pair (x, y), got {type(batch).__name__}")
+            x, y = batch
             yield self._network._ready(self._network._checked("batches", x)), np.asarray(y)

@@ -159,9 +159,11 @@ class SGD(Optimizer):
 
     @property
     def slots(self) -> tuple[str, ...]:
+        """One velocity, if there is momentum."""
         return ("velocity",) if self.momentum else ()
 
     def update(self, parameter: NDArray, gradient: NDArray, *state: NDArray, step: int) -> None:
+        """Take a step along the velocity."""
         velocity = state[0] if state else None
         kernel.sgd(
             parameter, gradient, velocity, self.learning_rate, self.momentum, self.weight_decay, self.nesterov,
@@ -210,9 +212,11 @@ class Adam(Optimizer):
 
     @property
     def slots(self) -> tuple[str, ...]:
+        """Running averages of the gradient and of its square."""
         return ("m", "v")
 
     def update(self, parameter: NDArray, gradient: NDArray, *state: NDArray, step: int) -> None:
+        """Take a step along the averaged gradient, scaled by its averaged size."""
         m, v = state
         kernel.adam(
             parameter, gradient, m, v, self.learning_rate, self.beta1, self.beta2, self.epsilon, self.weight_decay,

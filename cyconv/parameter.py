@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import secrets
+import os
 from typing import cast
 
 import numpy as np
@@ -13,6 +13,11 @@ from cyconv import memory
 from cyconv._validation import FLOATS, as_float_array, as_generator, check_shape
 from cyconv.functional._arrays import NHWC, add, flat
 from cyconv.initializers import Initializer, Shape
+
+
+def random_seed() -> int:
+    """Return a seed from the system, of 56 bits."""
+    return int.from_bytes(os.urandom(7), "little")
 
 
 class Parameter:
@@ -69,7 +74,7 @@ class Parameter:
         self._grad: NDArray | None = None
         self._data: NDArray | None = None
         self._initializer: Initializer | None = None
-        self._seed = secrets.randbits(63)
+        self._seed = random_seed()
 
     @property
     def size(self) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -78,7 +77,7 @@ def write_atomically(path: PathLike, write: Callable[[Path], object]) -> None:
     The data is on the disk before the name is, and the name before this returns.
     """
     target = Path(os.path.realpath(path))  # a link stays a link: what it points at is replaced
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
+    temporary = target.with_name(f".{target.name}.{os.urandom(8).hex()}")
     with open(temporary, "xb"):
         mode = temporary.stat().st_mode  # what the user's umask gives a new file
     try:

@@ -165,7 +165,9 @@ def train_step(network: Layer, x: NDArray, y: NDArray, loss: Loss, optimizer: Op
     """
     if not network.training:
         network.train()
-    network.zero_grad()
+    parameters = network.parameters()  # once: walking a deep network costs as much as a small layer
+    for parameter in parameters.values():
+        parameter.grad = None
     output = network.forward(x)
     value = loss.forward(output, y)
     if not math.isfinite(value):
@@ -175,7 +177,7 @@ def train_step(network: Layer, x: NDArray, y: NDArray, loss: Loss, optimizer: Op
             f"the learning rate (now {optimizer.learning_rate})"
         )
     network.backward(loss.backward(output, y), needs_grad_input=False)
-    optimizer.step(network.parameters())
+    optimizer.step(parameters)
     return value, output
 
 
@@ -195,8 +197,8 @@ def evaluate(network: Layer, batches: Batches, loss: Loss) -> dict[str, float]:
 def train(run: Run, batches: Batches, validate: Callable[[], dict[str, float]] | None = None) -> History:
     """Train epoch after epoch, from where `run` stands, and return its history.
 
-    Whatever ends the training, `on_train_end` is called and the network is left in evaluation mode. Ctrl-C is passed on
-    as KeyboardInterrupt after that, with ``run.history.interrupted`` set.
+    Whatever ends the training, the network is left in evaluation mode, without gradients, and `on_train_end` is called.
+    Ctrl-C is passed on as KeyboardInterrupt after that, with ``run.history.interrupted`` set.
 
     Parameters
     ----------
@@ -222,7 +224,7 @@ def train(run: Run, batches: Batches, validate: Callable[[], dict[str, float]] |
         run.history.interrupted = True
         raise
     finally:
-        run.network.eval()
+        run.network.eval().zero_grad()
         run.notify("on_train_end")
     return run.history
 
@@ -305,19 +307,23 @@ class ProgressBar(Callback):
         self._bar: Any = None
 
     def on_epoch_begin(self, run: Run) -> None:
+        """Draw an empty bar."""
         from tqdm.auto import tqdm
 
-        self._bar = tqdm(total=run.images, desc=f"epoch {run.epoch}/{run.epochs}", unit=" images", unit_scale=True)
+        self._bar = tqdm(total=run.images, desc=f"epoch {run.epoch}/{run.epochs}", unit=" images")
 
     def on_batch_end(self, run: Run) -> None:
+        """Draw what has been done."""
         self._bar.set_postfix(run.logs, refresh=False)
         self._bar.update(run.seen - self._bar.n)
 
     def on_epoch_end(self, run: Run) -> None:
+        """Add the validation's numbers."""
         self._bar.set_postfix(run.logs)
         self._bar.close()
 
     def on_train_end(self, run: Run) -> None:
+        """Leave the terminal in order."""
         if self._bar is not None:
             self._bar.close()
 
@@ -349,10 +355,12 @@ class EarlyStopping(Callback):
         self._weights: dict[str, NDArray] = {}
 
     def on_train_begin(self, run: Run) -> None:
+        """Forget former runs, unless this one is resumed."""
         if run.epoch == 0:
             self._best, self._wait, self._weights = math.inf, 0, {}
 
     def on_epoch_end(self, run: Run) -> None:
+        """Compare with the best epoch."""
         if self.monitor not in run.logs:
             raise ValueError(
                 f"EarlyStopping: `monitor` {self.monitor!r} is not recorded, only {', '.join(run.logs)}; "
@@ -367,13 +375,16 @@ class EarlyStopping(Callback):
         run.stop = run.stop or self._wait >= self.patience
 
     def on_train_end(self, run: Run) -> None:
+        """Return to the best epoch's weights."""
         if self._weights:
             run.network.load_state_dict(self._weights)
 
     def state_dict(self) -> dict[str, Any]:
+        """Return the best epoch's number and weights, and the epochs since."""
         return {"best": self._best, "wait": self._wait, **{f"weights.{k}": v for k, v in self._weights.items()}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Set what `state_dict` returned."""
         self._best, self._wait = state["best"], state["wait"]
         self._weights = _under("weights.", state)
 
@@ -400,6 +411,7 @@ class Checkpoint(Callback):
         self.every = as_int("Checkpoint", "every", every)
 
     def on_epoch_end(self, run: Run) -> None:
+        """Write the file if it is time."""
         if run.epoch % self.every == 0 or run.epoch == run.epochs or run.stop:
             save_checkpoint(str(self.path).replace("{epoch}", str(run.epoch)), run)
 

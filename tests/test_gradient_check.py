@@ -30,7 +30,9 @@ def test_a_right_gradient_passes_with_a_report():
 def test_a_wrong_gradient_is_found_with_its_position(factor):
     layer = Square()
     layer.factor = factor
-    with pytest.raises(GradientError, match=r"the gradient of input 0 at \(\d, \d\) is .*, but the difference quotient"):
+    with pytest.raises(
+        GradientError, match=r"the gradient of input 0 at \(\d, \d\) is .*, but the difference quotient"
+    ):
         check_gradients(layer, X)
 
 

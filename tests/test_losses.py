@@ -24,6 +24,7 @@ def test_mse_is_the_mean_square_whatever_the_targets_dtype():
     ("loss", "output", "target"),
     [
         (CrossEntropyLoss(), RNG.standard_normal((4, 3)), np.array([0, 2, 1, 1])),
+        (CrossEntropyLoss([1, 2, 0.5], label_smoothing=0.1), RNG.standard_normal((4, 3)), np.array([0, 2, 1, 1])),
         (CrossEntropyLoss(), RNG.standard_normal((2, 3, 4, 5)), RNG.integers(3, size=(2, 4, 5))),
         (MSELoss(), RNG.standard_normal((4, 3)), RNG.standard_normal((4, 3))),
     ],
@@ -39,9 +40,15 @@ def test_gradients(loss, output, target):
     ("loss", "target", "kind", "message"),
     [
         (CrossEntropyLoss(), np.zeros(3), TypeError, "op: `y` must be integers, the classes' numbers"),
-        (CrossEntropyLoss(), np.zeros((3, 1), int), ValueError, r"op: `y` must have shape \(N,\) for this network, got"),
+        (
+            CrossEntropyLoss(),
+            np.zeros((3, 1), int),
+            ValueError,
+            r"op: `y` must have shape \(N,\) for this network, got",
+        ),
         (CrossEntropyLoss(), np.array([0, 4]), ValueError, "op: `y` must be class numbers from 0 to 3, got 0 to 4"),
         (CrossEntropyLoss(), np.array([-1, 3]), ValueError, "from 0 to 3, got -1 to 3"),
+        (CrossEntropyLoss([1, 2]), np.array([0, 1]), ValueError, "op: the loss has weights for 2 classes, but the net"),
         (MSELoss(), np.array(["a"]), TypeError, "op: `y` must be numbers"),
         (MSELoss(), np.zeros((3, 2)), ValueError, r"op: `y` must have shape \(N, 4\) for this network, got \(3, 2\)"),
     ],
@@ -49,6 +56,13 @@ def test_gradients(loss, output, target):
 def test_bad_targets_are_named(loss, target, kind, message):
     with pytest.raises(kind, match=message):
         loss.check_target("op", target, (4,))
+
+
+def test_bad_arguments_are_named():
+    with pytest.raises(ValueError, match="CrossEntropyLoss: `weight` must be a list of numbers that are at least 0"):
+        CrossEntropyLoss([1, np.nan])
+    with pytest.raises(ValueError, match="CrossEntropyLoss: `label_smoothing` must be at least 0 and at most 1, got 2"):
+        CrossEntropyLoss(label_smoothing=2)
 
 
 def test_names():

@@ -4,7 +4,7 @@ from cython cimport floating
 from cython.parallel cimport prange
 from libc.math cimport copysign, copysignf, fabs, fabsf
 
-from cyconv._kernels.vecmath cimport exp, expm1_negative
+from cyconv._kernels.vecmath cimport exp_nonpositive, expm1_nonpositive
 
 cdef enum:
     BLOCK = 16384   # numbers a task takes
@@ -32,13 +32,13 @@ cdef inline floating with_sign(floating x, floating sign) noexcept nogil:
 
 cdef inline floating sigmoid(floating x) noexcept nogil:
     """1 / (1 + e^-x), through e^-|x| <= 1: nothing overflows and small results keep their digits."""
-    cdef floating e = exp(-magnitude(x)), one = 1
+    cdef floating e = exp_nonpositive(-magnitude(x)), one = 1
     return (e if x < 0 else one) / (one + e)
 
 
 cdef inline floating tanh(floating x) noexcept nogil:
     """-m / (2 + m) with m = e^(-2|x|) - 1, and the sign of x."""
-    cdef floating two = 2, m = expm1_negative(-two * magnitude(x))
+    cdef floating two = 2, m = expm1_nonpositive(-two * magnitude(x))
     return with_sign(m / (two + m), x)
 
 
@@ -78,10 +78,11 @@ cdef void backward_block(
 ) noexcept nogil:
     """`saved` is the output, but the input of LEAKY_RELU, whose output loses the sign if its slope is negative."""
     cdef Py_ssize_t i
-    cdef floating one = 1
+    cdef floating g, one = 1
     if kind == RELU_:
         for i in range(COUNT):
-            grad_x[i] = 0 if saved[i] <= 0 else grad[i]
+            g = grad[i]  # read in any case, or the loop has a branch
+            grad_x[i] = 0 if saved[i] <= 0 else g
     elif kind == LEAKY_RELU_:
         for i in range(COUNT):
             grad_x[i] = grad[i] * slope if saved[i] <= 0 else grad[i]

@@ -1,8 +1,9 @@
 """Copy the windows of an image side by side (im2col), and add them back where they came from (col2im).
 
 Images are [N, G, H, W, C] with contiguous C: G is 1 to keep channels together, or all channels with C = 1 to
-keep them apart. `columns` is [N, G, OH*OW, KH*KW*C]. Tables of windows as in windows.pxd. Giving output positions and taps
-each other's roles (kernel <-> output, stride <-> dilation) writes the transposed matrix, which is what unfold wants.
+keep them apart. `columns` is [N, G, OH*OW, KH*KW*C] with contiguous rows. windows.pxd describes the tables of windows.
+Giving output positions and taps each other's roles (kernel <-> output, stride <-> dilation) writes the transposed
+matrix, which is what unfold wants.
 """
 
 from cython cimport floating

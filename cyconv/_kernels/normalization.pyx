@@ -1,10 +1,10 @@
 """Batch normalisation over [P, C] memory: per-channel statistics, one pass to normalise, two passes backwards.
 
 Statistics are gathered panel by panel as count, mean and M2 (the sum of squared deviations), and merged in double by
-    mean = mean_a + delta n_b / n,   M2 = M2_a + M2_b + delta^2 n_a n_b / n,   delta = mean_b - mean_a, n = n_a + n_b
+    mean = mean_a + delta n_b / n,  M2 = M2_a + M2_b + delta^2 n_a n_b / n,  delta = mean_b - mean_a, n = n_a + n_b
 (Chan, Golub and LeVeque 1979). A panel's sums are taken about the mean of the panels before it, so memory is read
-once. What that centre's distance delta costs in digits, relative to M2_b, the term delta^2 n_a n_b / n makes up for: the
-merged variance is right to a few units in the last place of the arrays' precision, wherever the mean lies.
+once. A centre far off costs digits of M2_b, about eps n_b delta^2, but then the term delta^2 n_a n_b / n is as large:
+the merged variance is right to a few units in the last place, wherever the mean lies.
 """
 
 from cython cimport floating
@@ -157,11 +157,13 @@ cdef inline const floating* masked(
     const floating* grad, const floating* output, floating* row, Py_ssize_t LENGTH
 ) noexcept nogil:
     """Return `grad`, or, behind a ReLU, `row` with those gradients whose output was not cut off."""
+    cdef floating g
     cdef Py_ssize_t j
     if output == NULL:
         return grad
     for j in range(LENGTH):
-        row[j] = 0 if output[j] <= 0 else grad[j]
+        g = grad[j]  # read in any case, or the loop has a branch
+        row[j] = 0 if output[j] <= 0 else g
     return row
 
 

@@ -126,76 +126,70 @@ DEFINE_TILES(double)
 
 /* Depthwise tiles: channels lie along vectors, one filter a channel, nothing is broadcast.
 
-   pixels: out[i*out_step + c] = bias[c] + sum over t of x[i*x_step + offset[t] + c] * weight[weight_offset[t] + c]
-           for P pixels and V vectors of channels
-   products: sums[t*sums_step + c] += sum over i < count of x[i*x_step + offset[t] + c] * g[i*g_step + c]
-             for N taps and one vector of channels; grad_output is loaded once for all of them */
-#define DEPTHWISE_PIXELS (TILE_ROWS / 2)
+   pixels: out[i*out_step + c] = bias[c] + sum over t of x[i*x_step + offset[t] + c] * weight[t*weight_step + c]
+           for i < count and vectors of channels, in register tiles of P pixels by one vector
+   products: sums[t*sums_step + c] += sum over l < lines, i < count of
+             x[l*x_line + i*x_step + offset[t] + c] * g[l*g_line + i*g_step + c]
+             for N taps and one vector of channels; g is loaded once for all of them */
 #define DEPTHWISE_TAPS 9
+#define PIXELS_PASS                                                                                                \
+  taps, x + i * x_step + c, x_step, offset, weight + c, weight_step, bias + c, out + i * out_step + c, out_step
+#define PRODUCTS_PASS lines, count, x, x_line, x_step, offset, g, g_line, g_step, sums, sums_step
 
 #define DEFINE_DEPTHWISE(T)                                                                                        \
-  INLINE void pixels_body_##T(const int P, const int V, ptrdiff_t taps, const T *x, ptrdiff_t x_step,              \
-                              const ptrdiff_t *offset, const T *weight, const ptrdiff_t *weight_offset,            \
-                              const T *bias, T *out, ptrdiff_t out_step) {                                         \
-    const ptrdiff_t L = LANES(T);                                                                                  \
-    vector_##T total[DEPTHWISE_PIXELS][TILE_VECTORS];                                                              \
-    UNROLL for (int i = 0; i < P; i++)                                                                             \
-      UNROLL for (int v = 0; v < V; v++) total[i][v] = *(const vector_##T *)(bias + v * L);                        \
-    for (ptrdiff_t t = 0; t < taps; t++) {                                                                         \
-      const T *source = x + offset[t], *w = weight + weight_offset[t];                                             \
-      UNROLL for (int v = 0; v < V; v++) {                                                                         \
-        const vector_##T filter = *(const vector_##T *)(w + v * L);                                                \
-        UNROLL for (int i = 0; i < P; i++)                                                                         \
-          total[i][v] += *(const vector_##T *)(source + i * x_step + v * L) * filter;                              \
-      }                                                                                                            \
+  INLINE void pixels_body_##T(const int P, ptrdiff_t taps, const T *x, ptrdiff_t x_step, const ptrdiff_t *offset,  \
+                              const T *weight, ptrdiff_t weight_step, const T *bias, T *out, ptrdiff_t out_step) { \
+    vector_##T total[TILE_ROWS];                                                                                   \
+    UNROLL for (int i = 0; i < P; i++) total[i] = *(const vector_##T *)bias;                                       \
+    for (ptrdiff_t t = 0; t < taps; t++, weight += weight_step) {                                                  \
+      const vector_##T filter = *(const vector_##T *)weight;                                                       \
+      const T *source = x + offset[t];                                                                             \
+      UNROLL for (int i = 0; i < P; i++) total[i] += *(const vector_##T *)(source + i * x_step) * filter;          \
     }                                                                                                              \
-    UNROLL for (int i = 0; i < P; i++)                                                                             \
-      UNROLL for (int v = 0; v < V; v++) *(vector_##T *)(out + i * out_step + v * L) = total[i][v];                \
+    UNROLL for (int i = 0; i < P; i++) *(vector_##T *)(out + i * out_step) = total[i];                             \
   }                                                                                                                \
-  static void cyconv_pixels_##T(ptrdiff_t count, int vectors, ptrdiff_t taps, const T *x, ptrdiff_t x_step,        \
-                                const ptrdiff_t *offset, const T *weight, const ptrdiff_t *weight_offset,          \
-                                const T *bias, T *out, ptrdiff_t out_step) {                                       \
+  static void cyconv_pixels_##T(ptrdiff_t vectors, ptrdiff_t count, ptrdiff_t taps, const T *x, ptrdiff_t x_step,  \
+                                const ptrdiff_t *offset, const T *weight, ptrdiff_t weight_step, const T *bias,    \
+                                T *out, ptrdiff_t out_step) {                                                      \
     ptrdiff_t i = 0;                                                                                               \
-    if (vectors == 2) {                                                                                            \
-      for (; i + DEPTHWISE_PIXELS <= count; i += DEPTHWISE_PIXELS)                                                 \
-        pixels_body_##T(DEPTHWISE_PIXELS, 2, taps, x + i * x_step, x_step, offset, weight, weight_offset, bias,    \
-                        out + i * out_step, out_step);                                                             \
-      for (; i < count; i++)                                                                                       \
-        pixels_body_##T(1, 2, taps, x + i * x_step, x_step, offset, weight, weight_offset, bias,                   \
-                        out + i * out_step, out_step);                                                             \
-    } else {                                                                                                       \
-      for (; i + DEPTHWISE_PIXELS <= count; i += DEPTHWISE_PIXELS)                                                 \
-        pixels_body_##T(DEPTHWISE_PIXELS, 1, taps, x + i * x_step, x_step, offset, weight, weight_offset, bias,    \
-                        out + i * out_step, out_step);                                                             \
-      for (; i < count; i++)                                                                                       \
-        pixels_body_##T(1, 1, taps, x + i * x_step, x_step, offset, weight, weight_offset, bias,                   \
-                        out + i * out_step, out_step);                                                             \
-    }                                                                                                              \
+    for (; i + TILE_ROWS <= count; i += TILE_ROWS)                                                                 \
+      for (ptrdiff_t c = 0; c < vectors * LANES(T); c += LANES(T)) pixels_body_##T(TILE_ROWS, PIXELS_PASS);        \
+    for (; i + TILE_ROWS / 2 <= count; i += TILE_ROWS / 2)                                                         \
+      for (ptrdiff_t c = 0; c < vectors * LANES(T); c += LANES(T)) pixels_body_##T(TILE_ROWS / 2, PIXELS_PASS);    \
+    for (; i + 2 <= count; i += 2)                                                                                 \
+      for (ptrdiff_t c = 0; c < vectors * LANES(T); c += LANES(T)) pixels_body_##T(2, PIXELS_PASS);                \
+    for (; i < count; i++)                                                                                         \
+      for (ptrdiff_t c = 0; c < vectors * LANES(T); c += LANES(T)) pixels_body_##T(1, PIXELS_PASS);                \
   }                                                                                                                \
                                                                                                                    \
-  INLINE void products_body_##T(const int N, ptrdiff_t count, const T *x, ptrdiff_t x_step,                        \
-                                const ptrdiff_t *offset, const T *g, ptrdiff_t g_step, T *sums,                    \
-                                ptrdiff_t sums_step) {                                                             \
+  INLINE void products_body_##T(const int N, ptrdiff_t lines, ptrdiff_t count, const T *x, ptrdiff_t x_line,       \
+                                ptrdiff_t x_step, const ptrdiff_t *offset, const T *g, ptrdiff_t g_line,           \
+                                ptrdiff_t g_step, T *sums, ptrdiff_t sums_step) {                                  \
     vector_##T total[DEPTHWISE_TAPS];                                                                              \
-    const T *source[DEPTHWISE_TAPS];                                                                               \
-    UNROLL for (int t = 0; t < N; t++) total[t] = (vector_##T){0}, source[t] = x + offset[t];                      \
-    for (ptrdiff_t i = 0; i < count; i++) {                                                                        \
-      const vector_##T gradient = *(const vector_##T *)(g + i * g_step);                                           \
-      UNROLL for (int t = 0; t < N; t++) total[t] += *(const vector_##T *)(source[t] + i * x_step) * gradient;     \
+    UNROLL for (int t = 0; t < N; t++) total[t] = (vector_##T){0};                                                 \
+    for (ptrdiff_t l = 0; l < lines; l++) {                                                                        \
+      const T *source[DEPTHWISE_TAPS];                                                                             \
+      UNROLL for (int t = 0; t < N; t++) source[t] = x + l * x_line + offset[t];                                   \
+      for (ptrdiff_t i = 0; i < count; i++) {                                                                      \
+        const vector_##T gradient = *(const vector_##T *)(g + l * g_line + i * g_step);                            \
+        UNROLL for (int t = 0; t < N; t++) total[t] += *(const vector_##T *)(source[t] + i * x_step) * gradient;   \
+      }                                                                                                            \
     }                                                                                                              \
     UNROLL for (int t = 0; t < N; t++) *(vector_##T *)(sums + t * sums_step) += total[t];                          \
   }                                                                                                                \
-  static void cyconv_products_##T(ptrdiff_t taps, ptrdiff_t count, const T *x, ptrdiff_t x_step,                   \
-                                  const ptrdiff_t *offset, const T *g, ptrdiff_t g_step, T *sums,                  \
-                                  ptrdiff_t sums_step) {                                                           \
+  static void cyconv_products_##T(ptrdiff_t taps, ptrdiff_t lines, ptrdiff_t count, const T *x, ptrdiff_t x_line,  \
+                                  ptrdiff_t x_step, const ptrdiff_t *offset, const T *g, ptrdiff_t g_line,         \
+                                  ptrdiff_t g_step, T *sums, ptrdiff_t sums_step) {                                \
     switch (taps) {                                                                                                \
-      case 9: products_body_##T(9, count, x, x_step, offset, g, g_step, sums, sums_step); break;                   \
-      case 7: products_body_##T(7, count, x, x_step, offset, g, g_step, sums, sums_step); break;                   \
-      case 5: products_body_##T(5, count, x, x_step, offset, g, g_step, sums, sums_step); break;                   \
-      case 3: products_body_##T(3, count, x, x_step, offset, g, g_step, sums, sums_step); break;                   \
-      default:                                                                                                     \
-        for (ptrdiff_t t = 0; t < taps; t++)                                                                       \
-          products_body_##T(1, count, x, x_step, offset + t, g, g_step, sums + t * sums_step, sums_step);          \
+      case 1: products_body_##T(1, PRODUCTS_PASS); break;                                                          \
+      case 2: products_body_##T(2, PRODUCTS_PASS); break;                                                          \
+      case 3: products_body_##T(3, PRODUCTS_PASS); break;                                                          \
+      case 4: products_body_##T(4, PRODUCTS_PASS); break;                                                          \
+      case 5: products_body_##T(5, PRODUCTS_PASS); break;                                                          \
+      case 6: products_body_##T(6, PRODUCTS_PASS); break;                                                          \
+      case 7: products_body_##T(7, PRODUCTS_PASS); break;                                                          \
+      case 8: products_body_##T(8, PRODUCTS_PASS); break;                                                          \
+      default: products_body_##T(9, PRODUCTS_PASS);                                                                \
     }                                                                                                              \
   }
 

@@ -18,17 +18,17 @@ cdef extern from "simd.h" nogil:
         double** c_rows, Py_ssize_t c_offset, Py_ssize_t columns, const double* bias, int accumulate)
     const Py_ssize_t DEPTHWISE_TAPS
     void pixels_float "cyconv_pixels_float"(
-        Py_ssize_t count, int vectors, Py_ssize_t taps, const float* x, Py_ssize_t x_step, const Py_ssize_t* offset,
-        const float* weight, const Py_ssize_t* weight_offset, const float* bias, float* out, Py_ssize_t out_step)
+        Py_ssize_t vectors, Py_ssize_t count, Py_ssize_t taps, const float* x, Py_ssize_t x_step, const Py_ssize_t* offset,
+        const float* weight, Py_ssize_t weight_step, const float* bias, float* out, Py_ssize_t out_step)
     void products_float "cyconv_products_float"(
-        Py_ssize_t taps, Py_ssize_t count, const float* x, Py_ssize_t x_step, const Py_ssize_t* offset,
-        const float* g, Py_ssize_t g_step, float* sums, Py_ssize_t sums_step)
+        Py_ssize_t taps, Py_ssize_t lines, Py_ssize_t count, const float* x, Py_ssize_t x_line, Py_ssize_t x_step,
+        const Py_ssize_t* offset, const float* g, Py_ssize_t g_line, Py_ssize_t g_step, float* sums, Py_ssize_t sums_step)
     void pixels_double "cyconv_pixels_double"(
-        Py_ssize_t count, int vectors, Py_ssize_t taps, const double* x, Py_ssize_t x_step, const Py_ssize_t* offset,
-        const double* weight, const Py_ssize_t* weight_offset, const double* bias, double* out, Py_ssize_t out_step)
+        Py_ssize_t vectors, Py_ssize_t count, Py_ssize_t taps, const double* x, Py_ssize_t x_step, const Py_ssize_t* offset,
+        const double* weight, Py_ssize_t weight_step, const double* bias, double* out, Py_ssize_t out_step)
     void products_double "cyconv_products_double"(
-        Py_ssize_t taps, Py_ssize_t count, const double* x, Py_ssize_t x_step, const Py_ssize_t* offset,
-        const double* g, Py_ssize_t g_step, double* sums, Py_ssize_t sums_step)
+        Py_ssize_t taps, Py_ssize_t lines, Py_ssize_t count, const double* x, Py_ssize_t x_line, Py_ssize_t x_step,
+        const Py_ssize_t* offset, const double* g, Py_ssize_t g_line, Py_ssize_t g_step, double* sums, Py_ssize_t sums_step)
 
 
 cdef inline Py_ssize_t lanes(const floating* element) noexcept nogil:
@@ -52,22 +52,23 @@ cdef inline void tile(
 
 
 cdef inline void depthwise_pixels(
-    Py_ssize_t count, int vectors, Py_ssize_t taps, const floating* x, Py_ssize_t x_step, const Py_ssize_t* offset,
-    const floating* weight, const Py_ssize_t* weight_offset, const floating* bias, floating* out, Py_ssize_t out_step,
+    Py_ssize_t vectors, Py_ssize_t count, Py_ssize_t taps, const floating* x, Py_ssize_t x_step, const Py_ssize_t* offset,
+    const floating* weight, Py_ssize_t weight_step, const floating* bias, floating* out, Py_ssize_t out_step,
 ) noexcept nogil:
-    """A run of pixels, one or two vectors of channels, as simd.h says."""
+    """A run of pixels, some vectors of channels, as simd.h says."""
     if floating is float:
-        pixels_float(count, vectors, taps, x, x_step, offset, weight, weight_offset, bias, out, out_step)
+        pixels_float(vectors, count, taps, x, x_step, offset, weight, weight_step, bias, out, out_step)
     else:
-        pixels_double(count, vectors, taps, x, x_step, offset, weight, weight_offset, bias, out, out_step)
+        pixels_double(vectors, count, taps, x, x_step, offset, weight, weight_step, bias, out, out_step)
 
 
 cdef inline void depthwise_products(
-    Py_ssize_t taps, Py_ssize_t count, const floating* x, Py_ssize_t x_step, const Py_ssize_t* offset,
-    const floating* g, Py_ssize_t g_step, floating* sums, Py_ssize_t sums_step,
+    Py_ssize_t taps, Py_ssize_t lines, Py_ssize_t count, const floating* x, Py_ssize_t x_line, Py_ssize_t x_step,
+    const Py_ssize_t* offset, const floating* g, Py_ssize_t g_line, Py_ssize_t g_step,
+    floating* sums, Py_ssize_t sums_step,
 ) noexcept nogil:
-    """sums of products over a run of pixels for several taps, one vector of channels, as simd.h says."""
+    """Sums of products over lines of pixels for up to nine taps, one vector of channels, as simd.h says."""
     if floating is float:
-        products_float(taps, count, x, x_step, offset, g, g_step, sums, sums_step)
+        products_float(taps, lines, count, x, x_line, x_step, offset, g, g_line, g_step, sums, sums_step)
     else:
-        products_double(taps, count, x, x_step, offset, g, g_step, sums, sums_step)
+        products_double(taps, lines, count, x, x_line, x_step, offset, g, g_line, g_step, sums, sums_step)

@@ -6,12 +6,18 @@ from libc.math cimport INFINITY, log
 from libc.stdint cimport int64_t
 from libc.string cimport memset
 
-from cyconv._kernels.parallel cimport this_thread
-from cyconv._kernels.vecmath cimport exp
+from cyconv._kernels.parallel cimport ceil_div, this_thread
+from cyconv._kernels.vecmath cimport exp_nonpositive
 from cyconv._memory cimport Block
 
 cdef enum:
-    LANES = 16  # running results, so that a reduction is a vector operation with a fixed order
+    LANES = 8           # running results, so that a reduction is a vector operation with a fixed order
+    TASK = 2048         # numbers a task takes, about: they stay in the first-level cache
+    MOST_ROWS = 64      # rows a task takes, at most
+
+
+cdef inline Py_ssize_t rows_per_task(Py_ssize_t K) noexcept nogil:
+    return max(1, min(TASK // K, MOST_ROWS))
 
 
 cdef inline floating largest(const floating* x, Py_ssize_t K) noexcept nogil:
@@ -45,24 +51,33 @@ cdef inline double total(const floating* x, Py_ssize_t K) noexcept nogil:
     return lanes[0]
 
 
-cdef inline double exponentials(const floating* x, Py_ssize_t K, floating* out, double* shift) noexcept nogil:
-    """out = exp(x - shift), shift the largest entry; return the sum."""
-    cdef floating top = largest(x, K)
-    cdef Py_ssize_t i
-    for i in range(K):
-        out[i] = exp(x[i] - top)
-    shift[0] = top
-    return total(out, K)
+cdef void exponentials(
+    const floating* x, Py_ssize_t ROWS, Py_ssize_t K, floating* out, floating* tops, double* norms
+) noexcept nogil:
+    """out = exp(x - top), top the largest entry of each row, norms the sums. One loop over all rows: no short tails."""
+    cdef Py_ssize_t row, i
+    for row in range(ROWS):
+        tops[row] = largest(x + row * K, K)
+        for i in range(row * K, row * K + K):
+            out[i] = x[i] - tops[row]
+    for i in range(ROWS * K):
+        out[i] = exp_nonpositive(out[i])
+    for row in range(ROWS):
+        norms[row] = total(out + row * K, K)
 
 
 # ------------------------------------------------------------------------------------------------------------- softmax
 
-cdef void softmax_row(const floating* x, Py_ssize_t K, floating* out, bint logarithm) noexcept nogil:
-    cdef Py_ssize_t i
-    cdef double shift, norm = exponentials(x, K, out, &shift)
-    cdef floating top = <floating>shift, term = <floating>(log(norm) if logarithm else 1 / norm)
-    for i in range(K):
-        out[i] = (x[i] - top) - term if logarithm else out[i] * term
+cdef void softmax_rows(const floating* x, Py_ssize_t ROWS, Py_ssize_t K, floating* out, bint logarithm) noexcept nogil:
+    cdef floating tops[MOST_ROWS]
+    cdef double norms[MOST_ROWS]
+    cdef floating term
+    cdef Py_ssize_t row, i
+    exponentials(x, ROWS, K, out, tops, norms)
+    for row in range(ROWS):
+        term = <floating>(log(norms[row]) if logarithm else 1 / norms[row])
+        for i in range(row * K, row * K + K):
+            out[i] = (x[i] - tops[row]) - term if logarithm else out[i] * term
 
 
 def softmax(
@@ -72,9 +87,10 @@ def softmax(
     int num_threads,
 ):
     """out = exp(x) / sum of exp(x) along each row, or its logarithm."""
-    cdef Py_ssize_t P = x.shape[0], K = x.shape[1], p
-    for p in prange(P, nogil=True, num_threads=num_threads, schedule="static"):
-        softmax_row(&x[p, 0], K, &out[p, 0], logarithm)
+    cdef Py_ssize_t P = x.shape[0], K = x.shape[1], ROWS = rows_per_task(K), task, p
+    for task in prange(ceil_div(P, ROWS), nogil=True, num_threads=num_threads, schedule="static"):
+        p = task * ROWS
+        softmax_rows(&x[p, 0], min(ROWS, P - p), K, &out[p, 0], logarithm)
 
 
 cdef void softmax_backward_row(
@@ -85,7 +101,7 @@ cdef void softmax_backward_row(
     if logarithm:
         inner = <floating>total(grad, K)
         for i in range(K):
-            grad_x[i] = grad[i] - exp(y[i]) * inner
+            grad_x[i] = grad[i] - exp_nonpositive(y[i]) * inner
     else:
         for i in range(K):
             grad_x[i] = grad[i] * y[i]
@@ -112,18 +128,27 @@ def softmax_backward(
 #   loss = (1 - s) w_t (-log p_t) + (s / K) sum over c of w_c (-log p_c)
 #   d loss / d x_c = ((1 - s) w_t + s W / K) p_c - (s / K) w_c - [c = t] (1 - s) w_t
 
-cdef floating cross_entropy_row(
-    const floating* x, Py_ssize_t target, const floating* weight, double weights, double smoothing, Py_ssize_t K,
-    floating* space,
+cdef void cross_entropy_rows(
+    const floating* x, const int64_t* target, const floating* weight, Py_ssize_t ROWS, Py_ssize_t K,
+    int64_t ignore_index, double smoothing, floating* space, floating* losses,
 ) noexcept nogil:
-    cdef Py_ssize_t i
-    cdef double shift, norm = log(exponentials(x, K, space, &shift))
-    cdef double loss = (1 - smoothing) * weight[target] * (norm - (x[target] - shift))
-    if smoothing > 0:
-        for i in range(K):
-            space[i] = weight[i] * (x[i] - <floating>shift)
-        loss += smoothing / K * (weights * norm - total(space, K))
-    return <floating>loss
+    cdef floating tops[MOST_ROWS]
+    cdef double norms[MOST_ROWS]
+    cdef double norm, loss
+    cdef Py_ssize_t row, t, i
+    exponentials(x, ROWS, K, space, tops, norms)
+    for row in range(ROWS):
+        t = target[row]
+        if t == ignore_index:
+            losses[row] = 0
+            continue
+        norm = log(norms[row])
+        loss = (1 - smoothing) * weight[t] * (norm - (<double>x[row * K + t] - tops[row]))
+        if smoothing > 0:
+            for i in range(K):
+                space[i] = weight[i] * (<floating>norm - (x[row * K + i] - tops[row]))
+            loss += smoothing / K * total(space, K)
+        losses[row] = <floating>loss
 
 
 def cross_entropy(
@@ -136,29 +161,36 @@ def cross_entropy(
     int num_threads,
 ):
     """Loss of each row, 0 for an ignored one."""
-    cdef Py_ssize_t P = x.shape[0], K = x.shape[1], p
-    cdef double weights = total(&weight[0], K)
-    cdef Block block = Block(num_threads * K * sizeof(floating))
+    cdef Py_ssize_t P = x.shape[0], K = x.shape[1], ROWS = rows_per_task(K), task, p
+    cdef Block block = Block(num_threads * ROWS * K * sizeof(floating))
     cdef floating* space = <floating*>block.address
-    for p in prange(P, nogil=True, num_threads=num_threads, schedule="static"):
-        if target[p] == ignore_index:
-            losses[p] = 0
-        else:
-            losses[p] = cross_entropy_row(
-                &x[p, 0], target[p], &weight[0], weights, smoothing, K, space + this_thread() * K)
+    for task in prange(ceil_div(P, ROWS), nogil=True, num_threads=num_threads, schedule="static"):
+        p = task * ROWS
+        cross_entropy_rows(&x[p, 0], &target[p], &weight[0], min(ROWS, P - p), K, ignore_index, smoothing,
+                           space + this_thread() * ROWS * K, &losses[p])
 
 
-cdef void cross_entropy_backward_row(
-    double grad, const floating* x, Py_ssize_t target, const floating* weight, double weights, double smoothing,
-    Py_ssize_t K, floating* grad_x,
+cdef void cross_entropy_backward_rows(
+    const floating* grad, const floating* x, const int64_t* target, const floating* weight, Py_ssize_t ROWS,
+    Py_ssize_t K, int64_t ignore_index, double smoothing, double weights, floating* grad_x,
 ) noexcept nogil:
-    cdef Py_ssize_t i
-    cdef double shift, norm = exponentials(x, K, grad_x, &shift)
-    cdef double hard = grad * (1 - smoothing) * weight[target], soft = grad * smoothing / K
-    cdef floating scale = <floating>((hard + soft * weights) / norm), soft_share = <floating>soft
-    for i in range(K):
-        grad_x[i] = grad_x[i] * scale - soft_share * weight[i]
-    grad_x[target] -= <floating>hard
+    cdef floating tops[MOST_ROWS]
+    cdef double norms[MOST_ROWS]
+    cdef double hard
+    cdef floating scale, soft
+    cdef Py_ssize_t row, t, i
+    exponentials(x, ROWS, K, grad_x, tops, norms)
+    for row in range(ROWS):
+        t = target[row]
+        if t == ignore_index:
+            memset(grad_x + row * K, 0, K * sizeof(floating))
+            continue
+        hard = grad[row] * (1 - smoothing) * weight[t]
+        soft = <floating>(grad[row] * smoothing / K)
+        scale = <floating>((hard + soft * weights) / norms[row])
+        for i in range(K):
+            grad_x[row * K + i] = grad_x[row * K + i] * scale - soft * weight[i]
+        grad_x[row * K + t] -= <floating>hard
 
 
 def cross_entropy_backward(
@@ -172,11 +204,9 @@ def cross_entropy_backward(
     int num_threads,
 ):
     """Gradient of the rows' losses by x."""
-    cdef Py_ssize_t P = x.shape[0], K = x.shape[1], p
+    cdef Py_ssize_t P = x.shape[0], K = x.shape[1], ROWS = rows_per_task(K), task, p
     cdef double weights = total(&weight[0], K)
-    for p in prange(P, nogil=True, num_threads=num_threads, schedule="static"):
-        if target[p] == ignore_index:
-            memset(&grad_x[p, 0], 0, K * sizeof(floating))
-        else:
-            cross_entropy_backward_row(
-                grad[p], &x[p, 0], target[p], &weight[0], weights, smoothing, K, &grad_x[p, 0])
+    for task in prange(ceil_div(P, ROWS), nogil=True, num_threads=num_threads, schedule="static"):
+        p = task * ROWS
+        cross_entropy_backward_rows(&grad[p], &x[p, 0], &target[p], &weight[0], min(ROWS, P - p), K, ignore_index,
+                                    smoothing, weights, &grad_x[p, 0])

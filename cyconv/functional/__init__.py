@@ -14,11 +14,28 @@ from cyconv.functional.activation import (
     tanh,
     tanh_backward,
 )
+from cyconv.functional.avg_pool import (
+    adaptive_avg_pool2d,
+    adaptive_avg_pool2d_backward,
+    avg_pool2d,
+    avg_pool2d_backward,
+    global_avg_pool2d,
+    global_avg_pool2d_backward,
+)
 from cyconv.functional.conv import conv2d, conv2d_backward, conv_transpose2d, conv_transpose2d_backward
 from cyconv.functional.dropout import dropout, dropout_backward
 from cyconv.functional.flatten import flatten, flatten_backward
 from cyconv.functional.linear import linear, linear_backward
 from cyconv.functional.loss import cross_entropy, cross_entropy_backward, mse_loss, mse_loss_backward
+from cyconv.functional.max_pool import (
+    adaptive_max_pool2d,
+    adaptive_max_pool2d_backward,
+    max_pool2d,
+    max_pool2d_backward,
+    max_pool2d_with_winners,
+    max_unpool2d,
+    max_unpool2d_backward,
+)
 from cyconv.functional.normalization import (
     batch_norm,
     batch_norm_backward,
@@ -26,9 +43,16 @@ from cyconv.functional.normalization import (
     batch_norm_relu_backward,
     batch_norm_statistics,
 )
+from cyconv.functional.pad import pad, pad_backward
 from cyconv.functional.unfold import col2im, fold, im2col, unfold
 
 __all__ = [
+    "adaptive_avg_pool2d",
+    "adaptive_avg_pool2d_backward",
+    "adaptive_max_pool2d",
+    "adaptive_max_pool2d_backward",
+    "avg_pool2d",
+    "avg_pool2d_backward",
     "batch_norm",
     "batch_norm_backward",
     "batch_norm_relu",
@@ -46,6 +70,8 @@ __all__ = [
     "flatten",
     "flatten_backward",
     "fold",
+    "global_avg_pool2d",
+    "global_avg_pool2d_backward",
     "im2col",
     "leaky_relu",
     "leaky_relu_backward",
@@ -53,8 +79,15 @@ __all__ = [
     "linear_backward",
     "log_softmax",
     "log_softmax_backward",
+    "max_pool2d",
+    "max_pool2d_backward",
+    "max_pool2d_with_winners",
+    "max_unpool2d",
+    "max_unpool2d_backward",
     "mse_loss",
     "mse_loss_backward",
+    "pad",
+    "pad_backward",
     "relu",
     "relu_backward",
     "sigmoid",

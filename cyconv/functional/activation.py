@@ -196,7 +196,8 @@ def sigmoid(x: ArrayLike) -> NDArray:
 
     Notes
     -----
-    ``y = 1 / (1 + exp(-x))``, within 2.5 units in the last place of the exact value for every `x`.
+    ``y = 1 / (1 + exp(-x))``, within 2.5 units in the last place of the exact value; one too small for a normal number
+    may be 0.
 
     Examples
     --------

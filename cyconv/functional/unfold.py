@@ -13,14 +13,11 @@ from cyconv import _validation as check
 from cyconv._dispatch import im2col as kernels
 from cyconv._geometry import Padding, Pair
 from cyconv.functional._arrays import empty_image
-from cyconv.functional._windows import Axis, covering, windows
+from cyconv.functional._windows import Axes, Axis, covering, windows
 from cyconv.threads import threads_for
 
-Axes = tuple[Axis, Axis]
-
-
-# The kernels know x as [N, G, H, W, C] and columns as [N, G, OH*OW, KH*KW*C]. G = 1 keeps the channels together, so that
-# a window's line is one run of memory: what the convolution wants. G = C, with one channel each, keeps them apart.
+# The kernels know x as [N, G, H, W, C] and columns as [N, G, OH*OW, KH*KW*C]. G = 1 keeps the channels together, so
+# that a window's line is one run of memory: what the convolution wants. G = C, one channel each, keeps them apart.
 
 
 def columns_nhwc(x: NDArray, kernel: Pair, stride: Pair, padding: Padding, dilation: Pair) -> NDArray:
@@ -87,7 +84,7 @@ def im2col(
            [3., 4., 6., 7.],
            [4., 5., 7., 8.]])
     """
-    x = _check_image("im2col", x)
+    x = check.as_image("im2col", "x", x)
     N, C = x.shape[:2]
     axes = _check_windows("im2col", x.shape, kernel_size, stride, padding, dilation)
     columns = memory.empty((N, _positions(axes), C, _taps(axes)), x.dtype)
@@ -134,7 +131,7 @@ def col2im(
              [1., 2., 1.]]]])
     """
     columns = check.as_float_array("col2im", "columns", columns, 2)
-    N, C, H, W = shape = _check_input_shape("col2im", input_shape)
+    N, C, H, W = shape = check.as_image_shape("col2im", "input_shape", input_shape)
     axes = _check_windows("col2im", shape, kernel_size, stride, padding, dilation)
     check.check_shape("col2im", "columns", columns, (N * _positions(axes), C * _taps(axes)))
     columns = np.ascontiguousarray(columns).reshape(N, _positions(axes), C, _taps(axes))
@@ -175,7 +172,7 @@ def unfold(
             [3., 4., 6., 7.],
             [4., 5., 7., 8.]]])
     """
-    x = _check_image("unfold", x)
+    x = check.as_image("unfold", "x", x)
     N, C = x.shape[:2]
     axes = _check_windows("unfold", x.shape, kernel_size, stride, padding, dilation)
     columns = memory.empty((N, C, _taps(axes), _positions(axes)), x.dtype)
@@ -234,25 +231,12 @@ def fold(
     return image
 
 
-def _check_image(op: str, x: ArrayLike) -> NDArray:
-    x = check.as_float_array(op, "x", x, 4)
-    if 0 in x.shape[1:]:
-        raise ValueError(f"{op}: only the batch of `x` may be empty, got shape {x.shape}")
-    return x
-
-
-def _check_input_shape(op: str, shape: Any) -> tuple[int, ...]:
-    if not isinstance(shape, (tuple, list)) or len(shape) != 4:
-        raise ValueError(f"{op}: `input_shape` must be (N, C, H, W), got {shape!r}")
-    return tuple(check.as_int(op, "input_shape", extent, int(axis > 0)) for axis, extent in enumerate(shape))
-
-
 def _check_windows(op: str, shape: tuple[int, ...], kernel_size: Any, stride: Any, padding: Any, dilation: Any) -> Axes:
     """Check the windows' parameters against an image of `shape`."""
     N, C, *size = shape
     kernel, stride = check.as_pair(op, "kernel_size", kernel_size), check.as_pair(op, "stride", stride)
     dilation = check.as_pair(op, "dilation", dilation)
-    resolved = check.as_padding(op, padding, tuple(size), kernel, stride, dilation)
+    resolved = check.as_padding(op, padding, (size[0], size[1]), kernel, stride, dilation)
     axes = _axes(tuple(size), kernel, stride, resolved, dilation)
     if min(axis.output for axis in axes) < 1:
         span = tuple(_geometry.effective_kernel(kernel[axis], dilation[axis]) for axis in (0, 1))
@@ -263,7 +247,7 @@ def _check_windows(op: str, shape: tuple[int, ...], kernel_size: Any, stride: An
     return axes
 
 
-def _axes(size: Pair, kernel: Pair, stride: Pair, padding: Padding, dilation: Pair) -> Axes:
+def _axes(size: tuple[int, ...], kernel: Pair, stride: Pair, padding: Padding, dilation: Pair) -> Axes:
     vertical, horizontal = (
         Axis(
             size[axis],

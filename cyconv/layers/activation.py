@@ -33,7 +33,8 @@ class ReLU(Activation):
         return output
 
     def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
-        return F.relu_backward(grad_output, *self.recall())
+        (output,) = self.recall()
+        return F.relu_backward(grad_output, output)
 
 
 class LeakyReLU(Activation):
@@ -53,7 +54,8 @@ class LeakyReLU(Activation):
         return F.leaky_relu(x, self.negative_slope)
 
     def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
-        return F.leaky_relu_backward(grad_output, *self.recall(), self.negative_slope)
+        (x,) = self.recall()
+        return F.leaky_relu_backward(grad_output, x, self.negative_slope)
 
 
 class Sigmoid(Activation):
@@ -65,7 +67,8 @@ class Sigmoid(Activation):
         return output
 
     def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
-        return F.sigmoid_backward(grad_output, *self.recall())
+        (output,) = self.recall()
+        return F.sigmoid_backward(grad_output, output)
 
 
 class Tanh(Activation):
@@ -77,7 +80,8 @@ class Tanh(Activation):
         return output
 
     def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
-        return F.tanh_backward(grad_output, *self.recall())
+        (output,) = self.recall()
+        return F.tanh_backward(grad_output, output)
 
 
 class Softmax(Activation):
@@ -92,4 +96,5 @@ class Softmax(Activation):
         return output
 
     def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
-        return F.softmax_backward(grad_output, *self.recall(), axis=1)
+        (output,) = self.recall()
+        return F.softmax_backward(grad_output, output, axis=1)

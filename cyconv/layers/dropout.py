@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from typing import ClassVar
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from cyconv import functional as F
 from cyconv._validation import as_number
 from cyconv.layers.activation import Activation
+from cyconv.parameter import random_seed
 
 
 class Dropout(Activation):
@@ -39,7 +39,7 @@ class Dropout(Activation):
 
     def __init__(self, p: float = 0.5) -> None:
         self.p = as_number("Dropout", "p", p, 0, 1, open_maximum=True)
-        self.seed, self.offset = secrets.randbits(63), 0
+        self.seed, self.offset = random_seed(), 0
 
     def reseed(self, rng: np.random.Generator) -> None:
         self.seed, self.offset = int(rng.integers(2**63)), 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from numpy.typing import NDArray
 
@@ -49,15 +49,15 @@ class MaxPool2d(Layer):
     def forward(self, x: NDArray) -> NDArray:
         arguments = self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode
         if not self.training:
-            return F.max_pool2d(x, *arguments)
+            return cast(NDArray, F.max_pool2d(x, *arguments))
         output, winners = F.max_pool2d_with_winners(x, *arguments)
-        self.remember(x, winners)
+        self.remember(x.shape, winners)
         return output
 
     def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
-        x, winners = self.recall()
+        shape, winners = self.recall()
         arguments = self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode
-        return F.max_pool2d_backward(grad_output, x, *arguments, winners=winners)
+        return F.max_pool2d_backward(grad_output, None, *arguments, winners=winners, input_shape=shape)
 
 
 class AvgPool2d(Layer):

@@ -109,13 +109,12 @@ def test_adjoint(data):
     x = rng.standard_normal((N, C, H, W))
     columns, transposed = F.im2col(x, kernel, stride, padding, dilation), F.unfold(x, kernel, dilation, padding, stride)
     assert columns.shape[1] == transposed.shape[1] == C * kernel[0] * kernel[1]
-    for y, image in (
-        (y := rng.standard_normal(columns.shape), F.col2im(y, x.shape, kernel, stride, padding, dilation)),
-        (y := rng.standard_normal(transposed.shape), F.fold(y, (H, W), kernel, dilation, padding, stride)),
-    ):
-        assert image.shape == x.shape
-        forward = columns if y.ndim == 2 else transposed
-        np.testing.assert_allclose(np.vdot(forward, y), np.vdot(x, image), atol=1e-10)
+    y, z = rng.standard_normal(columns.shape), rng.standard_normal(transposed.shape)
+    image = F.col2im(y, x.shape, kernel, stride, padding, dilation)
+    folded = F.fold(z, (H, W), kernel, dilation, padding, stride)
+    assert image.shape == folded.shape == x.shape
+    np.testing.assert_allclose(np.vdot(columns, y), np.vdot(x, image), atol=1e-10)
+    np.testing.assert_allclose(np.vdot(transposed, z), np.vdot(x, folded), atol=1e-10)
 
 
 def test_same_padding_gives_one_row_per_stride():

@@ -100,13 +100,7 @@ def test_layers_below_the_first_trainable_one_do_not_run():
 
 def test_repr_is_indented():
     assert repr(Sequential(Residual(ReLU()), Flatten())) == (
-        "Sequential(\n"
-        "  (0): Residual(\n"
-        "    (body): ReLU()\n"
-        "    (shortcut): Identity()\n"
-        "  )\n"
-        "  (1): Flatten()\n"
-        ")"
+        "Sequential(\n  (0): Residual(\n    (body): ReLU()\n    (shortcut): Identity()\n  )\n  (1): Flatten()\n)"
     )
     assert repr(Branches([ReLU()], merge="sum")) == "Branches(\n  (0): ReLU()\n  merge='sum'\n)"
     assert repr(Sequential()) == "Sequential()"
@@ -128,7 +122,9 @@ def test_bad_layers_are_named():
 
 def test_branches_that_do_not_fit_are_named():
     net = Branches([Conv2d(3, 2, 1), Conv2d(3, 2, 3)])
-    message = r"Branches: outputs to be merged by 'concat' must have the same height and width, got \(2, 8, 8\), \(2, 6, 6"
+    message = (
+        r"Branches: outputs to be merged by 'concat' must have the same height and width, got \(2, 8, 8\), \(2, 6, 6"
+    )
     with pytest.raises(ValueError, match=message):
         net.output_shape((3, 8, 8))
     with pytest.raises(ValueError, match=message):

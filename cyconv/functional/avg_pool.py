@@ -1,0 +1,316 @@
+"""Average pooling over windows, plain, adaptive and global, with its gradient."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cyconv import _validation as check
+from cyconv._dispatch import avg_pool2d as kernels
+from cyconv._geometry import Pair
+from cyconv.functional._arrays import channels_last, empty_image, nhwc
+from cyconv.functional._pooling import Shape, adaptive_axes, check_backward, check_grad, window_axes
+from cyconv.functional._windows import Axes, Axis, covering, spans, windows
+from cyconv.threads import threads_for
+
+Scales = tuple[NDArray[np.float64], NDArray[np.float64]]  # of rows and columns: a mean is the sum times both
+
+
+def avg_pool2d(
+    x: ArrayLike,
+    kernel_size: int | Pair,
+    stride: int | Pair | None = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> NDArray:
+    """Return the average of each window.
+
+    Parameters
+    ----------
+    x : array_like of shape (N, C, H, W)
+        float32 or float64.
+    kernel_size, stride, padding, ceil_mode
+        As in `max_pool2d`; the padding is zeros.
+    count_include_pad : bool, default True
+        Whether positions in the padding count in the divisor; what hangs over the padding never does.
+    divisor_override : int, optional
+        Divide every sum by this instead.
+
+    Returns
+    -------
+    ndarray of shape (N, C, OH, OW)
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `max_pool2d`, and if `divisor_override` is less than 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv import functional as F
+    >>> F.avg_pool2d(np.arange(16.0).reshape(1, 1, 4, 4), 2)
+    array([[[[ 2.5,  4.5],
+             [10.5, 12.5]]]])
+    """
+    op = "avg_pool2d"
+    x = check.as_image(op, "x", x)
+    parameters = kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
+    return _average(x, *_axes_and_scales(op, x.shape[2:], *parameters))
+
+
+def avg_pool2d_backward(
+    grad_output: ArrayLike,
+    x: ArrayLike | None,
+    kernel_size: int | Pair,
+    stride: int | Pair | None = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+    *,
+    input_shape: Shape | None = None,
+) -> NDArray:
+    """Return the gradient of `avg_pool2d` with respect to `x`: each output's gradient is shared by its window.
+
+    Parameters
+    ----------
+    grad_output : array_like of shape (N, C, OH, OW)
+    x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
+        As in `avg_pool2d`; only the shape of `x` matters.
+    input_shape : tuple (N, C, H, W), optional
+        The shape of `x` where `x` is None.
+
+    Returns
+    -------
+    ndarray of shape (N, C, H, W)
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `avg_pool2d`, and if `grad_output` has the wrong shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv import functional as F
+    >>> F.avg_pool2d_backward(np.ones((1, 1, 1, 1)), None, 2, input_shape=(1, 1, 2, 2))
+    array([[[[0.25, 0.25],
+             [0.25, 0.25]]]])
+    """
+    op = "avg_pool2d_backward"
+    grad, _, shape = check_backward(op, grad_output, x, input_shape)
+    parameters = kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
+    return _average_backward(op, grad, shape, *_axes_and_scales(op, shape[2:], *parameters))
+
+
+def adaptive_avg_pool2d(x: ArrayLike, output_size: int | Pair) -> NDArray:
+    """Return the averages of windows that divide the image into OH x OW nearly equal parts.
+
+    Parameters
+    ----------
+    x : array_like of shape (N, C, H, W)
+        float32 or float64.
+    output_size : int or pair of int
+        OH and OW.
+
+    Returns
+    -------
+    ndarray of shape (N, C, OH, OW)
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `x` is not a float image, or `output_size` not positive.
+
+    Notes
+    -----
+    The parts are those of `adaptive_max_pool2d`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv import functional as F
+    >>> F.adaptive_avg_pool2d(np.arange(5.0).reshape(1, 1, 1, 5), (1, 2))
+    array([[[[1., 3.]]]])
+    """
+    op = "adaptive_avg_pool2d"
+    x = check.as_image(op, "x", x)
+    axes = adaptive_axes(op, x.shape, output_size)
+    return _average(x, axes, _inside_scales(axes))
+
+
+def adaptive_avg_pool2d_backward(
+    grad_output: ArrayLike,
+    x: ArrayLike | None = None,
+    output_size: int | Pair = 1,
+    *,
+    input_shape: Shape | None = None,
+) -> NDArray:
+    """Return the gradient of `adaptive_avg_pool2d` with respect to `x`.
+
+    Parameters
+    ----------
+    grad_output : array_like of shape (N, C, OH, OW)
+    x, output_size
+        As in `adaptive_avg_pool2d`; only the shape of `x` matters.
+    input_shape : tuple (N, C, H, W), optional
+        The shape of `x` where `x` is None.
+
+    Returns
+    -------
+    ndarray of shape (N, C, H, W)
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `adaptive_avg_pool2d`, and if `grad_output` has the wrong shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv import functional as F
+    >>> F.adaptive_avg_pool2d_backward(np.ones((1, 1, 1, 2)), None, (1, 2), input_shape=(1, 1, 1, 4))
+    array([[[[0.5, 0.5, 0.5, 0.5]]]])
+    """
+    op = "adaptive_avg_pool2d_backward"
+    grad, _, shape = check_backward(op, grad_output, x, input_shape)
+    axes = adaptive_axes(op, shape, output_size)
+    return _average_backward(op, grad, shape, axes, _inside_scales(axes))
+
+
+def global_avg_pool2d(x: ArrayLike) -> NDArray:
+    """Return the average of each channel over the image.
+
+    Parameters
+    ----------
+    x : array_like of shape (N, C, H, W)
+        float32 or float64.
+
+    Returns
+    -------
+    ndarray of shape (N, C, 1, 1)
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `x` is not a float image.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv import functional as F
+    >>> F.global_avg_pool2d(np.arange(4.0).reshape(1, 1, 2, 2))
+    array([[[[1.5]]]])
+    """
+    x = check.as_image("global_avg_pool2d", "x", x)
+    axes = adaptive_axes("global_avg_pool2d", x.shape, 1)
+    return _average(x, axes, _inside_scales(axes))
+
+
+def global_avg_pool2d_backward(
+    grad_output: ArrayLike, x: ArrayLike | None = None, *, input_shape: Shape | None = None
+) -> NDArray:
+    """Return the gradient of `global_avg_pool2d` with respect to `x`.
+
+    Parameters
+    ----------
+    grad_output : array_like of shape (N, C, 1, 1)
+    x : array_like of shape (N, C, H, W), or None
+        Only the shape matters.
+    input_shape : tuple (N, C, H, W), optional
+        The shape of `x` where `x` is None.
+
+    Returns
+    -------
+    ndarray of shape (N, C, H, W)
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `global_avg_pool2d`, and if `grad_output` has the wrong shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv import functional as F
+    >>> F.global_avg_pool2d_backward(np.ones((1, 1, 1, 1)), None, input_shape=(1, 1, 1, 2))
+    array([[[[0.5, 0.5]]]])
+    """
+    op = "global_avg_pool2d_backward"
+    grad, _, shape = check_backward(op, grad_output, x, input_shape)
+    axes = adaptive_axes(op, shape, 1)
+    return _average_backward(op, grad, shape, axes, _inside_scales(axes))
+
+
+def _average(x: NDArray, axes: Axes, scales: Scales) -> NDArray:
+    rows, columns = axes
+    N, C = x.shape[:2]
+    output = empty_image(N, C, rows.output, columns.output, x.dtype)
+    if output.size:
+        thin = spans(columns, C)
+        tables = windows(rows), windows(columns), *thin
+        threads = threads_for(x.size + output.size)
+        kernels.pool(channels_last(x), nhwc(output), *_by_element(scales, C, thin), *tables, threads)
+    return output
+
+
+def _average_backward(op: str, grad: NDArray, shape: Shape, axes: Axes, scales: Scales) -> NDArray:
+    check_grad(op, grad, shape, axes)
+    rows, columns = axes
+    N, C, H, W = shape
+    grad_x = empty_image(N, C, H, W, grad.dtype)
+    if grad_x.size:
+        thin = spans(columns, C)
+        tables = *covering(rows), *covering(columns), *thin
+        threads = threads_for(grad_x.size + grad.size)
+        kernels.pool_backward(channels_last(grad), nhwc(grad_x), *_by_element(scales, C, thin), *tables, threads)
+    return grad_x
+
+
+def _by_element(scales: Scales, C: int, thin: tuple[NDArray, NDArray]) -> Scales:
+    """Give every element of a row its scale where the kernel runs along rows of few channels."""
+    rows, columns = scales
+    return rows, np.repeat(columns, C) if thin[0].size else columns
+
+
+def _axes_and_scales(
+    op: str,
+    size: Shape,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor_override: Any,
+) -> tuple[Axes, Scales]:
+    axes, (_, bottom, _, right) = window_axes(op, size, kernel_size, stride, padding, 1, ceil_mode)
+    if divisor_override is not None:
+        divisor = check.as_int(op, "divisor_override", divisor_override)
+        return axes, (np.full(axes[0].output, 1 / divisor), np.ones(axes[1].output))
+    if not count_include_pad:
+        return axes, _inside_scales(axes)
+    return axes, (_padded_scale(axes[0], bottom), _padded_scale(axes[1], right))
+
+
+@lru_cache(maxsize=256)
+def _padded_scale(axis: Axis, after: int) -> NDArray[np.float64]:
+    """Return 1 / the positions of each window in the padded input."""
+    origin = windows(axis)[:, 0]
+    return 1.0 / (np.minimum(origin + axis.kernel, axis.size + after) - origin)
+
+
+def _inside_scales(axes: Axes) -> Scales:
+    return _inside_scale(axes[0]), _inside_scale(axes[1])
+
+
+@lru_cache(maxsize=256)
+def _inside_scale(axis: Axis) -> NDArray[np.float64]:
+    """Return 1 / the positions of each window in the input."""
+    _, first, stop = windows(axis).T
+    return 1.0 / (stop - first)

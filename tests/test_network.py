@@ -1,0 +1,341 @@
+import multiprocessing
+import sys
+import threading
+import warnings
+
+import numpy as np
+import pytest
+
+import cyconv
+from cyconv import losses, optimizers
+from cyconv.data import Batches
+from cyconv.layers import (
+    BatchNorm2d,
+    Conv2d,
+    Dropout,
+    Flatten,
+    GlobalAvgPool2d,
+    Linear,
+    MaxPool2d,
+    ReLU,
+    Residual,
+    Sequential,
+    Softmax,
+)
+from cyconv.network import Network
+
+
+def small_net(seed=0):
+    return Network(
+        [
+            Conv2d(1, 8, 3, padding=1, bias=False),
+            BatchNorm2d(8),
+            ReLU(),
+            MaxPool2d(2),
+            Residual(Sequential(Conv2d(8, 8, 3, padding=1), ReLU())),
+            Flatten(),
+            Dropout(0.2),
+            Linear(8 * 4 * 4, 3),
+        ],
+        input_shape=(1, 8, 8),
+        seed=seed,
+    )
+
+
+def data(n=60, dtype=np.float32):
+    """Return images with a bright band across the top, the middle or the bottom, and which it is."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(3, size=n)
+    x = rng.random((n, 1, 8, 8)) * 0.3
+    for i, row in enumerate(y):
+        x[i, :, 3 * row : 3 * row + 2] += 0.7
+    return (x * 255).astype(np.uint8) if dtype == np.uint8 else x.astype(dtype), y
+
+
+def fit(net, x, y=None, **keywords):
+    return net.fit(x, y, **{"epochs": 2, "batch_size": 16, "optimizer": "adam", "progress": False, **keywords})
+
+
+def bits(net):
+    return {name: array.tobytes() for name, array in net.state_dict().items()}
+
+
+# Training
+
+
+def test_training_learns_and_records():
+    net, (x, y) = small_net(), data()
+    history = fit(net, x, y, epochs=12, validation_data=data(20))
+    assert list(history.epochs[0]) == ["loss", "accuracy", "val_loss", "val_accuracy", "seconds"]
+    assert len(history) == 12
+    assert history["loss"][-1] < 0.3 * history["loss"][0]
+    assert net.evaluate(x, y)["accuracy"] > 0.95
+    assert net.history is history
+    assert not net.training
+
+
+def test_regression():
+    x = np.random.default_rng(0).standard_normal((64, 5)).astype(np.float32)
+    y = x @ np.arange(10, dtype=np.float32).reshape(5, 2)
+    net = Network([Linear(5, 2)], input_shape=(5,), seed=0)
+    history = fit(net, x, y, epochs=40, loss="mse", optimizer=optimizers.SGD(0.1, momentum=0.9))
+    assert list(history.epochs[0]) == ["loss", "seconds"]
+    assert net.evaluate(x, y, loss=losses.MSELoss())["loss"] < 1e-3
+
+
+def test_classes_of_pixels():
+    x, _ = data(8)
+    net = Network([Conv2d(1, 4, 3, padding=1), ReLU(), Conv2d(4, 2, 1)], input_shape=(1, 8, 8), seed=0)
+    history = fit(net, x, (x[:, 0] > 0.5).astype(int), epochs=80, optimizer=optimizers.Adam(0.05))
+    assert history["accuracy"][-1] > 0.98
+    assert net.predict_proba(x).shape == (8, 2, 8, 8)
+
+
+def test_the_seed_decides_everything():
+    x, y = data()
+    nets = [small_net(seed) for seed in (0, 0, 1)]
+    for net in nets:
+        fit(net, x, y)
+    assert bits(nets[0]) == bits(nets[1]) != bits(nets[2])
+    twins = [small_net(0), small_net(0)]
+    fit(twins[0], x, y, seed=1)
+    fit(twins[1], x, y, seed=2)
+    assert bits(twins[0]) != bits(twins[1])
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 8])
+def test_the_number_of_threads_does_not_change_a_bit(threads):
+    x, y = data()
+    reference, net = small_net(), small_net()
+    fit(reference, x, y)
+    with cyconv.num_threads(threads):
+        fit(net, x, y)
+        assert net.predict(x).tobytes() == reference.predict(x).tobytes()
+    assert bits(net) == bits(reference)
+
+
+def test_all_forms_of_the_same_data_give_the_same_bits(tmp_path):
+    x, y = data(dtype=np.uint8)
+    scaled = x.astype(np.float32) / np.float32(255)
+    mapped = np.memmap(tmp_path / "x", np.uint8, "w+", shape=x.shape)
+    mapped[...] = x
+    forms = {
+        "bytes": (x, y),
+        "numbers": (scaled, y),
+        "without channel": (x[:, 0], y),
+        "channels last": (np.ascontiguousarray(scaled.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2), y.astype(np.uint8)),
+        "mapped": (mapped, list(y)),
+        "batches": (Batches(x, y, 16), None),
+        "list of batches": ([(x[i : i + 16], y[i : i + 16]) for i in range(0, 60, 16)], None),
+    }
+    results = {}
+    for name, (images, labels) in forms.items():
+        net = small_net()
+        fit(net, images, labels, shuffle=False, validation_data=(images, labels) if labels is not None else images)
+        results[name] = bits(net)
+    assert all(result == results["bytes"] for result in results.values())
+
+
+def test_a_float64_network_takes_the_same_data():
+    x, y = data(dtype=np.uint8)
+    net = small_net().astype(np.float64)
+    fit(net, x, y)
+    assert net.predict(x).dtype == np.float64
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_weights_are_touched():
+    net, (x, y) = small_net(), data()
+    x[3] = np.nan
+    parameters = {name: parameter.data.tobytes() for name, parameter in net.parameters().items()}
+    with pytest.raises(FloatingPointError, match="the loss is nan, so the weights are left as they are"):
+        fit(net, x, y, batch_size=60)
+    assert {name: parameter.data.tobytes() for name, parameter in net.parameters().items()} == parameters
+    assert not net.training
+
+
+def test_nothing_of_the_training_stays_in_memory():
+    net, (x, y) = small_net(), data()
+    fit(net, x, y)
+    assert all(parameter.grad is None for parameter in net.parameters().values())
+    with pytest.raises(RuntimeError, match="training mode"):
+        net.backward(np.ones((60, 3), np.float32))
+
+
+def test_a_sequential_becomes_a_network_of_its_layers():
+    net = Network(Sequential({"conv": Conv2d(1, 2, 3), "relu": ReLU()}))
+    assert list(net.parameters()) == ["conv.weight", "conv.bias"]
+
+
+def test_pretrained_layers_keep_their_weights():
+    stem = Conv2d(1, 4, 3).initialize(0)
+    kept = stem.weight.data.copy()
+    net = Network([stem, GlobalAvgPool2d(), Flatten(), Linear(4, 2)], seed=1)
+    np.testing.assert_array_equal(net[0].weight.data, kept)
+
+
+# Prediction
+
+
+def test_predictions_do_not_depend_on_the_batch_size():
+    net, (x, _) = small_net(), data()
+    np.testing.assert_allclose(net.predict(x, batch_size=7), net.predict(x), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(net.predict_proba(x).sum(axis=1), 1, rtol=1e-6)
+    assert net.predict(x[:0]).shape == (0, 3)
+
+
+def test_predict_proba_does_not_apply_softmax_twice():
+    x, _ = data()
+    net = small_net()
+    head = Network([*net, Softmax()], input_shape=(1, 8, 8))
+    np.testing.assert_allclose(head.predict_proba(x), net.predict_proba(x), rtol=1e-6)
+
+
+def test_prediction_never_hands_out_its_input():
+    x = np.ones((3, 4), np.float32)
+    net = Network([Dropout(0.5)])
+    net.train()
+    assert not np.shares_memory(net.predict(x), x)
+    np.testing.assert_array_equal(net.predict(x), x)
+
+
+def test_eight_threads_predict_at_once():
+    net, twin, (x, _) = small_net(), small_net(), data(200)
+    expected = twin.predict(x, batch_size=32).tobytes()
+    results = [[] for _ in range(8)]
+    barrier = threading.Barrier(8)
+
+    def work(mine):
+        barrier.wait()  # so that all meet weights that have not been drawn yet
+        mine.extend(net.predict(x, batch_size=32).tobytes() for _ in range(5))
+
+    workers = [threading.Thread(target=work, args=(mine,)) for mine in results]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert results == [[expected] * 5] * 8
+
+
+def _train_in_child(net, queue):
+    x, y = data()
+    fit(net, x, y)
+    queue.put(bits(net))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="fork")
+def test_a_forked_child_trains():
+    x, y = data()
+    net, twin = small_net(), small_net()
+    net.predict(x)  # the threads of the parent are up
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of forks with threads
+        context = multiprocessing.get_context("fork")
+        queue = context.Queue()
+        child = context.Process(target=_train_in_child, args=(net, queue))
+        child.start()
+    result = queue.get(timeout=60)
+    child.join(60)
+    assert child.exitcode == 0
+    fit(twin, x, y)
+    assert result == bits(twin)
+
+
+# Files and tables
+
+
+def test_saved_weights_come_back(tmp_path):
+    net, other, (x, y) = small_net(), small_net(1), data()
+    fit(net, x, y)
+    net.save(tmp_path / "weights.safetensors")
+    other.load(tmp_path / "weights.safetensors")
+    assert other.predict(x).tobytes() == net.predict(x).tobytes()
+
+
+def test_weights_of_another_network_are_refused_and_change_nothing(tmp_path):
+    net = small_net()
+    Network([Conv2d(1, 8, 3, padding=1), BatchNorm2d(9)]).save(tmp_path / "w")
+    before = bits(net)
+    with pytest.raises(
+        ValueError, match=r"missing: 4\.body.*; unexpected: 0\.bias; misshapen: 1\.weight \(9,\) instead"
+    ):
+        net.load(tmp_path / "w")
+    (tmp_path / "w").write_bytes(b"no")
+    with pytest.raises(ValueError, match="is no complete safetensors file"):
+        net.load(tmp_path / "w")
+    assert bits(net) == before
+
+
+def test_summary():
+    lines = small_net().summary().splitlines()
+    assert lines[0].split() == ["layer", "output", "shape", "parameters"]
+    assert lines[2].split() == ["0", "Conv2d", "(8,", "8,", "8)", "72"]
+    assert lines[-1] == "1,059 parameters"
+    assert len({len(line) for line in lines[:-1]}) == 1
+    with pytest.raises(ValueError, match="summary: the network needs an `input_shape`"):
+        Network([ReLU()]).summary()
+
+
+def test_counting_draws_nothing():
+    net = Network([Linear(100_000, 100_000)], input_shape=(100_000,))  # 40 GB
+    assert "10,000,100,000 parameters" in net.summary()
+
+
+# Errors
+
+
+def test_layers_that_do_not_fit_are_named():
+    with pytest.raises(
+        ValueError, match=r"layer 1: Linear: needs vectors of shape \(100,\), got \(4, 6, 6\); put a Flat"
+    ):
+        Network([Conv2d(1, 4, 3), Linear(100, 10)], input_shape=(1, 8, 8))
+
+
+X, Y = data()
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "keywords", "message"),
+    [
+        (X, None, {}, "fit: `y` is missing"),
+        (X[:0], Y[:0], {}, "fit: `x` is empty"),
+        (X, Y[:-1], {}, r"fit: `y` must have a row for each of the 60 in `x`, got \(59,\)"),
+        (X[:, :, :5], Y, {}, r"fit: `x` must have shape \(N, 1, 8, 8\), got \(60, 1, 5, 8\)"),
+        (X.astype(int), Y, {}, "fit: `x` must be float32, float64 or uint8, got int64; cast it"),
+        (X, Y + 1, {}, "fit: `y` must be class numbers from 0 to 2, got 1 to 3"),
+        (X, Y - 1, {}, "fit: `y` must be class numbers from 0 to 2, got -1 to 1"),
+        (X, Y.astype(float), {}, "fit: `y` must be integers"),
+        (X, Y, {"epochs": 0}, "fit: `epochs` must be at least 1, got 0"),
+        (X, Y, {"batch_size": 2.5}, "fit: `batch_size` must be an integer, got 2.5"),
+        (X, Y, {"optimizer": "magic"}, "fit: `optimizer` must be one of"),
+        (X, Y, {"loss": "magic"}, "fit: `loss` must be one of"),
+        (X, Y, {"seed": -1}, "fit: `rng` must be at least 0"),
+        (X, Y, {"validation_data": (X, Y[:3])}, "fit: validation_data: `y` must have a row for each"),
+        (iter([(X, Y)]), None, {}, "fit: `x` is an iterator, good for one epoch only"),
+        ([], None, {}, "fit: there is no data"),
+        ([X, Y], None, {}, r"batches: each must be a pair \(x, y\), got ndarray"),
+        ([(X[:, :, :5], Y)], None, {}, r"batches: `x` must have shape \(N, 1, 8, 8\), got"),
+    ],
+)
+def test_bad_data_is_named(x, y, keywords, message):
+    net = small_net()
+    with pytest.raises((ValueError, TypeError), match=message):
+        fit(net, x, y, **keywords)
+    assert not net.training
+
+
+def test_softmax_in_front_of_cross_entropy_is_refused():
+    net = Network([Flatten(), Linear(64, 3), Softmax()], input_shape=(1, 8, 8))
+    with pytest.raises(ValueError, match="cross entropy takes scores; leave the network's last Softmax"):
+        fit(net, X, Y)
+
+
+def test_bad_arguments_of_the_rest_are_named():
+    net = small_net()
+    with pytest.raises(ValueError, match=r"predict: `x` must have shape \(N, 1, 8, 8\), got \(8, 8\)"):
+        net.predict(X[0, 0])
+    with pytest.raises(ValueError, match="predict: `batch_size` must be at least 1, got 0"):
+        net.predict(X, batch_size=0)
+    with pytest.raises(ValueError, match="evaluate: `x` is empty"):
+        net.evaluate(X[:0], Y[:0])
+    with pytest.raises(ValueError, match="Network: `input_shape` must be at least 1, got 0"):
+        Network([ReLU()], input_shape=(0, 8, 8))

@@ -1,0 +1,213 @@
+import json
+
+import numpy as np
+import pytest
+
+from cyconv.layers import Linear
+from cyconv.losses import CrossEntropyLoss
+from cyconv.network import Network
+from cyconv.optimizers import SGD, Adam
+from cyconv.training import Callback, Checkpoint, EarlyStopping, History, ProgressBar, train_step
+from tests.test_network import bits, data, fit, small_net
+
+X, Y = data()
+
+
+class Recorder(Callback):
+    def __init__(self):
+        self.events = []
+
+    def __getattribute__(self, name):
+        if name.startswith("on_"):
+            return lambda run: self.events.append((name, run.epoch, run.batch))
+        return super().__getattribute__(name)
+
+
+class InterruptAt(Callback):
+    def __init__(self, epoch, error=KeyboardInterrupt):
+        self.epoch, self.error = epoch, error
+
+    def on_batch_end(self, run):
+        if (run.epoch, run.batch) == (self.epoch, 2):
+            raise self.error
+
+
+def without_seconds(history):
+    return [{k: v for k, v in epoch.items() if k != "seconds"} for epoch in history.epochs]
+
+
+def test_events_come_in_order():
+    recorder = Recorder()
+    fit(small_net(), X, Y, batch_size=30, callbacks=[recorder])
+    epoch = [("on_epoch_begin", 0), ("on_batch_end", 1), ("on_batch_end", 2), ("on_epoch_end", 2)]
+    events = [(name, batch) for name, _, batch in recorder.events[1:-1]]
+    assert events == [*epoch, ("on_epoch_begin", 2), *epoch[1:]]
+    assert recorder.events[0] == ("on_train_begin", 0, 0)
+    assert recorder.events[-1] == ("on_train_end", 2, 2)
+
+
+def test_gradients_of_the_last_step_can_be_looked_at():
+    net = small_net()
+    train_step(net, X, Y, CrossEntropyLoss(), SGD(0.1))
+    assert all(parameter.grad is not None for parameter in net.parameters().values())
+
+
+# Interruption
+
+
+def test_ctrl_c_leaves_everything_usable():
+    net, recorder = small_net(), Recorder()
+    with pytest.raises(KeyboardInterrupt):
+        fit(net, X, Y, epochs=5, callbacks=[recorder, InterruptAt(3)])
+    assert net.history.interrupted
+    assert len(net.history) == 2
+    assert recorder.events[-1][0] == "on_train_end"
+    assert not net.training
+    net.predict(X)
+    assert not fit(net, X, Y).interrupted
+
+
+def test_errors_end_the_run_properly_too():
+    net, recorder = small_net(), Recorder()
+    with pytest.raises(ZeroDivisionError):
+        fit(net, X, Y, callbacks=[recorder, InterruptAt(1, ZeroDivisionError)])
+    assert not net.history.interrupted
+    assert recorder.events[-1][0] == "on_train_end"
+
+
+# Resumption
+
+
+@pytest.mark.parametrize("optimizer", [SGD, lambda: SGD(0.05, momentum=0.9, nesterov=True), Adam])
+@pytest.mark.parametrize("stop", [1, 3])
+def test_a_resumed_run_gives_the_bits_of_the_unbroken_one(tmp_path, optimizer, stop):
+    def run(net, callbacks=(), **keywords):
+        return fit(
+            net, X, Y, epochs=5, optimizer=optimizer(), validation_data=(X, Y),
+            callbacks=[*callbacks, EarlyStopping("val_loss", patience=2)], **keywords,
+        )  # fmt: skip
+
+    path = tmp_path / "run.safetensors"
+    whole, broken, resumed = small_net(), small_net(), small_net(seed=7)
+    expected = run(whole)
+    with pytest.raises(KeyboardInterrupt):
+        run(broken, callbacks=[Checkpoint(path), InterruptAt(stop + 1)])
+    history = run(resumed, resume=path)
+    assert bits(resumed) == bits(whole)
+    assert without_seconds(history) == without_seconds(expected)
+
+
+def test_every_checkpoint_may_have_a_file_of_its_own(tmp_path):
+    fit(small_net(), X, Y, epochs=5, callbacks=[Checkpoint(tmp_path / "{epoch}", every=2)])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "4", "5"]
+
+
+def test_a_finished_run_has_nothing_left_to_do(tmp_path):
+    net, twin = small_net(), small_net(1)
+    expected = fit(net, X, Y, callbacks=[Checkpoint(tmp_path / "c")])
+    history = fit(twin, X, Y, resume=tmp_path / "c")
+    assert history.epochs == expected.epochs
+    assert bits(twin) == bits(net)
+
+
+def test_weights_can_be_read_from_a_checkpoint(tmp_path):
+    net, twin = small_net(), small_net(1)
+    fit(net, X, Y, callbacks=[Checkpoint(tmp_path / "c")])
+    twin.load(tmp_path / "c")
+    assert bits(twin) == bits(net)
+
+
+def test_what_cannot_be_resumed_is_named(tmp_path):
+    net = small_net()
+    fit(net, X, Y, callbacks=[Checkpoint(tmp_path / "c")])
+    with pytest.raises(ValueError, match="SGD: the state to load is that of Adam"):
+        fit(small_net(), X, Y, optimizer="sgd", resume=tmp_path / "c")
+    with pytest.raises(ValueError, match="fit: `callbacks` must be those of the run to resume: 0 of them left a state"):
+        fit(small_net(), X, Y, callbacks=[EarlyStopping("loss")], resume=tmp_path / "c")
+    net.save(tmp_path / "w")
+    with pytest.raises(ValueError, match="holds weights only, no checkpoint"):
+        fit(small_net(), X, Y, resume=tmp_path / "w")
+    with pytest.raises(FileNotFoundError):
+        fit(small_net(), X, Y, resume=tmp_path / "none")
+    with pytest.raises(ValueError, match="Checkpoint: `every` must be at least 1, got 0"):
+        Checkpoint(tmp_path / "c", every=0)
+
+
+# Early stopping
+
+
+class Script(Callback):
+    """Write given numbers as the validation's, and the epoch's number into a bias."""
+
+    def __init__(self, name, values):
+        self.name, self.values = name, values
+
+    def on_epoch_end(self, run):
+        run.logs[self.name] = self.values[run.epoch - 1]
+        run.network.load_state_dict({"0.bias": np.full(2, run.epoch, np.float32)}, strict=False)
+
+
+@pytest.mark.parametrize(
+    ("monitor", "values", "epochs", "best"),
+    [
+        ("val_loss", [3, 2, 2.5, 2.4, 0], 4, 2),
+        ("val_accuracy", [0.5, 0.7, 0.6, 0.7, 0.9], 4, 2),
+        ("val_loss", [3, np.nan, np.nan, 1, 1], 3, 1),
+        ("val_loss", [5, 4, 3, 2, 1], 5, 5),
+    ],
+)
+def test_early_stopping_returns_to_the_best_epoch(monitor, values, epochs, best):
+    x, y = np.ones((8, 3), np.float32), np.zeros(8, int)
+    net = Network([Linear(3, 2)], seed=0)
+    history = fit(net, x, y, epochs=5, callbacks=[Script(monitor, values), EarlyStopping(monitor, patience=2)])
+    assert len(history) == epochs
+    np.testing.assert_array_equal(net[0].bias.data, best)
+
+
+def test_early_stopping_can_keep_the_last_weights():
+    net = Network([Linear(3, 2)], seed=0)
+    stopping = EarlyStopping(patience=1, min_delta=0.5, restore_best=False)
+    fit(net, np.ones((8, 3)), np.zeros(8, int), epochs=5, callbacks=[Script("val_loss", [3, 2, 1.9, 0, 0]), stopping])
+    np.testing.assert_array_equal(net[0].bias.data, 3)
+
+
+def test_what_is_not_recorded_cannot_be_watched():
+    with pytest.raises(ValueError, match="EarlyStopping: `monitor` 'val_loss' is not recorded, only loss, accuracy"):
+        fit(small_net(), X, Y, callbacks=[EarlyStopping()])
+    with pytest.raises(ValueError, match="EarlyStopping: `patience` must be at least 1, got 0"):
+        EarlyStopping(patience=0)
+
+
+# Reports
+
+
+def test_the_progress_bar_shows_loss_accuracy_and_speed(capsys):
+    fit(small_net(), X, Y, progress=True)
+    shown = capsys.readouterr().err
+    for part in ("epoch 2/2", "60/60", "loss=", "accuracy=", " images/s"):
+        assert part in shown
+
+
+def test_the_progress_bar_survives_an_end_before_its_first_epoch():
+    ProgressBar().on_train_end(None)
+
+
+def test_history_round_trip(tmp_path):
+    history = fit(small_net(), X, Y)
+    history.interrupted = True
+    history.save(tmp_path / "history.json")
+    loaded = History.load(tmp_path / "history.json")
+    assert loaded.epochs == history.epochs
+    assert loaded.interrupted
+    assert loaded.names == ["loss", "accuracy", "seconds"]
+    assert repr(loaded).startswith("History(2 epochs; loss ")
+    assert repr(History()) == "History(0 epochs; empty)"
+    with pytest.raises(KeyError, match="'val_loss' is not recorded; recorded are"):
+        loaded["val_loss"]
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1]", json.dumps({"epochs": 3, "interrupted": False})])
+def test_foreign_histories_are_refused(tmp_path, content):
+    (tmp_path / "h").write_text(content)
+    with pytest.raises(ValueError, match=r"History\.load: .* is not a saved history"):
+        History.load(tmp_path / "h")
