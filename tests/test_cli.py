@@ -4,11 +4,11 @@ import sys
 
 import numpy as np
 import pytest
-from cyconv.serialization import load_arrays, save_arrays
 
 import cyconv
 from cyconv import cli
 from cyconv.data import digits
+from cyconv.serialization import load_arrays, save_arrays
 from tests.data.test_datasets import idx
 
 FIGURES = ["learning-curves.png", "filters.png", "confusion-matrix.png"]

@@ -582,8 +582,14 @@ WRONG_PARAMETERS = {
     "unknown padding": ({"padding": "full"}, r"""`padding` must be "same", "valid", .*, got 'full'"""),
     "groups 0": ({"groups": 0}, r"`groups` must be at least 1, got 0"),
     "groups 2**62": ({"groups": 2**62}, r"`groups` must be at most 2147483647"),
-    "unknown algorithm": ({"algorithm": "fft"}, r"`algorithm` must be one of 'auto', 'direct', 'im2col', got 'fft'"),
-    "no algorithm": ({"algorithm": None}, r"`algorithm` must be one of 'auto', 'direct', 'im2col', got None"),
+    "unknown algorithm": (
+        {"algorithm": "fft"},
+        r"`algorithm` must be one of 'auto', 'direct', 'winograd', 'im2col', got 'fft'",
+    ),
+    "no algorithm": (
+        {"algorithm": None},
+        r"`algorithm` must be one of 'auto', 'direct', 'winograd', 'im2col', got None",
+    ),
 }
 
 NOT_INTEGERS = {
