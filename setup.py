@@ -35,6 +35,7 @@ KERNELS = [
     "normalization",
     "optimizer",
     "softmax",
+    "winograd",
 ]
 
 DEBUG = os.environ.get("CYCONV_DEBUG", "0") == "1"
@@ -86,7 +87,7 @@ def extension(name: str, source: str, flags: list[str], openmp: dict[str, list[s
         f"cyconv.{name}",
         [source],
         include_dirs=["cyconv/_kernels"],
-        depends=["cyconv/_kernels/simd.h"],
+        depends=["cyconv/_kernels/simd.h", "cyconv/_kernels/winograd.h"],
         extra_compile_args=[*optimise, *maths, *flags, *openmp["compile"]],
         extra_link_args=openmp["link"],
     )
@@ -99,7 +100,7 @@ def all_extensions() -> list[Extension]:
     modules = cythonize(support, build_dir="build/cython/support", compiler_directives=DIRECTIVES)
     for isa, flags in INSTRUCTION_SETS.items():
         kernels = [
-            extension(f"_kernels.{isa}.{name}", f"cyconv/_kernels/{name}.pyx", flags, openmp) for name in KERNELS if Path(f"cyconv/_kernels/{name}.pyx").exists()
+            extension(f"_kernels.{isa}.{name}", f"cyconv/_kernels/{name}.pyx", flags, openmp) for name in KERNELS
         ]
         # One build_dir each: two instruction sets sharing one would overwrite each other's generated C.
         modules += cythonize(kernels, build_dir=f"build/cython/{isa}", compiler_directives=DIRECTIVES)

@@ -90,7 +90,9 @@ def as_int(op: str, name: str, value: Any, minimum: int = 1, maximum: int = LARG
 
 def as_pair(op: str, name: str, value: Any, minimum: int = 1) -> Pair:
     """Return an int or a pair of ints as (vertical, horizontal)."""
-    if isinstance(value, (tuple, list, np.ndarray)):
+    if isinstance(value, np.ndarray):
+        value = value.tolist()  # of an array without axes: the number
+    if isinstance(value, (tuple, list)):
         if len(value) != 2:
             raise ValueError(f"{op}: `{name}` must be an int or a pair of ints, got {value!r}")
         return as_int(op, name, value[0], minimum), as_int(op, name, value[1], minimum)

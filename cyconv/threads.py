@@ -38,7 +38,7 @@ def _default() -> tuple[int, str]:
     if not _cpu.OPENMP_VERSION:
         return 1, "built without OpenMP"
     first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    if first.isdigit() and int(first) > 0:
+    if first.isdecimal() and int(first) > 0:
         return min(int(first), MAX_THREADS), "OMP_NUM_THREADS"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _cgroup_quota()

@@ -1,5 +1,10 @@
 """Fixtures that every test may use."""
 
+import os
+
+# Read when the first kernel is loaded: tests use more threads than there are cores, so waiting ones must not spin.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 import pytest
 
 from cyconv import threads

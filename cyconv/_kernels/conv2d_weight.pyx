@@ -100,10 +100,10 @@ cdef void pack_rows(
 
 
 cdef void run_task(
-    Plan* s, Py_ssize_t task, const floating* x, const floating* grad_output, const Py_ssize_t* m_offset,
-    floating* partial, char* scratch,
+    Plan* s, Py_ssize_t task, Py_ssize_t round_, Py_ssize_t rounds, const floating* x, const floating* grad_output,
+    const Py_ssize_t* m_offset, floating* partial, char* scratch,
 ) noexcept nogil:
-    """One slice, one group, one share of its (panel, tile) pairs, over the slice's blocks in order."""
+    """One slice, one group, one share of its (panel, tile) pairs, over a round's share of its blocks in order."""
     cdef Py_ssize_t split = task % s.splits, g = task // s.splits % s.G, slice_ = task // s.splits // s.G
     cdef Py_ssize_t first_pair = share_start(s.P * s.tiles, s.splits, split)
     cdef Py_ssize_t last_pair = share_start(s.P * s.tiles, s.splits, split + 1)
@@ -122,9 +122,10 @@ cdef void run_task(
     for m in range(s.M):
         rows[m] = (<const floating*>band if s.band else x) + m_offset[m]
     cdef Py_ssize_t first_block = share_start(s.blocks, s.slices, slice_)
-    cdef Py_ssize_t stop_block = share_start(s.blocks, s.slices, slice_ + 1)
+    cdef Py_ssize_t all_blocks = share_start(s.blocks, s.slices, slice_ + 1) - first_block
+    cdef Py_ssize_t stop_block = first_block + share_start(all_blocks, rounds, round_ + 1)
     cdef Ahead ahead_x, ahead_g
-    for block in range(first_block, stop_block):
+    for block in range(first_block + share_start(all_blocks, rounds, round_), stop_block):
         n0 = block // s.blocks_per_image * s.block_images
         n1 = min(n0 + s.block_images, s.N)
         q0 = share_start(s.QH, s.blocks_per_image, block % s.blocks_per_image)
@@ -216,7 +217,7 @@ def weight_gradient(
 ):
     """Sum over pixels as the module says; x counts as zero outside its bounds."""
     cdef Plan s
-    cdef Py_ssize_t item = sizeof(floating), t, i, task, start, stop, segment
+    cdef Py_ssize_t item = sizeof(floating), t, i, task, start, stop, segment, rounds
     s.N, s.IH, s.IW, s.IC = x.shape[0], x.shape[1], x.shape[2], x.shape[3] // G
     s.QH, s.QW, s.OC, s.G = grad_output.shape[1], grad_output.shape[2], grad_output.shape[3] // G, G
     s.step_h, s.step_w = step_h, step_w
@@ -244,11 +245,14 @@ def weight_gradient(
     cdef Py_ssize_t tasks = s.slices * G * s.splits
     cdef double work = <double>s.N * s.QH * s.QW * G * s.OC * s.M
     segment = max(num_threads, <Py_ssize_t>(tasks * min(1.0, 1e9 * num_threads / work)))
+    rounds = 1 + <Py_ssize_t>(work / (1e9 * tasks))  # of long tasks: the slices are few
     for start in range(0, tasks, segment):
         stop = min(start + segment, tasks)
-        for task in prange(start, stop, nogil=True, num_threads=num_threads, schedule="static"):
-            run_task(&s, task, image, gradient, m_offset, partial, bands + this_thread() * s.scratch_bytes)
-        PyErr_CheckSignals()
+        for i in range(rounds):
+            for task in prange(start, stop, nogil=True, num_threads=num_threads, schedule="static"):
+                run_task(
+                    &s, task, i, rounds, image, gradient, m_offset, partial, bands + this_thread() * s.scratch_bytes)
+            PyErr_CheckSignals()
     tasks = G * s.P * ceil_div(s.M, 16)
     for task in prange(tasks, nogil=True, num_threads=num_threads, schedule="static"):
         add_slices(&s, task, partial, target)

@@ -9,6 +9,7 @@ a band that stays in the inner caches. So no pixel is special, and the tile's re
 from cpython.exc cimport PyErr_CheckSignals
 from cython cimport floating
 from cython.parallel cimport prange
+from libc.string cimport memset
 
 from cyconv._kernels.pack cimport copy_band
 from cyconv._kernels.parallel cimport ceil_div, share_start, this_thread
@@ -186,7 +187,7 @@ def weight_gradient(
 ):
     """grad_weight[c, t] = sum over pixels of x at the tap * grad_output; blocks summed in slices set by the shape."""
     cdef Plan s
-    cdef Py_ssize_t item = sizeof(floating), task, slices, slice_, block, c0, c, t, run, i
+    cdef Py_ssize_t item = sizeof(floating), task, slices, slice_, block, c0, c, t, run, rounds, i, first, count
     s.N, s.IH, s.IW, s.C = x.shape[0], x.shape[1], x.shape[2], x.shape[3]
     s.QH, s.QW, s.T = grad_output.shape[1], grad_output.shape[2], taps.shape[1]
     s.step_h, s.step_w = step_h, step_w
@@ -205,17 +206,20 @@ def weight_gradient(
     cdef const floating* gradient = &grad_output[0, 0, 0, 0]
     cdef const Py_ssize_t* tap_h = &taps[0, 0]
     cdef const Py_ssize_t* tap_w = &taps[1, 0]
-    for task in prange(slices * s.channel_blocks, nogil=True, num_threads=num_threads, schedule="static"):
-        slice_ = task // s.channel_blocks
-        c0 = task % s.channel_blocks * s.channels
-        for t in range(s.T):
-            for c in range(c0, min(c0 + s.channels, s.C)):
-                partial[(slice_ * s.T + t) * s.C + c] = 0
-        for block in range(share_start(s.blocks, slices, slice_), share_start(s.blocks, slices, slice_ + 1)):
-            add_block(
-                &s, block, c0, image, gradient, tap_h, tap_w, run, offsets + this_thread() * s.T,
-                bands + this_thread() * s.band_size, partial + slice_ * s.T * s.C)
-    PyErr_CheckSignals()
+    memset(partial, 0, slices * s.T * s.C * item)
+    # In rounds of some 10 ms a core, between which a pending Ctrl-C is heard.
+    rounds = 1 + <Py_ssize_t>(<double>s.N * s.QH * s.QW * s.C * s.T / (2e8 * min(slices, <Py_ssize_t>num_threads)))
+    for i in range(rounds):
+        for task in prange(slices * s.channel_blocks, nogil=True, num_threads=num_threads, schedule="static"):
+            slice_ = task // s.channel_blocks
+            c0 = task % s.channel_blocks * s.channels
+            first = share_start(s.blocks, slices, slice_)
+            count = share_start(s.blocks, slices, slice_ + 1) - first
+            for block in range(first + share_start(count, rounds, i), first + share_start(count, rounds, i + 1)):
+                add_block(
+                    &s, block, c0, image, gradient, tap_h, tap_w, run, offsets + this_thread() * s.T,
+                    bands + this_thread() * s.band_size, partial + slice_ * s.T * s.C)
+        PyErr_CheckSignals()
     for i in range(1, slices):
         for t in range(s.T * s.C):
             partial[t] += partial[i * s.T * s.C + t]

@@ -108,19 +108,22 @@ cdef int multiply(
     cdef floating* panels = <floating*>scratch.address
     # Rows a multiple of 4 KB apart compete for one L1 set of a dozen lines.
     cdef Py_ssize_t most = min(TILE_ROWS, 7) if s.a_row * item % 4096 == 0 else TILE_ROWS
-    cdef Py_ssize_t row_blocks = min(ceil_div(M, most), num_threads)
+    # In segments of some 10 ms a core, between which a pending Ctrl-C is heard.
+    cdef Py_ssize_t segments = 1 + <Py_ssize_t>(<double>M * N * min(K, CHUNK) / (1e9 * num_threads))
+    cdef Py_ssize_t row_blocks = min(ceil_div(M, most), num_threads * segments)
     cdef Py_ssize_t splits = min(P, ceil_div(num_threads, row_blocks))
-    cdef Py_ssize_t tasks = row_blocks * splits
-    cdef Py_ssize_t task, p, k0 = 0, KC, block, split, m0, columns
+    cdef Py_ssize_t tasks = row_blocks * splits, segment = max(num_threads, ceil_div(tasks, segments))
+    cdef Py_ssize_t task, p, k0 = 0, KC, block, split, m0, columns, start, stop
     while True:
         KC = min(CHUNK, K - k0)
-        with nogil:
-            for p in prange(P, num_threads=num_threads, schedule="static"):
-                columns = min(NR, N - p * NR)
-                pack_panel(
-                    b + k0 * b_row + p * NR * b_column, b_row, b_column,
-                    KC, columns, min(NR, ceil_div(columns, L) * L), panels + p * NR * KC)
-            for task in prange(tasks, num_threads=num_threads, schedule="static"):
+        for p in prange(P, nogil=True, num_threads=num_threads, schedule="static"):
+            columns = min(NR, N - p * NR)
+            pack_panel(
+                b + k0 * b_row + p * NR * b_column, b_row, b_column,
+                KC, columns, min(NR, ceil_div(columns, L) * L), panels + p * NR * KC)
+        for start in range(0, tasks, segment):
+            stop = min(start + segment, tasks)
+            for task in prange(start, stop, nogil=True, num_threads=num_threads, schedule="static"):
                 block = task // splits
                 split = task % splits
                 m0 = share_start(M, row_blocks, block)
@@ -128,7 +131,7 @@ cdef int multiply(
                     a + m0 * s.a_row + k0 * s.a_column, panels, c + m0 * s.c_row, &s,
                     share_start(M, row_blocks, block + 1) - m0, KC, N,
                     share_start(P, splits, split), share_start(P, splits, split + 1), most, accumulate or k0 > 0)
-        PyErr_CheckSignals()
+            PyErr_CheckSignals()
         k0 += CHUNK
         if k0 >= K:
             return 0

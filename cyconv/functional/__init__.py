@@ -43,6 +43,7 @@ from cyconv.functional.normalization import (
     batch_norm_relu_backward,
     batch_norm_statistics,
 )
+from cyconv.functional.pad import pad, pad_backward
 from cyconv.functional.unfold import col2im, fold, im2col, unfold
 
 __all__ = [
@@ -85,6 +86,8 @@ __all__ = [
     "max_unpool2d_backward",
     "mse_loss",
     "mse_loss_backward",
+    "pad",
+    "pad_backward",
     "relu",
     "relu_backward",
     "sigmoid",

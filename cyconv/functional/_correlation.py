@@ -16,16 +16,19 @@ from cyconv import memory
 from cyconv._dispatch import conv2d as kernels
 from cyconv._dispatch import conv2d_weight as weight_kernels
 from cyconv._dispatch import depthwise as depthwise_kernels
+from cyconv._dispatch import winograd as winograd_kernels
 from cyconv._geometry import Padding, Pair
 from cyconv.functional.linear import matmul
 from cyconv.functional.unfold import columns_nhwc, columns_nhwc_adjoint
 from cyconv.threads import threads_for
 
-ALGORITHMS = ("auto", "direct", "im2col")
+ALGORITHMS = ("auto", "direct", "winograd", "im2col")
 COLUMN_BYTES = 4 << 20  # of the matrix of patches at a time: it stays in the outer cache
 # Input channels below which the input gradient would leave most of a vector's lanes idle: there a matrix product makes
 # whole patches, which are wide, and col2im adds them up (3 channels: 4 times faster; `python -m benchmarks conv`).
 FEW_CHANNELS = 8
+FEW_TILES = 64  # `python -m benchmarks conv`: 512 channels @7, 32 tiles: half the direct kernel's speed; 128: twice
+FEW_FILTERS = 128 * 128
 
 
 class Geometry(NamedTuple):
@@ -104,6 +107,33 @@ def _packed(weight: NDArray, total: Sum, groups: int, transposed: bool, num_thre
     return panels
 
 
+def suits_winograd(x: NDArray, weight: NDArray, geometry: Geometry) -> bool:
+    """Whether Winograd's minimal filtering applies and pays: 3x3, stride 1, whole vectors of channels, float32.
+
+    Outputs come in tiles of 4x4. With less than half of them used, or too few of them to share the transformed
+    filters, the direct kernel is faster; below 32 channels the transforms outweigh the products.
+    """
+    if geometry.algorithm not in ("auto", "winograd") or x.dtype != np.float32:
+        return False
+    (OH, OW), (OC, _, _, IC) = geometry.out_size, weight.shape
+    if geometry[2:4] != ((3, 3), (1, 1)) or geometry.dilation != (1, 1) or geometry.groups != 1 or IC % 16 or OC % 16:
+        return False
+    if geometry.algorithm == "winograd":
+        return True
+    tiles = -(-OH // 4) * -(-OW // 4)
+    enough = x.shape[0] * tiles >= (FEW_TILES if IC * OC <= FEW_FILTERS else 2 * FEW_TILES)
+    return enough and min(IC, OC) >= 32 and OH * OW >= 8 * tiles
+
+
+def _winograd_filters(weight: NDArray, positions: NDArray, transposed: bool, num_threads: int) -> NDArray:
+    """Return weights [OC, 3, 3, IC] transformed and packed in the tile's panels."""
+    rows, columns = (weight.shape[0], weight.shape[3]) if transposed else (weight.shape[3], weight.shape[0])
+    taps = _packed(weight, Sum(positions, positions), 1, transposed, num_threads)
+    filters = memory.empty((4 * taps.size,), weight.dtype)  # 36 points for 9 taps
+    winograd_kernels.transform_filters(taps, rows, columns, filters, num_threads)
+    return filters
+
+
 def correlate(x: NDArray, weight: NDArray, bias: NDArray | None, geometry: Geometry, out: NDArray) -> None:
     """Fill out [N, OH, OW, OC] with the convolution of x [N, IH, IW, IC] by weight [OC, KH, KW, IC/groups]."""
     threads = threads_for(_work(x, weight, geometry))
@@ -112,6 +142,10 @@ def correlate(x: NDArray, weight: NDArray, bias: NDArray | None, geometry: Geome
         _correlate_im2col(x, weight, bias, geometry, out)
     elif geometry.depthwise:
         depthwise_kernels.conv_taps(x, _by_tap(weight, total), bias, total.taps, *geometry.stride, out, threads)
+    elif suits_winograd(x, weight, geometry):
+        padding = geometry.padding
+        filters = _winograd_filters(weight, total.positions, False, threads)
+        winograd_kernels.conv3x3(x, filters, bias, padding.top, padding.left, out, threads)
     else:
         panels = _packed(weight, total, geometry.groups, False, threads)
         kernels.conv_taps(x, panels, bias, total.taps, *geometry.stride, geometry.groups, out, threads)
@@ -125,6 +159,13 @@ def correlate_adjoint(
     few_channels = geometry.groups == 1 and weight.shape[3] <= FEW_CHANNELS and geometry.algorithm == "auto"
     if geometry.algorithm == "im2col" or few_channels:
         _correlate_adjoint_im2col(grad_output, weight, bias, geometry, out)
+        return
+    if suits_winograd(grad_output, weight, geometry):
+        # The adjoint is the convolution by the filters turned half round, with the rest of the full padding.
+        turned = _forward_sum(geometry).positions[::-1].copy()
+        filters = _winograd_filters(weight, turned, True, threads)
+        padding = geometry.padding
+        winograd_kernels.conv3x3(grad_output, filters, bias, 2 - padding.top, 2 - padding.left, out, threads)
         return
     stride_h, stride_w = geometry.stride
     for total in _adjoint_sums(geometry):
@@ -147,6 +188,10 @@ def weight_gradient(x: NDArray, grad_output: NDArray, geometry: Geometry, out: N
         depthwise_kernels.weight_gradient(
             x, grad_output, total.taps, *geometry.stride, geometry.kernel[1], flat, threads
         )
+    elif suits_winograd(x, out, geometry):
+        flat = out.reshape(out.shape[0], -1, out.shape[3])
+        padding = geometry.padding
+        winograd_kernels.weight_gradient3x3(x, grad_output, padding.top, padding.left, flat, threads)
     else:
         flat = out.reshape(out.shape[0], -1, out.shape[3])
         weight_kernels.weight_gradient(x, grad_output, total.taps, *geometry.stride, geometry.groups, flat, threads)

@@ -13,6 +13,7 @@ from cyconv._geometry import Padding, Pair
 from cyconv.functional._windows import Axes, Axis, adaptive_axis, windows
 
 Shape = tuple[int, ...]
+MOST_PARTS = 2**16  # of adaptive pooling along an axis, to bound the work of laying them out
 
 
 def window_axes(
@@ -29,6 +30,8 @@ def window_axes(
 def adaptive_axes(op: str, shape: Shape, output_size: Any) -> Axes:
     """Check an adaptive pooling's output size against an image of `shape`."""
     OH, OW = check.as_pair(op, "output_size", output_size)
+    if max(OH, OW) > MOST_PARTS:
+        raise ValueError(f"{op}: `output_size` must be at most {MOST_PARTS}, got {(OH, OW)}")
     return adaptive_axis(shape[2], OH), adaptive_axis(shape[3], OW)
 
 
@@ -75,9 +78,7 @@ def _fitting_axes(
         padded = size[0] + resolved.top + resolved.bottom, size[1] + resolved.left + resolved.right
         raise ValueError(f"{op}: the window spans {span} (`dilation` included), more than the padded input {padded}")
     if _steps_over(rows) or _steps_over(columns):
-        raise ValueError(
-            f"{op}: `dilation` {dilation} steps over all of the input {size}: some windows are empty"
-        )
+        raise ValueError(f"{op}: `dilation` {dilation} steps over all of the input {size}: some windows are empty")
     return rows, columns
 
 

@@ -32,19 +32,18 @@ class Axis(NamedTuple):
 Axes = tuple[Axis, Axis]  # vertical, horizontal
 
 
-@lru_cache(maxsize=256)
 def adaptive_axis(size: int, output: int) -> Axis:
     """Return the axis whose `output` windows divide `size` positions into nearly equal parts."""
-    bounds = (adaptive_bounds(index, size, output) for index in range(output))
-    return Axis(size, output, max(stop - start for start, stop in bounds), adaptive=True)
+    return Axis(size, output, size // output + 2 * (size % output > 0), adaptive=True)  # they may overlap at both ends
 
 
 @lru_cache(maxsize=256)
 def windows(axis: Axis) -> NDArray[np.intp]:
     """Return [output, 3]: position of tap 0 (negative: in the padding), first tap inside the input, end of those."""
     if axis.adaptive:
-        bounds = np.array([adaptive_bounds(index, axis.size, axis.output) for index in range(axis.output)], np.intp)
-        origin, length = bounds[:, 0], bounds[:, 1] - bounds[:, 0]
+        bounds = [adaptive_bounds(index, axis.size, axis.output) for index in range(axis.output)]
+        origin, stop = np.array(bounds, np.intp).T
+        length = stop - origin
     else:
         origin = np.arange(axis.output, dtype=np.intp) * axis.stride - axis.before
         length = np.full_like(origin, axis.kernel)

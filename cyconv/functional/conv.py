@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cyconv import _geometry
 from cyconv import _validation as check
 from cyconv.functional._arrays import channels_last, empty_image, nhwc, sum_channels
 from cyconv.functional._correlation import ALGORITHMS, Geometry, correlate, correlate_adjoint, weight_gradient
+from cyconv.threads import MAX_THREADS
 
 ALL = (True, True, True)
 Gradients = tuple[NDArray | None, NDArray | None, NDArray | None]
@@ -18,13 +20,23 @@ Gradients = tuple[NDArray | None, NDArray | None, NDArray | None]
 def _check_arrays(op: str, x: Any, weight: Any, bias: Any) -> tuple[NDArray, NDArray, NDArray | None]:
     x = check.as_float_array(op, "x", x, 4)
     weight = check.as_float_array(op, "weight", weight, 4)
-    bias = None if bias is None else check.as_float_array(op, "bias", bias, 1)
+    bias = None if bias is None else np.ascontiguousarray(check.as_float_array(op, "bias", bias, 1))
     check.check_same_dtype(op, x=x, weight=weight, bias=bias)
     if 0 in weight.shape:
         raise ValueError(f"{op}: `weight` must not be empty, got shape {weight.shape}")
     if 0 in x.shape[1:]:
         raise ValueError(f"{op}: only the batch of `x` may be empty, got shape {x.shape}")
     return x, weight, bias
+
+
+def _check_addressable(op: str, geometry: Geometry, channels: int) -> None:
+    """Refuse padded images that, once for each thread, would outgrow 64 bits; kernels count on it."""
+    padding = geometry.padding
+    height, width = (
+        size + sum(sides) for size, sides in zip(geometry.in_size, (padding[:2], padding[2:]), strict=True)
+    )
+    if height * width * channels * 8 * MAX_THREADS >= 2**63:
+        raise ValueError(f"{op}: the padded image ({height}, {width}) is too large; `padding` adds {tuple(padding)}")
 
 
 def _geometry_of_conv(
@@ -52,9 +64,11 @@ def _geometry_of_conv(
         padded = (size[0] + resolved.top + resolved.bottom, size[1] + resolved.left + resolved.right)
         raise ValueError(f"{op}: the kernel spans {span} (`dilation` included), more than the padded input {padded}")
     algorithm = check.as_choice(op, "algorithm", algorithm, ALGORITHMS)
-    return Geometry(
+    geometry = Geometry(
         size, out_size, kernel, stride, resolved, dilation, groups, IC == 1 and OC == groups and groups > 1, algorithm
     )
+    _check_addressable(op, geometry, max(x.shape[1], OC))
+    return geometry
 
 
 def conv2d(
@@ -173,6 +187,8 @@ def conv2d_backward(
     op = "conv2d_backward"
     x, weight, bias = _check_arrays(op, x, weight, bias)
     geometry = _geometry_of_conv(op, x, weight, stride, padding, dilation, groups, algorithm)
+    if bias is not None:
+        check.check_shape(op, "bias", bias, (weight.shape[0],), " (one per output channel)")
     grad = check.as_float_array(op, "grad_output", grad_output, 4)
     check.check_same_dtype(op, x=x, grad_output=grad)
     check.check_shape(op, "grad_output", grad, (x.shape[0], weight.shape[0], *geometry.out_size))
@@ -203,7 +219,7 @@ def _geometry_of_transpose(
     stride, dilation = check.as_pair(op, "stride", stride), check.as_pair(op, "dilation", dilation)
     extra = check.as_pair(op, "output_padding", output_padding, 0)
     groups = check.as_int(op, "groups", groups)
-    if padding == "same":
+    if isinstance(padding, str) and padding == "same":
         raise ValueError(f'{op}: `padding` "same" has no meaning here; give the numbers that undo a convolution\'s')
     resolved = check.as_padding(op, padding, size, kernel, stride, dilation)
     if x.shape[1] % groups or weight.shape[0] != x.shape[1]:
@@ -226,8 +242,12 @@ def _geometry_of_transpose(
     if min(out_size) < 1:
         raise ValueError(f"{op}: `padding` {padding!r} leaves an output of size {out_size}; it must be at least (1, 1)")
     algorithm = check.as_choice(op, "algorithm", algorithm, ALGORITHMS)
+    if any(extra[axis] >= stride[axis] for axis in (0, 1)):
+        algorithm = "direct"  # the result has room for more windows than `x` has pixels: columns would count them all
     depthwise = weight.shape[1] == 1 and weight.shape[0] == groups and groups > 1
-    return Geometry(out_size, size, kernel, stride, resolved, dilation, groups, depthwise, algorithm)
+    geometry = Geometry(out_size, size, kernel, stride, resolved, dilation, groups, depthwise, algorithm)
+    _check_addressable(op, geometry, max(x.shape[1], weight.shape[1] * groups))
+    return geometry
 
 
 def conv_transpose2d(
@@ -344,9 +364,11 @@ def conv_transpose2d_backward(
     op = "conv_transpose2d_backward"
     x, weight, bias = _check_arrays(op, x, weight, bias)
     geometry = _geometry_of_transpose(op, x, weight, stride, padding, output_padding, groups, dilation, algorithm)
+    OC = weight.shape[1] * geometry.groups
+    if bias is not None:
+        check.check_shape(op, "bias", bias, (OC,), " (one per output channel)")
     grad = check.as_float_array(op, "grad_output", grad_output, 4)
     check.check_same_dtype(op, x=x, grad_output=grad)
-    OC = weight.shape[1] * geometry.groups
     check.check_shape(op, "grad_output", grad, (x.shape[0], OC, *geometry.in_size))
     grad_nhwc = channels_last(grad)
     grad_x = grad_weight = None

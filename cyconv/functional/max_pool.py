@@ -13,7 +13,7 @@ from cyconv._dispatch import max_pool2d as kernels
 from cyconv._geometry import Pair
 from cyconv.functional._arrays import channels_last, empty_image, nhwc
 from cyconv.functional._pooling import Shape, adaptive_axes, check_backward, check_grad, window_axes
-from cyconv.functional._windows import Axes, covering, spans, windows
+from cyconv.functional._windows import Axes, spans, windows
 from cyconv.threads import threads_for
 
 
@@ -369,7 +369,8 @@ def _maximum_backward(grad: NDArray, winners: NDArray, shape: Shape, axes: Axes)
         winners = np.ascontiguousarray(winners)
         shape = columns.kernel, rows.dilation, columns.dilation
         threads = threads_for(grad_x.size + grad.size)
-        kernels.pool_backward(channels_last(grad), winners, nhwc(grad_x), windows(rows), windows(columns), *shape, threads)
+        tables = windows(rows), windows(columns)
+        kernels.pool_backward(channels_last(grad), winners, nhwc(grad_x), *tables, *shape, threads)
     return grad_x
 
 

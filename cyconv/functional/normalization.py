@@ -16,12 +16,14 @@ def _as_images(op: str, name: str, value: ArrayLike) -> NDArray:
     return check.as_float_array(op, name, value, (2, 4))
 
 
-def _as_channels(op: str, name: str, value: ArrayLike | None, x: NDArray) -> NDArray | None:
-    if value is None:
-        return None
+def _as_channels(op: str, name: str, value: ArrayLike, x: NDArray) -> NDArray:
     array = check.as_float_array(op, name, value, 1)
     check.check_shape(op, name, array, (x.shape[1],), f" (one per channel of `x` {x.shape})")
     return array
+
+
+def _as_optional(op: str, name: str, value: ArrayLike | None, x: NDArray) -> NDArray | None:
+    return None if value is None else _as_channels(op, name, value, x)
 
 
 def _pixels(x: NDArray) -> NDArray:
@@ -54,7 +56,7 @@ def _normalize(
     residual: NDArray | None = None,
     relu: bool = False,
 ) -> NDArray:
-    weight, bias = _as_channels(op, "weight", weight, x), _as_channels(op, "bias", bias, x)
+    weight, bias = _as_optional(op, "weight", weight, x), _as_optional(op, "bias", bias, x)
     check.check_same_dtype(op, x=x, weight=weight, bias=bias, residual=residual)
     eps = check.as_number(op, "eps", eps, 0, open_minimum=True)
     with np.errstate(all="ignore"):  # infinities and NaN travel on
@@ -154,7 +156,7 @@ def batch_norm(
     """
     op = "batch_norm"
     x = _as_images(op, "x", x)
-    mean, var = _as_channels(op, "running_mean", running_mean, x), _as_channels(op, "running_var", running_var, x)
+    mean, var = _as_optional(op, "running_mean", running_mean, x), _as_optional(op, "running_var", running_var, x)
     momentum = check.as_number(op, "momentum", momentum, 0, 1)
     if not training:
         if mean is None or var is None:
@@ -247,7 +249,7 @@ def _backward(
     if output is not None:
         output = _as_images(op, "output", output)
         check.check_shape(op, "output", output, x.shape, " (that of `x`)")
-    weight = _as_channels(op, "weight", weight, x)
+    weight = _as_optional(op, "weight", weight, x)
     check.check_same_dtype(op, grad_output=grad, output=output, x=x, weight=weight)
     mean, var = _as_channels(op, "mean", mean, x), _as_channels(op, "var", var, x)
     eps = check.as_number(op, "eps", eps, 0, open_minimum=True)

@@ -200,6 +200,11 @@ WRONG = [
         "avg_pool2d: `divisor_override` must be at least 1, got 0",
     ),
     (lambda: F.adaptive_avg_pool2d(X, (2, 0)), ValueError, "adaptive_avg_pool2d: `output_size` must be at least 1"),
+    (
+        lambda: F.adaptive_avg_pool2d(X[:0], 2**31 - 1),
+        ValueError,
+        r"adaptive_avg_pool2d: `output_size` must be at most 65536, got \(2147483647, 2147483647\)",
+    ),
     (lambda: F.global_avg_pool2d(X[0]), ValueError, "global_avg_pool2d: `x` must have 4 dimensions"),
     (
         lambda: F.avg_pool2d_backward(Y[:1], X, 2),

@@ -1,0 +1,105 @@
+"""Padding with a constant, and its gradient."""
+
+from __future__ import annotations
+
+from numbers import Real
+from typing import Any
+
+from numpy.typing import ArrayLike, NDArray
+
+from cyconv import _validation as check
+from cyconv._geometry import Padding
+from cyconv.functional._arrays import channels_last, empty_image, nhwc
+
+
+def pad(x: ArrayLike, padding: tuple[int, ...], value: float = 0.0) -> NDArray:
+    """Surround each image with a constant.
+
+    Parameters
+    ----------
+    x : array_like of shape (N, C, H, W)
+        float32 or float64.
+    padding : tuple (left, right) or (left, right, top, bottom)
+        Columns and rows to add; the last axis comes first, as in PyTorch.
+    value : float, default 0.0
+        What to fill them with; NaN and infinities are welcome.
+
+    Returns
+    -------
+    ndarray of shape (N, C, top + H + bottom, left + W + right)
+
+    Raises
+    ------
+    TypeError
+        If `x` is not float32 or float64, a width is not an integer, or `value` not a number.
+    ValueError
+        If `padding` has not two or four numbers, or a negative one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv import functional as F
+    >>> F.pad(np.ones((1, 1, 1, 2)), (1, 0, 0, 1), value=7)
+    array([[[[7., 1., 1.],
+             [7., 7., 7.]]]])
+    """
+    x = check.as_image("pad", "x", x)
+    N, C, H, W = x.shape
+    top, bottom, left, right = _check_padding("pad", padding)
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(f"pad: `value` must be a number, got {value!r}")
+    output = empty_image(N, C, top + H + bottom, left + W + right, x.dtype)
+    pixels = nhwc(output)
+    pixels[:, :top] = pixels[:, top + H :] = value
+    pixels[:, :, :left] = pixels[:, :, left + W :] = value
+    pixels[:, top : top + H, left : left + W] = channels_last(x)
+    return output
+
+
+def pad_backward(grad_output: ArrayLike, x: ArrayLike | None, padding: tuple[int, ...], value: float = 0.0) -> NDArray:
+    """Return the gradient of `pad` with respect to `x`: the part of `grad_output` where x was.
+
+    Parameters
+    ----------
+    grad_output : array_like of shape (N, C, top + H + bottom, left + W + right)
+    x : array_like of shape (N, C, H, W), or None
+        Only its shape matters; None for whatever fits.
+    padding, value
+        As in `pad`; the value does not matter.
+
+    Returns
+    -------
+    ndarray of shape (N, C, H, W)
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `pad`, and if `grad_output` has the wrong shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv import functional as F
+    >>> F.pad_backward(np.arange(6.0).reshape(1, 1, 2, 3), None, (1, 0, 0, 1))
+    array([[[[1., 2.]]]])
+    """
+    grad = check.as_image("pad_backward", "grad_output", grad_output)
+    N, C, OH, OW = grad.shape
+    top, bottom, left, right = _check_padding("pad_backward", padding)
+    if x is not None:
+        shape = check.as_image("pad_backward", "x", x).shape
+        expected = (*shape[:2], top + shape[2] + bottom, left + shape[3] + right)
+        check.check_shape("pad_backward", "grad_output", grad, expected)
+    H, W = OH - top - bottom, OW - left - right
+    if min(H, W) < 1:
+        raise ValueError(f"pad_backward: `grad_output` of shape {grad.shape} is all padding, {tuple(padding)}")
+    grad_x = empty_image(N, C, H, W, grad.dtype)
+    nhwc(grad_x)[...] = channels_last(grad)[:, top : top + H, left : left + W]
+    return grad_x
+
+
+def _check_padding(op: str, padding: Any) -> Padding:
+    if not isinstance(padding, (tuple, list)) or len(padding) not in (2, 4):
+        raise ValueError(f"{op}: `padding` must be (left, right) or (left, right, top, bottom), got {padding!r}")
+    left, right, top, bottom = (check.as_int(op, "padding", width, 0) for width in (*padding, 0, 0)[:4])
+    return Padding(top, bottom, left, right)

@@ -1,0 +1,162 @@
+"""The layers of the code: imports only point down, importing is light, and library code neither prints nor asserts."""
+
+import ast
+import graphlib
+import re
+from pathlib import Path
+
+import pytest
+
+from tests import processes
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "cyconv"
+FILES = sorted(PACKAGE.rglob("*.py"))
+KERNELS = sorted((PACKAGE / "_kernels").glob("*.p*x*"))
+COMPILED = [*sorted(PACKAGE.glob("*.p*x*")), *KERNELS]
+
+# Each module's height; it may import what lies lower or, without a cycle, beside it.
+TIERS = {
+    0: ["_kernels", "_cpu", "_memory"],
+    1: ["_dispatch", "_geometry", "_validation", "memory", "threads"],
+    2: ["functional", "initializers", "parameter"],
+    3: ["layers", "losses", "metrics", "optimizers", "schedules", "gradient_check", "data"],
+    4: ["training", "serialization"],
+    5: ["network"],
+    6: ["models", "analysis", "visualize"],
+    7: ["cli", "__main__", "__init__"],
+}
+TIER_OF = {name: tier for tier, names in TIERS.items() for name in names}
+
+# Imported where they are used, so that `import cyconv` takes little more than NumPy's own time.
+LATE = {"scipy", "tqdm", "safetensors", "matplotlib", "PIL", "sklearn", "torch"}
+
+LONGEST = 500  # lines of a file
+LONGER: dict[str, str] = {}  # file: why it may be longer
+
+
+def module_name(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for path in FILES}
+EXTENSIONS = {module_name(path) for path in PACKAGE.glob("*.pyx")}
+
+
+def is_module(name):
+    return name in MODULES or name in EXTENSIONS or name.startswith("cyconv._kernels")
+
+
+def statements(path):
+    """Yield the nodes of a file's syntax tree that run: all but what only type checkers see."""
+
+    def walk(node):
+        for child in ast.iter_child_nodes(node):
+            if not (isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)):
+                yield child
+                yield from walk(child)
+
+    yield from walk(ast.parse(path.read_text(encoding="utf-8")))
+
+
+def imported(node):
+    """Return the modules that a statement imports."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        assert node.level == 0, "imports are absolute"
+        inner = [f"{node.module}.{alias.name}" for alias in node.names]
+        return [name if is_module(name) else node.module for name in inner]
+    return []
+
+
+def own_imports(path):
+    """Return the modules of cyconv that a file imports, anywhere in it."""
+    names = {name for node in statements(path) for name in imported(node)}
+    return {name for name in names if name.split(".")[0] == "cyconv"}
+
+
+def tier(module):
+    parts = module.split(".")
+    name = parts[1] if len(parts) > 1 else "__init__"
+    assert name in TIER_OF, f"{module} has no tier: add it to TIERS"
+    return TIER_OF[name]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_down(module):
+    for other in own_imports(MODULES[module]):
+        assert tier(other) <= tier(module), f"{module} imports {other}, which lies higher"
+
+
+def test_modules_that_lie_beside_each_other_have_no_cycles():
+    tuple(
+        graphlib.TopologicalSorter({name: own_imports(path) - {name} for name, path in MODULES.items()}).static_order()
+    )
+
+
+@pytest.mark.parametrize("path", COMPILED, ids=lambda path: path.name)
+def test_compiled_code_needs_nothing_above_it(path):
+    for line in path.read_text(encoding="utf-8").splitlines():
+        match = re.match(r"\s*(?:from\s+(\S+)\s+)?(c?import)\s+(\S+)", line)
+        if match and not line.lstrip().startswith("#"):
+            module = match[1] or match[3]
+            assert match[2] == "cimport", f"{path.name} imports Python code: {line.strip()}"
+            allowed = r"cython|cpython|libc|openmp|cyconv\._memory$|cyconv\._kernels\."
+            assert re.match(allowed, module), f"{path.name} needs {module}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_optional_and_slow_packages_are_imported_late(module):
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    for node in tree.body:
+        assert not {name.split(".")[0] for name in imported(node)} & LATE
+
+
+def test_importing_everything_leaves_slow_packages_out():
+    modules = ", ".join(name for name in MODULES if not name.endswith("__main__"))
+    code = f"import sys, {modules}; print(*sorted({{name.split('.')[0] for name in sys.modules}}))"
+    loaded = set(processes.output(code).split())
+    assert "numpy" in loaded
+    assert not loaded & LATE
+
+
+def test_importing_the_package_loads_little():
+    loaded = set(processes.output("import sys, cyconv; print(*sys.modules)").split())
+    assert not loaded & {*LATE, "multiprocessing", "concurrent", "asyncio", "unittest"}
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name not in ("cyconv.cli", "cyconv.__main__")])
+def test_library_code_does_not_print_assert_or_exit(module):
+    for node in statements(MODULES[module]):
+        assert not isinstance(node, ast.Assert), f"line {node.lineno}"
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id not in ("print", "exit", "quit", "breakpoint", "input"), f"line {node.lineno}"
+
+
+@pytest.mark.parametrize("path", [*FILES, *COMPILED], ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_files_stay_readable(path):
+    name = str(path.relative_to(ROOT))
+    lines = len(path.read_text(encoding="utf-8").splitlines())
+    assert (lines <= LONGEST) != (name in LONGER), f"{name} has {lines} lines"
+
+
+def test_every_functional_op_has_its_gradient_directly_below_it():
+    """`op_backward` follows `op`, and takes the output's gradient first."""
+    for path in sorted((PACKAGE / "functional").glob("[a-z]*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")]
+        for name in names:
+            if name.endswith("_backward"):
+                forward = name.removesuffix("_backward")
+                assert forward in names[: names.index(name)], f"{path.name}: {name} stands before or without {forward}"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("test_*.py")), ids=lambda path: path.name)
+def test_tests_mirror_the_package(path):
+    """Tests of a subpackage's module bear its name."""
+    folder = path.parent.relative_to(ROOT / "tests")
+    if folder != Path():
+        subject = PACKAGE / folder / path.name.removeprefix("test_")
+        assert subject.exists() or path.stem == f"test_{folder.name}", f"{path.name} tests no module of {folder}"

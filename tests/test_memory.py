@@ -1,0 +1,248 @@
+"""The caching allocator: alignment, reuse, counters, bounds."""
+
+import gc
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+import cyconv
+from cyconv import functional as F
+from cyconv import memory
+from cyconv._memory import Block
+
+MEGABYTE = 2**20
+SLACK = 64 * MEGABYTE  # what may be cached beyond 1.25 times the peak
+
+
+@pytest.fixture(autouse=True)
+def _fresh_cache():
+    """Start with an empty cache, a fresh peak and no limit, and leave it so."""
+    gc.collect()
+    memory.set_cache_limit(None)
+    memory.empty_cache()
+    memory.reset_peak()
+    yield
+    memory.set_cache_limit(None)
+    memory.empty_cache()
+    memory.reset_peak()
+
+
+def address(array):
+    return array.__array_interface__["data"][0]
+
+
+def counter(name):
+    return memory.statistics()[name]
+
+
+def convolve(N=2, C=8, size=12):
+    x, weight = np.ones((N, C, size, size), np.float32), np.ones((C, C, 3, 3), np.float32)
+    return F.conv2d(x, weight, padding=1), F.conv2d_backward(x, x, weight, padding=1)
+
+
+# Arrays
+
+
+@pytest.mark.parametrize("size", [1, 3, 64, 65, 255, 256, 257, 511, 513, 1000, 4097, 10**6, 3 * 2**21, 2**24 + 1])
+def test_blocks_are_aligned_and_do_not_overlap(size):
+    arrays = [memory.empty((size,), np.uint8) for _ in range(4)]
+    starts = sorted(address(array) for array in arrays)
+    assert all(start % 64 == 0 for start in starts)
+    assert all(after - before >= size for before, after in pairwise(starts))
+    for i, array in enumerate(arrays):
+        array.fill(i)
+    assert all((array == i).all() for i, array in enumerate(arrays))
+
+
+def test_result_is_an_ordinary_writeable_array():
+    array = memory.empty((2, 3), np.float32)
+    assert type(array) is np.ndarray
+    assert array.flags.c_contiguous
+    assert array.flags.writeable
+    assert array.dtype == np.float32
+    assert isinstance(array.base, Block) or isinstance(getattr(array.base, "obj", None), Block)
+
+
+@pytest.mark.parametrize("shape", [(0,), (3, 0, 2), ()])
+def test_arrays_without_or_with_one_element(shape):
+    array = memory.empty(shape, np.float64)
+    assert array.shape == shape
+    array[...] = 1
+
+
+def test_zeros_are_zero_also_in_used_memory():
+    dirty = memory.empty((1000,), np.float64)
+    dirty.fill(7)
+    where = address(dirty)
+    del dirty
+    clean = memory.zeros((1000,), np.float64)
+    assert address(clean) == where
+    assert not clean.any()
+
+
+def test_results_of_operations_are_aligned():
+    output, gradients = convolve()
+    for array in (output, *gradients[:2]):
+        assert address(array) % 64 == 0
+
+
+# Reuse
+
+
+def test_freed_block_is_used_again():
+    first = memory.empty((1000,), np.float32)
+    where, calls = address(first), counter("system_allocations")
+    del first
+    for size in (1000, 990, 1000):
+        again = memory.empty((size,), np.float32)
+        assert address(again) == where
+        del again
+    assert counter("system_allocations") == calls
+
+
+def test_view_keeps_its_block():
+    array = memory.empty((1000,), np.float32)
+    array.fill(3)
+    view = array[::2]
+    del array
+    other = memory.empty((1000,), np.float32)
+    other.fill(5)
+    assert (view == 3).all()
+
+
+def test_repeated_operations_ask_the_system_once():
+    for _ in range(3):
+        convolve()
+    calls, used = counter("system_allocations"), counter("used")
+    for _ in range(1000):
+        convolve(1, 3, 5)
+    convolve()
+    assert counter("system_allocations") - calls < 30  # the blocks of the smaller shapes
+    assert counter("used") == used
+
+
+def test_failed_operation_leaves_nothing_behind():
+    x, weight = np.ones((1, 1, 4, 4)), np.ones((1, 1, 3, 3))
+    used = counter("used")
+    for _ in range(10):
+        with pytest.raises(ValueError, match="`grad_output` must have shape"):
+            F.conv2d_backward(x, x, weight)
+        with pytest.raises(MemoryError, match="cyconv"):
+            F.conv2d(x, weight, padding=2**23)
+    assert counter("used") == used
+
+
+# Counters
+
+
+def test_counters_follow_use():
+    memory.reset_peak()
+    used = counter("used")
+    array = memory.empty((MEGABYTE,), np.uint8)
+    now = counter("used")
+    assert MEGABYTE <= now - used <= 1.125 * MEGABYTE
+    assert counter("peak") == now
+    cached = counter("cached")
+    del array
+    assert counter("used") == used
+    assert counter("peak") == now
+    assert counter("cached") - cached == now - used
+    memory.reset_peak()
+    assert counter("peak") == used
+
+
+def test_empty_cache_spares_live_arrays():
+    kept = memory.zeros((1000,), np.float32)
+    del_me = memory.empty((5000,), np.float32)
+    del del_me
+    used = counter("used")
+    memory.empty_cache()
+    assert counter("cached") == 0
+    assert counter("used") == used
+    assert not kept.any()
+
+
+# Bounds
+
+
+def test_cache_stays_bounded_under_varying_shapes():
+    for step in range(300):
+        array = memory.empty((MEGABYTE * 4 + step * 200_000,), np.uint8)
+        del array
+        statistics = memory.statistics()
+        assert statistics["used"] + statistics["cached"] <= 1.25 * statistics["peak"] + SLACK
+
+
+def test_cache_stays_bounded_under_operations_of_varying_shapes():
+    for step in range(60):
+        convolve(1, 1 + step % 7, 100 + 3 * step)
+        statistics = memory.statistics()
+        assert statistics["used"] + statistics["cached"] <= 1.25 * statistics["peak"] + SLACK
+
+
+def test_limit_of_nothing_caches_nothing():
+    memory.set_cache_limit(0)
+    assert counter("limit") == 0
+    convolve()
+    assert counter("cached") == 0
+
+
+def test_limit_evicts_the_oldest_first():
+    old, new = memory.empty((MEGABYTE,), np.uint8), memory.empty((2 * MEGABYTE,), np.uint8)
+    where = address(new)
+    del old
+    del new
+    memory.set_cache_limit(5 * MEGABYTE // 2)
+    assert counter("cached") == 2 * MEGABYTE
+    assert address(memory.empty((2 * MEGABYTE,), np.uint8)) == where
+
+
+def test_limit_holds_for_each_release():
+    memory.set_cache_limit(MEGABYTE)
+    arrays = [memory.empty((300_000,), np.uint8) for _ in range(10)]
+    while arrays:
+        arrays.pop()
+        assert counter("cached") <= MEGABYTE
+    too_large = memory.empty((2 * MEGABYTE,), np.uint8)
+    cached = counter("cached")
+    del too_large
+    assert counter("cached") == cached
+
+
+def test_limit_can_be_lifted():
+    memory.set_cache_limit(0)
+    memory.set_cache_limit(None)
+    assert counter("limit") is None
+    convolve()
+    assert counter("cached") > 0
+
+
+def test_wrong_limits():
+    with pytest.raises(ValueError, match=r"^set_cache_limit: `limit` must be at least 0 bytes, got -1$"):
+        memory.set_cache_limit(-1)
+    for limit in (1.5, "1 MB"):
+        with pytest.raises(TypeError, match="integer"):
+            memory.set_cache_limit(limit)
+    assert counter("limit") is None
+
+
+@pytest.mark.parametrize("shape", [(2**50,), (2**62,), (2**40, 2**40), (2**31, 2**31, 2**31)])
+def test_huge_requests_fail_at_once(shape):
+    used = counter("used")
+    with pytest.raises(MemoryError, match=r"^cyconv: "):
+        memory.empty(shape, np.float64)
+    assert counter("used") == used
+    assert memory.zeros((3,), np.float64).tolist() == [0, 0, 0]
+
+
+def test_failed_request_gives_the_cache_back_first():
+    large = memory.empty((MEGABYTE,), np.uint8)
+    del large
+    with pytest.raises(MemoryError):
+        memory.empty((2**50,), np.float64)
+    assert counter("cached") == 0
+
+
+def test_statistics_are_public():
+    assert cyconv.memory.statistics().keys() == {"used", "cached", "peak", "limit", "system_allocations"}

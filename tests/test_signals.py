@@ -1,0 +1,68 @@
+"""Ctrl-C during a kernel that takes seconds."""
+
+import os
+import select
+import signal
+import sys
+import time
+
+import pytest
+
+from tests import processes
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are sent as POSIX has them")
+
+# On one thread each of these takes some seconds.
+LONG = {
+    "conv2d": "F.conv2d(image, filters, padding=5)",
+    "grad_x": "F.conv2d_backward(image, image, filters, padding=5, needs=(True, False, False))",
+    "grad_weight": "F.conv2d_backward(image, image, filters, padding=5, needs=(False, True, False))",
+    "linear": "F.linear(rows, rows)",
+}
+
+CODE = """
+import numpy as np, cyconv
+from cyconv import functional as F
+
+cyconv.set_num_threads(1)
+x, weight = np.arange(300.0).reshape(1, 3, 10, 10), np.arange(108.0).reshape(4, 3, 3, 3)
+before = F.conv2d(x, weight), *F.conv2d_backward(np.ones((1, 4, 8, 8)), x, weight)[:2]
+rows = np.ones((12000, 2048), np.float32)
+image, filters = np.ones((1, 128, 400, 400), np.float32), np.ones((128, 128, 11, 11), np.float32)
+used = cyconv.memory.statistics()["used"]
+print("ready", flush=True)
+try:
+    LONG
+    print("finished", flush=True)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+after = F.conv2d(x, weight), *F.conv2d_backward(np.ones((1, 4, 8, 8)), x, weight)[:2]
+assert all((one == other).all() for one, other in zip(before, after))
+del after
+assert cyconv.memory.statistics()["used"] == used
+print("right", flush=True)
+"""
+
+
+def read_line(process, timeout):
+    """Return the next line of a process's output."""
+    assert select.select([process.stdout], [], [], timeout)[0], "no answer"
+    return process.stdout.readline().strip()
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_interrupt_is_heard_and_the_next_call_is_right(name):
+    with processes.start(CODE.replace("LONG", LONG[name])) as process:
+        try:
+            assert read_line(process, 60) == "ready"
+            time.sleep(0.4)
+            os.kill(process.pid, signal.SIGINT)
+            start = time.perf_counter()
+            answer = read_line(process, 60)
+            waited = time.perf_counter() - start
+            assert answer == "interrupted"
+            assert waited < 0.6
+            assert read_line(process, 60) == "right"
+            assert process.wait(60) == 0
+        finally:
+            process.kill()

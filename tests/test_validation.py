@@ -1,0 +1,269 @@
+"""Checks of arguments: what passes, and that an error names the op, the argument, what came and what is needed."""
+
+import numpy as np
+import pytest
+
+from cyconv import _validation as check
+from cyconv._geometry import Padding
+from tests.memory_formats import FORMATS
+
+OP = "some_op"
+
+
+# Arrays
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("memory_format", FORMATS)
+def test_float_array_keeps_values_and_becomes_native(memory_format, dtype):
+    x = np.arange(120, dtype=dtype).reshape(2, 3, 4, 5)
+    given = FORMATS[memory_format](x)
+    array = check.as_float_array(OP, "x", given, 4)
+    np.testing.assert_array_equal(array, x)
+    assert array.dtype == dtype
+    assert array.dtype.isnative
+    assert array.flags.aligned
+    if given.dtype.isnative and given.flags.aligned:
+        assert array is given
+
+
+def test_float_array_of_lists():
+    assert check.as_float_array(OP, "x", [[1.0, 2.0]], 2).dtype == np.float64
+
+
+@pytest.mark.parametrize("dtype", [int, bool, complex, np.float16, np.longdouble, np.uint8, object, "U3", "M8[s]"])
+def test_float_array_of_another_kind(dtype):
+    value = np.zeros(3, dtype)
+    message = rf"^some_op: `x` must be float32 or float64, got {value.dtype}; cast it with `\.astype\(np\.float32\)`$"
+    with pytest.raises(TypeError, match=message.replace("[", r"\[").replace("]", r"\]")):
+        check.as_float_array(OP, "x", value)
+
+
+@pytest.mark.parametrize(
+    ("ndim", "message"),
+    [
+        (4, r"must have 4 dimensions \(N, C, H, W\), got shape \(2, 3\)"),
+        (1, r"must have 1 dimensions, got shape \(2, 3\)"),
+        ((3, 4), r"must have 3 or 4 dimensions, got shape \(2, 3\)"),
+    ],
+)
+def test_float_array_of_another_rank(ndim, message):
+    with pytest.raises(ValueError, match=f"^some_op: `x` {message}$"):
+        check.as_float_array(OP, "x", np.ones((2, 3)), ndim)
+
+
+@pytest.mark.parametrize("ndim", [2, (1, 2), None])
+def test_float_array_of_a_wanted_rank(ndim):
+    assert check.as_float_array(OP, "x", np.ones((2, 3)), ndim).shape == (2, 3)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint16, np.int64, ">i4"])
+def test_int_array(dtype):
+    array = check.as_int_array(OP, "target", np.array([1, 2], dtype), 1)
+    np.testing.assert_array_equal(array, [1, 2])
+    assert array.dtype == np.int64
+
+
+@pytest.mark.parametrize("dtype", [float, bool, complex, object])
+def test_int_array_of_another_kind(dtype):
+    with pytest.raises(TypeError, match=f"^some_op: `target` must be integers, got {np.dtype(dtype)}$"):
+        check.as_int_array(OP, "target", np.zeros(2, dtype))
+
+
+def test_int_array_of_another_rank():
+    with pytest.raises(ValueError, match=r"^some_op: `target` must have 1 dimension\(s\), got shape \(1, 2\)$"):
+        check.as_int_array(OP, "target", [[1, 2]], 1)
+
+
+def test_same_dtype():
+    single, double = np.ones(1, np.float32), np.ones(1)
+    check.check_same_dtype(OP, x=single, weight=single, bias=None)
+    check.check_same_dtype(OP, x=None)
+    message = (
+        r"^some_op: all arrays must have the same dtype, got `x` float32, `bias` float64; cast one with `\.astype`$"
+    )
+    with pytest.raises(TypeError, match=message):
+        check.check_same_dtype(OP, x=single, weight=None, bias=double)
+
+
+def test_shape():
+    check.check_shape(OP, "x", np.ones((2, 3)), (2, 3))
+    with pytest.raises(ValueError, match=r"^some_op: `x` must have shape \(3, 2\) \(why\), got \(2, 3\)$"):
+        check.check_shape(OP, "x", np.ones((2, 3)), (3, 2), " (why)")
+
+
+# Integers
+
+
+@pytest.mark.parametrize("value", [3, np.int64(3), np.uint8(3), np.array(3)])
+def test_int(value):
+    checked = check.as_int(OP, "count", value)
+    assert checked == 3
+    assert type(checked) is int
+
+
+@pytest.mark.parametrize("value", [3.0, np.float64(3), "3", None, True, np.True_, [3], np.array([3.0]), 3 + 0j])
+def test_int_of_another_kind(value):
+    with pytest.raises(TypeError, match=r"^some_op: `count` must be an integer, got "):
+        check.as_int(OP, "count", value)
+
+
+@pytest.mark.parametrize(
+    ("value", "bounds", "message"),
+    [
+        (0, (), "at least 1, got 0"),
+        (-(2**70), (), f"at least 1, got {-(2**70)}"),
+        (2**31, (), "at most 2147483647, got 2147483648"),
+        (-1, (0,), "at least 0, got -1"),
+        (11, (0, 10), "at most 10, got 11"),
+    ],
+)
+def test_int_out_of_range(value, bounds, message):
+    with pytest.raises(ValueError, match=f"^some_op: `count` must be {message}$"):
+        check.as_int(OP, "count", value, *bounds)
+
+
+@pytest.mark.parametrize("value", [2**31 - 1, 1])
+def test_int_at_its_bounds(value):
+    assert check.as_int(OP, "count", value) == value
+
+
+@pytest.mark.parametrize(
+    ("value", "pair"),
+    [
+        (2, (2, 2)),
+        ((2, 3), (2, 3)),
+        ([2, 3], (2, 3)),
+        (np.array([2, 3]), (2, 3)),
+        (np.int32(4), (4, 4)),
+        (np.array(4), (4, 4)),
+    ],
+)
+def test_pair(value, pair):
+    assert check.as_pair(OP, "stride", value) == pair
+
+
+@pytest.mark.parametrize("value", [(), (1,), (1, 2, 3), [[1, 2]], np.ones(3, int)])
+def test_pair_of_another_length(value):
+    with pytest.raises(ValueError, match=r"^some_op: `stride` must be an int or a pair of ints, got "):
+        check.as_pair(OP, "stride", value)
+
+
+@pytest.mark.parametrize("value", [(1, 2.0), "12", None, ((1, 2), (3, 4)), {1, 2}, np.array([1.0, 2.0])])
+def test_pair_of_another_kind(value):
+    with pytest.raises(TypeError, match=r"^some_op: `stride` must be an integer, got "):
+        check.as_pair(OP, "stride", value)
+
+
+def test_pair_out_of_range():
+    with pytest.raises(ValueError, match=r"^some_op: `stride` must be at least 1, got 0$"):
+        check.as_pair(OP, "stride", (1, 0))
+    assert check.as_pair(OP, "padding", (1, 0), 0) == (1, 0)
+
+
+# Padding
+
+
+def as_padding(value, size=(8, 9), kernel=(3, 4), stride=(1, 1), dilation=(1, 1)):
+    return check.as_padding(OP, value, size, kernel, stride, dilation)
+
+
+@pytest.mark.parametrize(
+    ("value", "padding"),
+    [
+        (0, (0, 0, 0, 0)),
+        (2, (2, 2, 2, 2)),
+        ((1, 2), (1, 1, 2, 2)),
+        ([1, 2], (1, 1, 2, 2)),
+        (np.array([1, 2]), (1, 1, 2, 2)),
+        (((1, 2), (3, 4)), (1, 2, 3, 4)),
+        ([[1, 2], [3, 4]], (1, 2, 3, 4)),
+        ("valid", (0, 0, 0, 0)),
+        ("same", (1, 1, 1, 2)),
+    ],
+)
+def test_padding(value, padding):
+    assert as_padding(value) == Padding(*padding)
+
+
+def test_same_padding_follows_stride_and_dilation():
+    assert as_padding("same", (8, 9), (3, 3), (2, 2), (1, 2)) == Padding(0, 1, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "message"),
+    [
+        ("full", ValueError, """`padding` must be "same", "valid", an int or pairs of ints, got 'full'"""),
+        (-1, ValueError, "`padding` must be at least 0, got -1"),
+        ((0, 2**31), ValueError, "`padding` must be at most 2147483647, got 2147483648"),
+        (((0, 0), (0, -3)), ValueError, "`padding` must be at least 0, got -3"),
+        (((0, 0), (0, 1, 2)), ValueError, r"`padding` must be an int or a pair of ints, got \(0, 1, 2\)"),
+        ((1, 2, 3), ValueError, r"`padding` must be an int or a pair of ints, got \(1, 2, 3\)"),
+        ((1, (2, 3)), TypeError, r"`padding` must be an integer, got \(2, 3\)"),
+        (1.5, TypeError, r"`padding` must be an integer, got 1\.5"),
+        (None, TypeError, "`padding` must be an integer, got None"),
+        (("same", "same"), TypeError, "`padding` must be an integer, got 'same'"),
+        (b"same", TypeError, "`padding` must be an integer, got b'same'"),
+    ],
+)
+def test_wrong_padding(value, error, message):
+    with pytest.raises(error, match=f"^some_op: {message}$"):
+        as_padding(value)
+
+
+# Numbers, choices, generators
+
+
+@pytest.mark.parametrize("value", [1, 1.5, np.float32(1.5), np.array(0.5), -3])
+def test_number(value):
+    number = check.as_number(OP, "eps", value)
+    assert number == value
+    assert type(number) is float
+
+
+@pytest.mark.parametrize("value", ["1.5", None, True, np.True_, [1.0, 2.0], 1j])
+def test_number_of_another_kind(value):
+    with pytest.raises(TypeError, match=r"^some_op: `eps` must be a number, got "):
+        check.as_number(OP, "eps", value)
+
+
+@pytest.mark.parametrize(
+    ("value", "minimum", "maximum", "open_ends", "message"),
+    [
+        (float("nan"), -np.inf, np.inf, {}, "finite, got nan"),
+        (float("inf"), -np.inf, np.inf, {}, "finite, got inf"),
+        (float("nan"), 0, 1, {}, "at least 0 and at most 1, got nan"),
+        (-0.5, 0, np.inf, {}, r"at least 0, got -0\.5"),
+        (1.5, -np.inf, 1, {}, r"at most 1, got 1\.5"),
+        (0, 0, np.inf, {"open_minimum": True}, r"above 0, got 0\.0"),
+        (1, 0, 1, {"open_maximum": True}, r"at least 0 and below 1, got 1\.0"),
+    ],
+)
+def test_number_out_of_range(value, minimum, maximum, open_ends, message):
+    with pytest.raises(ValueError, match=f"^some_op: `eps` must be {message}$"):
+        check.as_number(OP, "eps", value, minimum, maximum, **open_ends)
+
+
+def test_number_at_its_bounds():
+    assert check.as_number(OP, "p", 0, 0, 1) == 0
+    assert check.as_number(OP, "p", 1, 0, 1) == 1
+
+
+def test_choice():
+    assert check.as_choice(OP, "mode", "a", ("a", "b")) == "a"
+    for value in ("c", None, 1, ["a"]):
+        with pytest.raises(ValueError, match=r"^some_op: `mode` must be one of 'a', 'b', got "):
+            check.as_choice(OP, "mode", value, ("a", "b"))
+
+
+def test_generator():
+    generator = np.random.default_rng(3)
+    assert check.as_generator(OP, generator) is generator
+    assert check.as_generator(OP, 3).random() == np.random.default_rng(3).random()
+    assert check.as_generator(OP, None).random() != check.as_generator(OP, None).random()
+
+
+@pytest.mark.parametrize(("value", "error"), [("3", TypeError), (1.5, TypeError), (True, TypeError), (-1, ValueError)])
+def test_wrong_generator(value, error):
+    with pytest.raises(error, match=r"^some_op: `rng` must be "):
+        check.as_generator(OP, value)
