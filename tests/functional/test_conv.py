@@ -1,15 +1,5 @@
-"""Convolution and its adjoint against plain loops, in float64, over everything a caller can choose.
+"""Convolution and its adjoint against plain loops, in float64, over everything a caller can choose."""
 
-The test data are standard normal, so a sum of K products is of the size sqrt(K). Adding them one by one in arithmetic
-of precision eps errs by 0.15 * eps * K, and the largest of many thousand such errors, whose partial sums wandered off
-furthest, was measured at eight times that. So results may differ from the reference by eps * (2 + 1.5 * sqrt(K)) times
-sqrt(K), in float32 by 1 to 6e-6 of their size for the K of 10 to 1000 that occur here, and unusually large results by
-eps * sqrt(K) / 2 of their own.
-"""
-
-import functools
-import math
-from typing import Any, NamedTuple
 from unittest import mock
 
 import numpy as np
@@ -20,216 +10,28 @@ from hypothesis import strategies as st
 import cyconv
 from cyconv import functional as F
 from cyconv import threads
+from cyconv.functional import _correlation
 from cyconv.gradient_check import check_gradients
 from tests import references
+from tests.convolutions import (
+    ALGORITHMS,
+    CASES,
+    CHANNELS,
+    DTYPES,
+    TRANSPOSED,
+    Case,
+    assert_all_close,
+    assert_close,
+    assert_same_bits_for_any_threads,
+    expected_of_conv2d,
+    expected_of_conv_transpose2d,
+    operands,
+    run_conv2d,
+    run_conv_transpose2d,
+    some_gradient,
+    terms,
+)
 from tests.memory_formats import FORMATS
-
-DTYPES = [np.float32, np.float64]
-ALGORITHMS = ["auto", "direct", "im2col"]
-
-
-class Case(NamedTuple):
-    """Shapes and parameters; `padding` as a caller writes it, `sides` the four numbers where that is a word."""
-
-    x: tuple[int, int, int, int] = (2, 3, 8, 9)
-    out_channels: int = 4
-    kernel: tuple[int, int] = (3, 3)
-    stride: Any = 1
-    padding: Any = 0
-    dilation: Any = 1
-    groups: int = 1
-    output_padding: Any = 0
-    sides: tuple[int, int, int, int] | None = None
-
-    @property
-    def keywords(self):
-        return {"stride": self.stride, "padding": self.padding, "dilation": self.dilation, "groups": self.groups}
-
-    @property
-    def reference_keywords(self):
-        sides = self.sides
-        if sides is None:
-            sides = (*self.padding[0], *self.padding[1]) if np.ndim(self.padding) == 2 else self.padding
-        return {**self.keywords, "padding": sides}
-
-
-def depthwise(channels, **keywords):
-    return Case((2, channels, 8, 9), channels, groups=channels, **keywords)
-
-
-CASES = {
-    "1x1": Case((2, 5, 6, 7), 4, (1, 1)),
-    "1x1 stride 2": Case((2, 5, 7, 8), 4, (1, 1), 2),
-    "1x1 in padding": Case((2, 5, 3, 4), 4, (1, 1), padding=2),
-    "3x3": Case(),
-    "3x3 padding": Case(padding=1),
-    "5x5": Case(kernel=(5, 5), padding=2),
-    "7x7 stem": Case((2, 3, 17, 15), 20, (7, 7), 2, 3),
-    "1x7": Case(kernel=(1, 7), padding=(0, 3)),
-    "7x1": Case(kernel=(7, 1), padding=(3, 0)),
-    "2x4": Case(kernel=(2, 4), stride=(1, 2), padding=(1, 0)),
-    "stride 3": Case(stride=3, padding=1),
-    "stride beyond kernel": Case((2, 3, 11, 12), kernel=(2, 2), stride=3),
-    "stride far beyond kernel": Case((2, 3, 11, 12), kernel=(2, 1), stride=(5, 4), padding=1),
-    "stride beyond image": Case(stride=(20, 100)),
-    "asymmetric padding": Case(padding=((0, 2), (3, 1))),
-    "same": Case(padding="same", sides=(1, 1, 1, 1)),
-    "same, even kernel": Case(kernel=(2, 4), padding="same", sides=(0, 1, 1, 2)),
-    "same, stride 2": Case((2, 3, 8, 9), stride=2, padding="same", sides=(0, 1, 1, 1)),
-    "same, stride beyond kernel": Case((2, 3, 8, 9), kernel=(1, 2), stride=3, padding="same", sides=(0, 0, 0, 0)),
-    "same, dilation": Case(dilation=(2, 3), padding="same", sides=(2, 2, 3, 3)),
-    "valid": Case(stride=2, padding="valid", sides=(0, 0, 0, 0)),
-    "padding beyond kernel": Case((2, 3, 4, 5), kernel=(2, 3), padding=(5, 4)),
-    "padding beyond kernel, stride": Case((2, 3, 4, 5), kernel=(2, 3), padding=(5, 4), stride=(2, 3)),
-    "dilation": Case(dilation=2),
-    "dilation, stride, padding": Case((2, 3, 13, 12), stride=(2, 3), padding=((1, 2), (3, 0)), dilation=(3, 2)),
-    "dilation beyond image": Case((1, 2, 3, 4), dilation=7, padding=7),
-    "2 groups": Case((2, 6, 7, 6), 4, padding=1, groups=2),
-    "3 groups, stride": Case((2, 6, 7, 8), 9, stride=2, padding=(1, 2), groups=3),
-    "2 wide groups": Case((2, 34, 5, 5), 66, padding=1, groups=2),
-    "groups of 1x1": Case((2, 8, 5, 5), 12, (1, 1), groups=4),
-    "groups with a multiplier": Case((2, 5, 6, 6), 10, padding=1, groups=5),
-    "groups into one": Case((2, 6, 6, 6), 3, padding=1, groups=3),
-    "depthwise 5": depthwise(5),
-    "depthwise 16": depthwise(16, padding=1),
-    "depthwise 17, stride": depthwise(17, stride=(2, 1), padding=(1, 2)),
-    "depthwise 40": depthwise(40, padding=1),
-    "depthwise 5x5, stride 2": depthwise(33, kernel=(5, 5), stride=2, padding=2),
-    "depthwise, dilation": depthwise(6, dilation=(2, 3), padding=3),
-    "depthwise, asymmetric": depthwise(6, kernel=(2, 3), padding=((0, 3), (4, 0)), stride=3),
-    "depthwise, padding beyond kernel": depthwise(3, kernel=(2, 2), padding=5),
-    "depthwise, image in one window": Case((2, 20, 2, 3), 20, padding=1, groups=20),
-    "whole image": Case((3, 4, 6, 5), 7, (6, 5)),
-    "one pixel": Case((1, 1, 1, 1), 1, (1, 1)),
-    "one pixel in padding": Case((3, 17, 1, 1), 5, (3, 3), padding=1),
-    "one row": Case((2, 3, 1, 40), 5, (1, 3), (1, 2), padding=(0, 1)),
-    "one column": Case((2, 3, 40, 1), 5, (3, 1), (2, 1), padding=(1, 0)),
-    "many small images": Case((37, 4, 3, 3), 6, padding=1),
-    "several bands": Case((2, 64, 40, 24), 33, padding=1),
-    "several bands in place": Case((1, 33, 34, 40), 16, stride=(2, 1)),
-    "weights beyond the cache": Case((1, 192, 4, 4), 200, padding=1),
-    "lines a page apart": Case((1, 64, 5, 16), 5, (3, 3), (1, 1), 0),
-    "no images": Case((0, 3, 8, 9), padding=1),
-    "no images, groups": Case((0, 4, 8, 9), groups=2),
-    "no images, depthwise": Case((0, 4, 8, 9), 4, groups=4),
-}
-CHANNELS = [1, 3, 15, 16, 17, 31, 32, 33, 64, 65]
-for ic, oc in zip(CHANNELS, CHANNELS[::-1], strict=True):
-    CASES[f"{ic} to {oc} channels"] = Case((2, ic, 5, 4), oc, padding=1)
-for channels in CHANNELS:
-    CASES[f"1x1, {channels} to {channels} channels"] = Case((2, channels, 3, 5), channels, (1, 1))
-
-# Of the transposed convolution: `x` is its own input, `padding` is cut off the result.
-TRANSPOSED = {
-    "1x1": Case((2, 5, 6, 7), 4, (1, 1)),
-    "1x1 stride 2": Case((2, 5, 4, 3), 4, (1, 1), 2),
-    "3x3": Case(),
-    "3x3 padding": Case(padding=1),
-    "2x2 stride 2": Case((2, 16, 4, 5), 8, (2, 2), 2),
-    "4x4 stride 2": Case((2, 6, 4, 5), 3, (4, 4), 2, 1),
-    "5x5 stride 2": Case((2, 6, 4, 5), 9, (5, 5), 2, 2, output_padding=1),
-    "2x5": Case((2, 3, 4, 5), 4, (2, 5), (1, 2), (0, 1)),
-    "stride 3 beyond kernel": Case((2, 3, 4, 5), 4, (2, 1), 3),
-    "output padding": Case((2, 3, 4, 5), 4, (3, 3), (2, 3), 1, output_padding=(1, 2)),
-    "output padding by dilation": Case((2, 3, 4, 5), 4, (2, 2), 1, 0, (3, 2), output_padding=(2, 1)),
-    "output padding beyond kernel": Case((2, 3, 4, 5), 4, (1, 1), 4, output_padding=3),
-    "asymmetric padding": Case((2, 3, 5, 6), 4, (4, 3), 2, ((0, 2), (3, 1))),
-    "valid": Case((2, 3, 4, 5), 4, padding="valid", sides=(0, 0, 0, 0)),
-    "padding beyond kernel": Case((2, 3, 9, 8), 4, (2, 3), padding=(3, 2)),
-    "dilation": Case((2, 3, 5, 4), 4, (3, 2), (2, 1), (2, 1), (2, 3)),
-    "2 groups": Case((2, 6, 4, 5), 8, (3, 3), 2, 1, groups=2),
-    "2 wide groups": Case((1, 34, 3, 4), 66, (3, 3), 1, 1, groups=2),
-    "depthwise": Case((2, 17, 4, 5), 17, (3, 3), 2, 1, groups=17, output_padding=1),
-    "depthwise 40": Case((2, 40, 4, 5), 40, (3, 3), 1, 1, groups=40),
-    "depthwise, one channel": Case((2, 1, 4, 5), 1, (3, 3), 1, 1),
-    "one pixel": Case((1, 1, 1, 1), 1, (1, 1)),
-    "several bands": Case((1, 33, 30, 24), 64, (2, 2), 2),
-    "no images": Case((0, 3, 4, 5), stride=2),
-    "no images, depthwise": Case((0, 3, 4, 5), 3, groups=3),
-}
-for ic, oc in zip(CHANNELS, CHANNELS[::-1], strict=True):
-    TRANSPOSED[f"{ic} to {oc} channels"] = Case((2, ic, 4, 3), oc, (3, 3), 2, 1)
-
-
-def operands(case, transposed=False, dtype=np.float64):
-    """Return x, weight and bias, the same numbers in float32 and float64."""
-    rng = np.random.default_rng(0)
-    IC = case.x[1]
-    if transposed:
-        shape = (IC, case.out_channels // case.groups, *case.kernel)
-    else:
-        shape = (case.out_channels, IC // case.groups, *case.kernel)
-    arrays = rng.standard_normal(case.x), rng.standard_normal(shape), rng.standard_normal(case.out_channels)
-    return [array.astype(np.float32).astype(dtype) for array in arrays]
-
-
-def some_gradient(shape, dtype=np.float64):
-    return np.random.default_rng(1).standard_normal(shape).astype(np.float32).astype(dtype)
-
-
-@functools.cache
-def expected_of_conv2d(case):
-    """Return the reference's (output, grad_x, grad_weight, grad_bias)."""
-    x, weight, bias = operands(case)
-    output = references.conv2d(x, weight, bias, **case.reference_keywords)
-    return output, *references.conv2d_backward(some_gradient(output.shape), x, weight, bias, **case.reference_keywords)
-
-
-@functools.cache
-def expected_of_conv_transpose2d(case):
-    x, weight, bias = operands(case, transposed=True)
-    keywords = {**case.reference_keywords, "output_padding": case.output_padding}
-    output = references.conv_transpose2d(x, weight, bias, **keywords)
-    return output, *references.conv_transpose2d_backward(some_gradient(output.shape), x, weight, bias, **keywords)
-
-
-def terms(case, output_shape, transposed=False):
-    """Return how many products make one number of the output, of grad_x, of grad_weight and of grad_bias."""
-    gathered = spread = 1  # filter positions that meet in an output of the convolution, and of its adjoint
-    for k, s, d in zip(case.kernel, *map(references.pair, (case.stride, case.dilation)), strict=True):
-        gathered *= k
-        spread *= -(-k // (s // math.gcd(s, d)))
-    N, IC, *size = case.x
-    of_output, of_grad_x = (spread, gathered) if transposed else (gathered, spread)
-    positions = N * math.prod(size if transposed else output_shape[2:])
-    bias_terms = N * math.prod(output_shape[2:])
-    return [of_output * IC // case.groups, of_grad_x * case.out_channels // case.groups, positions, bias_terms]
-
-
-def assert_close(actual, expected, dtype, terms):
-    """Compare with float64 `expected`, sums of `terms` products (see the module's docstring)."""
-    assert actual.shape == expected.shape
-    assert actual.dtype == dtype
-    tolerance = np.finfo(dtype).eps * (2 + 1.5 * np.sqrt(terms)) * np.sqrt(terms + 1)  # 1: the bias
-    np.testing.assert_allclose(actual, expected, rtol=np.finfo(dtype).eps * np.sqrt(terms) / 2, atol=tolerance)
-
-
-def assert_all_close(actual, expected, dtype, terms):
-    for actual_array, expected_array, count in zip(actual, expected, terms, strict=True):
-        assert_close(actual_array, expected_array, dtype, count)
-
-
-def run_conv2d(case, arrays, grad_output, **keywords):
-    output = F.conv2d(*arrays, **case.keywords, **keywords)
-    return output, *F.conv2d_backward(grad_output, *arrays, **case.keywords, **keywords)
-
-
-def run_conv_transpose2d(case, arrays, grad_output, **keywords):
-    keywords.update(case.keywords, output_padding=case.output_padding)
-    output = F.conv_transpose2d(*arrays, **keywords)
-    return output, *F.conv_transpose2d_backward(grad_output, *arrays, **keywords)
-
-
-def assert_same_bits_for_any_threads(run, counts=(1, 2, 3)):
-    """Call `run` with several numbers of threads; return the first result."""
-    with cyconv.num_threads(counts[0]):
-        first = run()
-    for count in counts[1:]:
-        with cyconv.num_threads(count):
-            for one, other in zip(first, run(), strict=True):
-                np.testing.assert_array_equal(one, other, err_msg=f"{count} threads")
-    return first
-
 
 # Against the references
 
@@ -258,6 +60,92 @@ def test_conv_transpose2d_equals_reference(name, dtype, algorithm):
         lambda: run_conv_transpose2d(case, arrays, grad_output, algorithm=algorithm)
     )
     assert_all_close(results, expected, dtype, terms(case, expected[0].shape, transposed=True))
+
+
+# Winograd's minimal filtering: 3x3 filters in float32, channels in whole vectors, outputs in tiles of 4x4.
+WINOGRAD = {
+    "whole tiles": Case((2, 16, 8, 8), 16, padding=1),
+    "broken tiles": Case((2, 32, 17, 14), 48, padding=1),
+    "valid": Case((3, 16, 7, 9), 32),
+    "asymmetric padding": Case((2, 16, 9, 10), 16, padding=((0, 2), (3, 1))),
+    "padding beyond kernel": Case((2, 16, 5, 6), 16, padding=(5, 4)),
+    "several panels": Case((2, 64, 16, 16), 80, padding=1),
+    "many channels": Case((1, 256, 14, 14), 128, padding=1),
+    "one pixel": Case((5, 16, 1, 1), 16, padding=1),
+    "one row": Case((2, 16, 1, 40), 32, padding=1),
+    "one output": Case((2, 16, 3, 3), 16),
+    "many images": Case((40, 32, 8, 8), 32, padding=1),
+    "no images": Case((0, 16, 8, 8), 16, padding=1),
+}
+CHOSEN = ["many images"]  # so is by "auto"
+ROUGHER = {"start": 20, "growth": 4.5}
+
+
+@pytest.fixture
+def winograd_calls(monkeypatch):
+    """Count the calls of Winograd's kernels."""
+    calls = []
+
+    def counted(kernel):
+        return lambda *arguments: (calls.append(kernel), kernel(*arguments))[1]
+
+    kernels = _correlation.winograd_kernels
+    for name in ("conv3x3", "weight_gradient3x3"):
+        monkeypatch.setattr(kernels, name, counted(getattr(kernels, name)))
+    return calls
+
+
+@pytest.mark.usefixtures("small_work_threaded")
+@pytest.mark.parametrize(
+    ("name", "algorithm"), [*((name, "winograd") for name in WINOGRAD), *((name, "auto") for name in CHOSEN)]
+)
+def test_winograd_equals_reference(name, algorithm, winograd_calls):
+    case = WINOGRAD[name]
+    expected = expected_of_conv2d(case)
+    arrays, grad_output = operands(case, dtype=np.float32), some_gradient(expected[0].shape, np.float32)
+    results = assert_same_bits_for_any_threads(lambda: run_conv2d(case, arrays, grad_output, algorithm=algorithm))
+    assert len(winograd_calls) == 9  # output and two gradients, three times
+    assert_all_close(results, expected, np.float32, terms(case, expected[0].shape), **ROUGHER)
+
+
+@pytest.mark.usefixtures("small_work_threaded")
+@pytest.mark.parametrize("name", ["whole tiles", "valid", "one output", "no images"])
+def test_transposed_winograd_equals_reference(name, winograd_calls):
+    case = WINOGRAD[name]
+    expected = expected_of_conv_transpose2d(case)
+    arrays, grad_output = operands(case, True, np.float32), some_gradient(expected[0].shape, np.float32)
+    results = assert_same_bits_for_any_threads(
+        lambda: run_conv_transpose2d(case, arrays, grad_output, algorithm="winograd")
+    )
+    assert len(winograd_calls) == 9
+    assert_all_close(results, expected, np.float32, terms(case, expected[0].shape, transposed=True), **ROUGHER)
+
+
+@pytest.mark.parametrize("name", ["3x3 padding", "stride 3", "dilation", "5x5", "2 groups", "15 to 33 channels"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_winograd_where_it_does_not_apply_is_direct(name, dtype, winograd_calls):
+    case = CASES[name]
+    arrays, grad_output = operands(case, dtype=dtype), some_gradient(expected_of_conv2d(case)[0].shape, dtype)
+    results = run_conv2d(case, arrays, grad_output, algorithm="winograd")
+    for one, other in zip(results, run_conv2d(case, arrays, grad_output, algorithm="direct"), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert not winograd_calls
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_winograd_spreads_what_is_not_finite_over_tiles_at_most(value):
+    """Every window that sees it shows it; a window that does not, only in a tile of 4x4 whose patch of 6x6 does."""
+    case = Case((2, 16, 24, 24), 16, padding=1)
+    x, weight, bias = operands(case, dtype=np.float32)
+    clean = F.conv2d(x, weight, bias, padding=1, algorithm="winograd")
+    x[0, 3, 9, 14] = value
+    output = F.conv2d(x, weight, bias, padding=1, algorithm="winograd")
+    touched = np.zeros(output.shape, bool)
+    touched[0, :, 8:11, 13:16] = True
+    tiles = np.zeros(output.shape, bool)
+    tiles[0, :, 8:12, 12:16] = True
+    assert not np.isfinite(output[touched]).any()
+    np.testing.assert_array_equal(output[~tiles], clean[~tiles])
 
 
 @pytest.mark.usefixtures("small_work_threaded")
@@ -524,246 +412,6 @@ def test_arguments_stay_as_they_are_and_results_are_fresh(name, algorithm):
     everything = [*arrays, grad_output, *first, *second]
     for i, array in enumerate(everything[4:], 4):
         assert not any(np.shares_memory(array, other) for j, other in enumerate(everything) if j != i)
-
-
-# Errors: the op, the argument, what came and what is needed
-
-
-ARRAYS = np.ones((2, 4, 8, 8)), np.ones((6, 4, 3, 3)), np.ones(6)
-IMAGES, FILTERS, BIAS = ARRAYS
-
-WRONG_SHAPES = {
-    "x of 3 axes": ((IMAGES[0], FILTERS), {}, r"`x` must have 4 dimensions \(N, C, H, W\), got shape \(4, 8, 8\)"),
-    "weight of 2 axes": ((IMAGES, FILTERS[0, 0]), {}, r"`weight` must have 4 dimensions .*, got shape \(3, 3\)"),
-    "bias of 2 axes": ((*ARRAYS[:2], BIAS[np.newaxis]), {}, r"`bias` must have 1 dimensions, got shape \(1, 6\)"),
-    "bias too long": (
-        (*ARRAYS[:2], np.ones(7)),
-        {},
-        r"`bias` must have shape \(6,\) \(one per output channel\), got \(7,\)",
-    ),
-    "bias of 1": ((*ARRAYS[:2], np.ones(1)), {}, r"`bias` must have shape \(6,\)"),
-    "other channels": (
-        (IMAGES[:, :3], FILTERS),
-        {},
-        r"`weight` expects 4 input channels \(4 per group x 1 groups\), but `x` has shape \(2, 3, 8, 8\)",
-    ),
-    "channels for groups": (ARRAYS, {"groups": 2}, r"`weight` expects 8 input channels \(4 per group x 2 groups\)"),
-    "groups not dividing": (
-        (np.ones((2, 16, 8, 8)), FILTERS),
-        {"groups": 4},
-        r"`groups` must divide the 6 output channels of `weight`, got 4",
-    ),
-    "kernel beyond image": (
-        (IMAGES[:, :, :2], FILTERS),
-        {},
-        r"kernel spans \(3, 3\) \(`dilation` included\), more than the padded input \(2, 8\)",
-    ),
-    "dilated kernel beyond image": (ARRAYS, {"dilation": (1, 4)}, r"kernel spans \(3, 9\) .* padded input \(8, 8\)"),
-    "kernel beyond padding": ((IMAGES[:, :, :1, :1], FILTERS), {"padding": ((1, 0), (0, 0))}, r"padded input \(2, 1\)"),
-    "no channels": ((IMAGES[:, :0], FILTERS), {}, r"only the batch of `x` may be empty, got shape \(2, 0, 8, 8\)"),
-    "no rows": ((IMAGES[:, :, :0], FILTERS), {}, r"only the batch of `x` may be empty, got shape \(2, 4, 0, 8\)"),
-    "no columns": ((IMAGES[..., :0], FILTERS), {"padding": 3}, r"only the batch of `x` may be empty"),
-    "no filters": ((IMAGES, FILTERS[:0]), {}, r"`weight` must not be empty, got shape \(0, 4, 3, 3\)"),
-    "filters without channels": ((IMAGES, FILTERS[:, :0]), {}, r"`weight` must not be empty"),
-    "empty filters": ((IMAGES, FILTERS[:, :, :0]), {}, r"`weight` must not be empty, got shape \(6, 4, 0, 3\)"),
-}
-
-WRONG_PARAMETERS = {
-    "stride 0": ({"stride": 0}, r"`stride` must be at least 1, got 0"),
-    "stride -1": ({"stride": (1, -1)}, r"`stride` must be at least 1, got -1"),
-    "stride 2**62": ({"stride": 2**62}, r"`stride` must be at most 2147483647, got 4611686018427387904"),
-    "stride of three": ({"stride": (1, 2, 3)}, r"`stride` must be an int or a pair of ints, got \(1, 2, 3\)"),
-    "dilation 0": ({"dilation": (0, 1)}, r"`dilation` must be at least 1, got 0"),
-    "dilation 2**62": ({"dilation": 2**62}, r"`dilation` must be at most 2147483647"),
-    "padding -1": ({"padding": -1}, r"`padding` must be at least 0, got -1"),
-    "padding 2**62": ({"padding": (0, 2**62)}, r"`padding` must be at most 2147483647"),
-    "negative side": ({"padding": ((0, 0), (1, -2))}, r"`padding` must be at least 0, got -2"),
-    "padding of three": ({"padding": (1, 1, 1)}, r"`padding` must be an int or a pair of ints, got \(1, 1, 1\)"),
-    "unknown padding": ({"padding": "full"}, r"""`padding` must be "same", "valid", .*, got 'full'"""),
-    "groups 0": ({"groups": 0}, r"`groups` must be at least 1, got 0"),
-    "groups 2**62": ({"groups": 2**62}, r"`groups` must be at most 2147483647"),
-    "unknown algorithm": (
-        {"algorithm": "fft"},
-        r"`algorithm` must be one of 'auto', 'direct', 'winograd', 'im2col', got 'fft'",
-    ),
-    "no algorithm": (
-        {"algorithm": None},
-        r"`algorithm` must be one of 'auto', 'direct', 'winograd', 'im2col', got None",
-    ),
-}
-
-NOT_INTEGERS = {
-    "stride 1.0": ({"stride": 1.0}, r"`stride` must be an integer, got 1\.0"),
-    "stride True": ({"stride": (True, 1)}, r"`stride` must be an integer, got True"),
-    "stride None": ({"stride": None}, r"`stride` must be an integer, got None"),
-    "dilation 2.5": ({"dilation": (1, 2.5)}, r"`dilation` must be an integer, got 2\.5"),
-    "padding nan": ({"padding": float("nan")}, r"`padding` must be an integer, got nan"),
-    "padding None": ({"padding": None}, r"`padding` must be an integer, got None"),
-    "groups 1.0": ({"groups": 1.0}, r"`groups` must be an integer, got 1\.0"),
-}
-
-WRONG_DTYPES = {
-    "integers": ((IMAGES.astype(np.int64), FILTERS), r"`x` must be float32 or float64, got int64; cast it with"),
-    "bytes": ((IMAGES.astype(np.uint8), FILTERS), r"`x` must be float32 or float64, got uint8"),
-    "half": ((IMAGES, FILTERS.astype(np.float16)), r"`weight` must be float32 or float64, got float16"),
-    "complex": ((IMAGES, FILTERS, BIAS.astype(complex)), r"`bias` must be float32 or float64, got complex128"),
-    "bool": ((IMAGES > 0, FILTERS), r"`x` must be float32 or float64, got bool"),
-    "objects": ((IMAGES.astype(object), FILTERS), r"`x` must be float32 or float64, got object"),
-    "None": ((None, FILTERS), r"`x` must be float32 or float64, got object"),
-    "text": (("image", FILTERS), r"`x` must be float32 or float64, got <U5"),
-    "mixed": (
-        (IMAGES, FILTERS.astype(np.float32)),
-        r"all arrays must have the same dtype, got `x` float64, `weight` float32; cast one",
-    ),
-    "mixed bias": (
-        (IMAGES, FILTERS, BIAS.astype(np.float32)),
-        r"all arrays must have the same dtype, got .*`bias` float32",
-    ),
-}
-
-# Filters of the transposed convolution from 4 channels to 6.
-TRANSPOSED_FILTERS = FILTERS.transpose(1, 0, 2, 3)
-
-
-def either(op, arrays, keywords):
-    """Call conv2d or conv_transpose2d, forward or backward, with the first of these arguments that it takes."""
-    grad = (np.ones((2, 6, 6, 6)) if "transpose" not in op else np.ones((2, 6, 10, 10)),) if "backward" in op else ()
-    return getattr(F, op)(*grad, *arrays, **keywords)
-
-
-CONVOLUTIONS = ["conv2d", "conv2d_backward"]
-TRANSPOSED_CONVOLUTIONS = ["conv_transpose2d", "conv_transpose2d_backward"]
-
-
-@pytest.mark.parametrize("op", CONVOLUTIONS)
-@pytest.mark.parametrize("name", WRONG_SHAPES)
-def test_wrong_shapes(name, op):
-    arrays, keywords, message = WRONG_SHAPES[name]
-    with pytest.raises(ValueError, match=f"^{op}: .*{message}"):
-        either(op, arrays, keywords)
-
-
-@pytest.mark.parametrize("op", [*CONVOLUTIONS, *TRANSPOSED_CONVOLUTIONS])
-@pytest.mark.parametrize("name", WRONG_PARAMETERS)
-def test_parameters_out_of_range(name, op):
-    keywords, message = WRONG_PARAMETERS[name]
-    weight = TRANSPOSED_FILTERS if "transpose" in op else FILTERS
-    with pytest.raises(ValueError, match=f"^{op}: {message}"):
-        either(op, (IMAGES, weight, BIAS), keywords)
-
-
-@pytest.mark.parametrize("op", [*CONVOLUTIONS, *TRANSPOSED_CONVOLUTIONS])
-@pytest.mark.parametrize("name", NOT_INTEGERS)
-def test_parameters_that_are_no_integers(name, op):
-    keywords, message = NOT_INTEGERS[name]
-    weight = TRANSPOSED_FILTERS if "transpose" in op else FILTERS
-    with pytest.raises(TypeError, match=f"^{op}: {message}"):
-        either(op, (IMAGES, weight, BIAS), keywords)
-
-
-@pytest.mark.parametrize("op", [*CONVOLUTIONS, *TRANSPOSED_CONVOLUTIONS])
-@pytest.mark.parametrize("name", WRONG_DTYPES)
-def test_wrong_dtypes(name, op):
-    arrays, message = WRONG_DTYPES[name]
-    with pytest.raises(TypeError, match=f"^{op}: {message}"):
-        either(op, arrays, {})
-
-
-@pytest.mark.parametrize("shape", [(2, 6, 6, 5), (1, 6, 6, 6), (2, 5, 6, 6), (2, 6, 36)])
-def test_gradient_of_another_shape(shape):
-    wanted = r"must have shape \(2, 6, 6, 6\)" if len(shape) == 4 else "must have 4 dimensions"
-    with pytest.raises(ValueError, match=f"^conv2d_backward: `grad_output` {wanted}.*, got"):
-        F.conv2d_backward(np.ones(shape), *ARRAYS)
-    wanted = wanted.replace("6, 6, 6", "6, 10, 10")
-    with pytest.raises(ValueError, match=f"^conv_transpose2d_backward: `grad_output` {wanted}.*, got"):
-        F.conv_transpose2d_backward(np.ones(shape), IMAGES, TRANSPOSED_FILTERS, BIAS)
-
-
-def test_gradient_of_another_dtype():
-    with pytest.raises(TypeError, match=r"^conv2d_backward: .*same dtype, got `x` float64, `grad_output` float32"):
-        F.conv2d_backward(np.ones((2, 6, 6, 6), np.float32), *ARRAYS)
-    with pytest.raises(TypeError, match=r"^conv_transpose2d_backward: `grad_output` must be float32 or .* got int64"):
-        F.conv_transpose2d_backward(np.ones((2, 6, 10, 10), np.int64), IMAGES, TRANSPOSED_FILTERS)
-
-
-WRONG_TRANSPOSED = {
-    "output padding of the stride": (
-        {"stride": 2, "output_padding": 2},
-        r"`output_padding` must be less than `stride` or `dilation`, got \(2, 2\) for \(2, 2\), \(1, 1\)",
-    ),
-    "output padding without stride": ({"output_padding": (0, 1)}, r"`output_padding` must be less than"),
-    "output padding -1": ({"output_padding": -1}, r"`output_padding` must be at least 0, got -1"),
-    "output padding 2**62": ({"output_padding": 2**62}, r"`output_padding` must be at most 2147483647"),
-    "padding eats all": (
-        {"padding": 5},
-        r"`padding` 5 leaves an output of size \(0, 0\); it must be at least \(1, 1\)",
-    ),
-    "padding eats columns": ({"padding": ((0, 0), (9, 9))}, r"leaves an output of size \(10, -8\)"),
-    "same": ({"padding": "same"}, r"""`padding` "same" has no meaning here"""),
-    "groups not dividing": ({"groups": 3}, r"expects 4 input channels .* and `groups` is 3"),
-}
-
-
-@pytest.mark.parametrize("op", TRANSPOSED_CONVOLUTIONS)
-@pytest.mark.parametrize("name", WRONG_TRANSPOSED)
-def test_wrong_transposed_parameters(name, op):
-    keywords, message = WRONG_TRANSPOSED[name]
-    with pytest.raises(ValueError, match=f"^{op}: .*{message}"):
-        either(op, (IMAGES, TRANSPOSED_FILTERS), keywords)
-
-
-@pytest.mark.parametrize("op", TRANSPOSED_CONVOLUTIONS)
-def test_wrong_transposed_shapes(op):
-    expects = r"`weight` of shape \(6, 4, 3, 3\) expects 6 input channels .* but `x` has shape \(2, 4, 8, 8\)"
-    with pytest.raises(ValueError, match=f"^{op}: {expects}"):
-        either(op, (IMAGES, FILTERS), {})
-    with pytest.raises(ValueError, match=f"^{op}: only the batch of `x` may be empty"):
-        either(op, (IMAGES[:, :0], TRANSPOSED_FILTERS), {})
-    with pytest.raises(ValueError, match=f"^{op}: `x` must have 4 dimensions"):
-        either(op, (IMAGES[0], TRANSPOSED_FILTERS), {})
-
-
-def test_wrong_transposed_bias():
-    with pytest.raises(ValueError, match=r"^conv_transpose2d: `bias` must have shape \(6,\) .*, got \(4,\)"):
-        F.conv_transpose2d(IMAGES, TRANSPOSED_FILTERS, np.ones(4))
-
-
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-@pytest.mark.parametrize("groups", [1, 4])
-def test_padded_image_beyond_64_bits(groups, algorithm):
-    x, weight = np.ones((1, 4, 3, 3)), np.ones((4, 4 // groups, 3, 3))
-    keywords = {"groups": groups, "algorithm": algorithm}
-    for far in (
-        {"padding": 2**31 - 1},
-        {"padding": "same", "dilation": 2**31 - 1},
-        {"padding": 2**31 - 1, "stride": 2**31 - 1},
-    ):
-        with pytest.raises(ValueError, match=r"^conv2d: the padded image \(4294967\d+, 4294967\d+\) is too large"):
-            F.conv2d(x, weight, **far, **keywords)
-        with pytest.raises(ValueError, match=r"^conv2d_backward: the padded image .* is too large"):
-            F.conv2d_backward(x, x, weight, **far, **keywords)
-    for far in ({"dilation": 2**31 - 1}, {"stride": 2**31 - 1}):
-        with pytest.raises(ValueError, match=r"^conv_transpose2d: the padded image .* is too large"):
-            F.conv_transpose2d(x, weight, **far, **keywords)
-
-
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-@pytest.mark.parametrize("groups", [1, 4])
-def test_taps_far_outside_the_image(groups, algorithm):
-    """All taps but the middle one read zeros, however far away: the right numbers or MemoryError, never a crash."""
-    x, weight, _ = operands(Case((1, 4, 3, 3), 4, padding=1, groups=groups))
-    keywords = {"padding": "same", "dilation": 10**6, "groups": groups, "algorithm": algorithm}
-    middle = weight[:, :, 1:2, 1:2]
-    expected = references.conv2d(x, middle, groups=groups)
-    try:
-        np.testing.assert_allclose(F.conv2d(x, weight, **keywords), expected, atol=1e-13)
-        grad_x, grad_weight, _ = F.conv2d_backward(expected, x, weight, **keywords)
-    except MemoryError:
-        return
-    expected_x, expected_weight, _ = references.conv2d_backward(expected, x, middle, groups=groups)
-    np.testing.assert_allclose(grad_x, expected_x, atol=1e-13)
-    np.testing.assert_allclose(grad_weight[:, :, 1:2, 1:2], expected_weight, atol=1e-13)
-    assert np.count_nonzero(grad_weight) == expected_weight.size
 
 
 # PyTorch, where it is installed

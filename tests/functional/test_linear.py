@@ -1,4 +1,4 @@
-"""The fully connected layer against NumPy in extended or double precision; tolerances as in test_conv."""
+"""The fully connected layer against NumPy in extended or double precision; tolerances as for convolutions."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from cyconv import functional as F
 from cyconv import threads
 from cyconv.functional.linear import matmul
 from cyconv.gradient_check import check_gradients
-from tests.functional.test_conv import assert_close, assert_same_bits_for_any_threads
+from tests.convolutions import assert_close, assert_same_bits_for_any_threads
 
 DTYPES = [np.float32, np.float64]
 SHAPES = {  # rows, in_features, out_features
