@@ -39,11 +39,12 @@ clean:
 # An editable install: Python sources are used where they lie, so only these files make it stale.
 .venv/installed: pyproject.toml setup.py $(COMPILED)
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --editable ".[dev,plot,image,sklearn]"
+	@echo "Installing what is needed and compiling; this takes some minutes the first time."
+	.venv/bin/python -m pip install -qq --editable ".[dev,plot,image,sklearn]"
 	touch $@
 
 # PyTorch stays out of .venv: the tests must pass without it.
 .bench-venv/installed: .venv/installed
 	test -x .bench-venv/bin/python || $(PYTHON) -m venv .bench-venv
-	.bench-venv/bin/python -m pip install --quiet --editable ".[bench]" $(TORCH)
+	.bench-venv/bin/python -m pip install -qq --editable ".[bench]" $(TORCH)
 	touch $@

@@ -112,7 +112,8 @@ def run(kinds: list[str], peers: list[str], threads: int, rounds: int, python: s
             ratios = {peer: ratio(times, peer) for peer in peers}
             rate = operations / own / 1e9 if operations else math.nan
             rows.append(
-                {"kind": kind, "label": label, "direction": direction, "seconds": times, "ratios": ratios, "gflops": rate}
+                {"kind": kind, "label": label, "direction": direction, "seconds": times, "ratios": ratios}
+                | {"gflops": rate}
             )
             print(f"{label:42}{direction:>13}{own * 1e3:10.3f}{rate:9.1f}", end="")
             print("".join(f"{ratios[peer]:10.2f}" for peer in peers), flush=True)
@@ -133,7 +134,9 @@ def summarise(runs: list[dict], peers: list[str]) -> str:
             for peer in peers:
                 values = [r["ratios"][peer] for r in rows if not math.isnan(r["ratios"][peer])]
                 cells += [f"{geometric_mean(values):.2f}", f"{min(values, default=math.nan):.2f}"]
-            lines.append(f"| {kind} {direction} ({len(rows)} layers) | {result['threads']} | " + " | ".join(cells) + " |")
+            lines.append(
+                f"| {kind} {direction} ({len(rows)} layers) | {result['threads']} | " + " | ".join(cells) + " |"
+            )
     return "\n".join(lines)
 
 

@@ -27,7 +27,7 @@ def conv_output(size: int, kernel: int, stride: int, before: int, after: int, di
 
 
 def pool_output(size: int, kernel: int, stride: int, before: int, after: int, dilation: int, ceil_mode: bool) -> int:
-    """Return the pooled size; with `ceil_mode` a last window may hang over the end if it starts inside input or padding.
+    """Return the pooled size; with `ceil_mode` a last window may hang over the end if it starts inside.
 
     A window that would start in the padding after the input is dropped, as in PyTorch.
     """

@@ -17,7 +17,7 @@ LARGEST = 2**31 - 1  # of a stride, padding, dilation or kernel size: products o
 
 
 def as_float_array(op: str, name: str, value: ArrayLike, ndim: int | tuple[int, ...] | None = None) -> NDArray:
-    """Return `value` as a native, aligned float32 or float64 array of `ndim` axes; never a copy when it is one already."""
+    """Return `value` as a native, aligned float32 or float64 array of `ndim` axes; itself when it is one already."""
     array = np.asarray(value)
     if array.dtype not in FLOATS:
         if array.dtype.newbyteorder("=") in FLOATS:

@@ -56,9 +56,7 @@ def _pool(op, kernel, stride, padding, batch, channels, size):
         out, indices = torch.ops.aten.max_pool2d_with_indices(x, *pairs)
         return {
             "forward": lambda: torch.ops.aten.max_pool2d_with_indices(x, *pairs),
-            "backward": lambda: torch.ops.aten.max_pool2d_with_indices_backward(
-                out, x, *pairs, [1, 1], False, indices
-            ),
+            "backward": lambda: torch.ops.aten.max_pool2d_with_indices_backward(out, x, *pairs, [1, 1], False, indices),
         }
     out = F.avg_pool2d(x, kernel, stride, padding)
     return {

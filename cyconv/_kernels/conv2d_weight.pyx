@@ -117,7 +117,8 @@ cdef void run_task(
     cdef const floating* packed_rows[MOST_ROWS]
     cdef floating* c_rows[MOST_ROWS]
     cdef floating* sums
-    cdef Py_ssize_t C = s.G * s.OC, zero = 0, m, block, n0, n1, q0, q1, n, q, lines, pair, p, t, m0, m1, columns, width, i
+    cdef Py_ssize_t C = s.G * s.OC, zero = 0, m, block, n0, n1, q0, q1, n, q
+    cdef Py_ssize_t lines, pair, p, t, m0, m1, columns, width, i
     cdef const floating* end = slab if s.band else x + s.N * s.IH * s.IW * s.G * s.IC
     for m in range(s.M):
         rows[m] = (<const floating*>band if s.band else x) + m_offset[m]
@@ -180,8 +181,8 @@ cdef void run_task(
                     for i in range(m1 - m0):
                         packed_rows[i] = packed + i
                 tile(
-                    m1 - m0, 1, lines * s.QW, packed_rows, &zero, MOST_ROWS, slab + lines * s.QW * p * s.NR, &zero, width,
-                    c_rows, 0, width, <const floating*>NULL, block > first_block)
+                    m1 - m0, 1, lines * s.QW, packed_rows, &zero, MOST_ROWS, slab + lines * s.QW * p * s.NR,
+                    &zero, width, c_rows, 0, width, <const floating*>NULL, block > first_block)
             else:
                 for i in range(lines):
                     b_offset[i] = i * s.QW * width

@@ -18,17 +18,21 @@ cdef extern from "simd.h" nogil:
         double** c_rows, Py_ssize_t c_offset, Py_ssize_t columns, const double* bias, int accumulate)
     const Py_ssize_t DEPTHWISE_TAPS
     void pixels_float "cyconv_pixels_float"(
-        Py_ssize_t vectors, Py_ssize_t count, Py_ssize_t taps, const float* x, Py_ssize_t x_step, const Py_ssize_t* offset,
+        Py_ssize_t vectors, Py_ssize_t count, Py_ssize_t taps,
+        const float* x, Py_ssize_t x_step, const Py_ssize_t* offset,
         const float* weight, Py_ssize_t weight_step, const float* bias, float* out, Py_ssize_t out_step)
     void products_float "cyconv_products_float"(
         Py_ssize_t taps, Py_ssize_t lines, Py_ssize_t count, const float* x, Py_ssize_t x_line, Py_ssize_t x_step,
-        const Py_ssize_t* offset, const float* g, Py_ssize_t g_line, Py_ssize_t g_step, float* sums, Py_ssize_t sums_step)
+        const Py_ssize_t* offset, const float* g, Py_ssize_t g_line, Py_ssize_t g_step,
+        float* sums, Py_ssize_t sums_step)
     void pixels_double "cyconv_pixels_double"(
-        Py_ssize_t vectors, Py_ssize_t count, Py_ssize_t taps, const double* x, Py_ssize_t x_step, const Py_ssize_t* offset,
+        Py_ssize_t vectors, Py_ssize_t count, Py_ssize_t taps,
+        const double* x, Py_ssize_t x_step, const Py_ssize_t* offset,
         const double* weight, Py_ssize_t weight_step, const double* bias, double* out, Py_ssize_t out_step)
     void products_double "cyconv_products_double"(
         Py_ssize_t taps, Py_ssize_t lines, Py_ssize_t count, const double* x, Py_ssize_t x_line, Py_ssize_t x_step,
-        const Py_ssize_t* offset, const double* g, Py_ssize_t g_line, Py_ssize_t g_step, double* sums, Py_ssize_t sums_step)
+        const Py_ssize_t* offset, const double* g, Py_ssize_t g_line, Py_ssize_t g_step,
+        double* sums, Py_ssize_t sums_step)
 
 
 cdef inline Py_ssize_t lanes(const floating* element) noexcept nogil:
@@ -52,7 +56,8 @@ cdef inline void tile(
 
 
 cdef inline void depthwise_pixels(
-    Py_ssize_t vectors, Py_ssize_t count, Py_ssize_t taps, const floating* x, Py_ssize_t x_step, const Py_ssize_t* offset,
+    Py_ssize_t vectors, Py_ssize_t count, Py_ssize_t taps,
+    const floating* x, Py_ssize_t x_step, const Py_ssize_t* offset,
     const floating* weight, Py_ssize_t weight_step, const floating* bias, floating* out, Py_ssize_t out_step,
 ) noexcept nogil:
     """A run of pixels, some vectors of channels, as simd.h says."""

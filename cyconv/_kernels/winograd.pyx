@@ -195,7 +195,8 @@ cdef struct WeightPlan:
 
 
 cdef void find_gradient(
-    WeightPlan* s, Py_ssize_t t, const float* g, const float* zeros, const float** pixels) noexcept nogil:
+    WeightPlan* s, Py_ssize_t t, const float* g, const float* zeros, const float** pixels,
+) noexcept nogil:
     """Addresses of tile t's 16 pixels of grad_output, of zeros where they lie outside."""
     cdef Py_ssize_t n = t // (s.tiles_h * s.tiles_w), k, h, w
     for k in range(16):

@@ -107,22 +107,27 @@ def _packed(weight: NDArray, total: Sum, groups: int, transposed: bool, num_thre
     return panels
 
 
+def allows_winograd(weight: NDArray, geometry: Geometry) -> bool:
+    """Whether Winograd's minimal filtering can compute it: 3x3, stride 1, whole vectors of channels, float32."""
+    OC, IC = weight.shape[0], weight.shape[3]
+    plain = geometry.stride == geometry.dilation == (1, 1) and geometry.groups == 1
+    return geometry.kernel == (3, 3) and plain and IC % 16 == OC % 16 == 0 and weight.dtype == np.float32
+
+
 def suits_winograd(x: NDArray, weight: NDArray, geometry: Geometry) -> bool:
-    """Whether Winograd's minimal filtering applies and pays: 3x3, stride 1, whole vectors of channels, float32.
+    """Whether minimal filtering pays too, or was asked for.
 
     Outputs come in tiles of 4x4. With less than half of them used, or too few of them to share the transformed
     filters, the direct kernel is faster; below 32 channels the transforms outweigh the products.
     """
-    if geometry.algorithm not in ("auto", "winograd") or x.dtype != np.float32:
-        return False
-    (OH, OW), (OC, _, _, IC) = geometry.out_size, weight.shape
-    if geometry[2:4] != ((3, 3), (1, 1)) or geometry.dilation != (1, 1) or geometry.groups != 1 or IC % 16 or OC % 16:
-        return False
     if geometry.algorithm == "winograd":
         return True
+    if geometry.algorithm != "auto" or not allows_winograd(weight, geometry):
+        return False
+    (OH, OW), (OC, _, _, IC) = geometry.out_size, weight.shape
     tiles = -(-OH // 4) * -(-OW // 4)
     enough = x.shape[0] * tiles >= (FEW_TILES if IC * OC <= FEW_FILTERS else 2 * FEW_TILES)
-    return enough and min(IC, OC) >= 32 and OH * OW >= 8 * tiles
+    return enough and min(IC, OC) >= 32 and 8 * tiles <= OH * OW
 
 
 def _winograd_filters(weight: NDArray, positions: NDArray, transposed: bool, num_threads: int) -> NDArray:
@@ -181,19 +186,16 @@ def weight_gradient(x: NDArray, grad_output: NDArray, geometry: Geometry, out: N
     """Fill out [OC, KH, KW, IC/groups] with the derivative of sum(grad_output * correlate(x, weight))."""
     threads = threads_for(_work(x, out, geometry))
     total = _forward_sum(geometry)
+    OC, _, KW, IC = out.shape
+    flat = out.reshape(OC, -1, IC)
     if geometry.algorithm == "im2col":
         _weight_gradient_im2col(x, grad_output, geometry, out)
     elif geometry.depthwise:
-        flat = out.reshape(out.shape[0], -1)
-        depthwise_kernels.weight_gradient(
-            x, grad_output, total.taps, *geometry.stride, geometry.kernel[1], flat, threads
-        )
+        depthwise_kernels.weight_gradient(x, grad_output, total.taps, *geometry.stride, KW, flat[:, :, 0], threads)
     elif suits_winograd(x, out, geometry):
-        flat = out.reshape(out.shape[0], -1, out.shape[3])
         padding = geometry.padding
         winograd_kernels.weight_gradient3x3(x, grad_output, padding.top, padding.left, flat, threads)
     else:
-        flat = out.reshape(out.shape[0], -1, out.shape[3])
         weight_kernels.weight_gradient(x, grad_output, total.taps, *geometry.stride, geometry.groups, flat, threads)
 
 

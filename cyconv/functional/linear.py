@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,14 +29,15 @@ def _rows(x: NDArray) -> NDArray:
     return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
-def _check(op: str, x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None):
+def _check(op: str, x: Any, weight: Any, bias: Any) -> tuple[NDArray, NDArray, NDArray | None]:
     x = check.as_float_array(op, "x", x)
     weight = check.as_float_array(op, "weight", weight, 2)
     bias = None if bias is None else check.as_float_array(op, "bias", bias, 1)
     check.check_same_dtype(op, x=x, weight=weight, bias=bias)
     if x.ndim == 0 or x.shape[-1] != weight.shape[1]:
         raise ValueError(
-            f"{op}: `weight` of shape {weight.shape} expects {weight.shape[1]} input features, but `x` has shape {x.shape}"
+            f"{op}: `weight` of shape {weight.shape} expects {weight.shape[1]} input features, "
+            f"but `x` has shape {x.shape}"
         )
     if bias is not None:
         check.check_shape(op, "bias", bias, (weight.shape[0],), " (one per output feature)")

@@ -121,17 +121,6 @@ def test_transposed_winograd_equals_reference(name, winograd_calls):
     assert_all_close(results, expected, np.float32, terms(case, expected[0].shape, transposed=True), **ROUGHER)
 
 
-@pytest.mark.parametrize("name", ["3x3 padding", "stride 3", "dilation", "5x5", "2 groups", "15 to 33 channels"])
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_winograd_where_it_does_not_apply_is_direct(name, dtype, winograd_calls):
-    case = CASES[name]
-    arrays, grad_output = operands(case, dtype=dtype), some_gradient(expected_of_conv2d(case)[0].shape, dtype)
-    results = run_conv2d(case, arrays, grad_output, algorithm="winograd")
-    for one, other in zip(results, run_conv2d(case, arrays, grad_output, algorithm="direct"), strict=True):
-        np.testing.assert_array_equal(one, other)
-    assert not winograd_calls
-
-
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_winograd_spreads_what_is_not_finite_over_tiles_at_most(value):
     """Every window that sees it shows it; a window that does not, only in a tile of 4x4 whose patch of 6x6 does."""
