@@ -19,6 +19,7 @@ from cyconv.models import lenet5, simple_convnet
 from cyconv.network import Network
 from cyconv.optimizers import SGD, Adam, AdamW, Optimizer
 from cyconv.serialization import load_arrays, save_arrays
+from cyconv.training import LinearDecay
 
 IMAGE_SIZE = 28  # of every model here, so that each takes either data set
 # Zeros around a digit, as MNIST's have. With them LeNet-5, trained by the defaults below from 6 seeds, had 350 to 353
@@ -121,6 +122,7 @@ def _train(options: argparse.Namespace) -> None:
         batch_size=options.batch_size,
         optimizer=optimizer,
         validation_data=(data.test_x, data.test_y),
+        callbacks=[LinearDecay()],
         seed=options.seed,
         progress=True,
     )
