@@ -17,6 +17,7 @@ from cyconv import (  # isort: skip
     metrics,
     models,
     optimizers,
+    schedules,
     training,
 )
 from cyconv.network import Network
@@ -38,6 +39,7 @@ __all__ = [
     "models",
     "num_threads",
     "optimizers",
+    "schedules",
     "set_num_threads",
     "training",
 ]

@@ -18,8 +18,8 @@ from cyconv.layers import Conv2d
 from cyconv.models import lenet5, simple_convnet
 from cyconv.network import Network
 from cyconv.optimizers import SGD, Adam, AdamW, Optimizer
+from cyconv.schedules import LinearDecay
 from cyconv.serialization import load_arrays, save_arrays
-from cyconv.training import LinearDecay
 
 IMAGE_SIZE = 28  # of every model here, so that each takes either data set
 # Zeros around a digit, as MNIST's have. With them LeNet-5, trained by the defaults below from 6 seeds, had 350 to 353

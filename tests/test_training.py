@@ -211,19 +211,3 @@ def test_foreign_histories_are_refused(tmp_path, content):
     (tmp_path / "h").write_text(content)
     with pytest.raises(ValueError, match=r"History\.load: .* is not a saved history"):
         History.load(tmp_path / "h")
-
-
-def test_linear_decay_falls_from_the_optimizers_rate_and_gives_it_back(tmp_path):
-    rates = []
-
-    class Watch(training.Callback):
-        def on_batch_end(self, run):
-            rates.append(run.optimizer.learning_rate)
-
-    rng = np.random.default_rng(0)
-    x, y = rng.standard_normal((8, 4)).astype(np.float32), rng.integers(0, 3, 8)
-    network, optimizer = Network([layers.Linear(4, 3)], input_shape=(4,), seed=0), optimizers.SGD(0.1)
-    callbacks = [training.LinearDecay(), Watch()]
-    network.fit(x, y, epochs=4, batch_size=8, optimizer=optimizer, callbacks=callbacks, progress=False)
-    np.testing.assert_allclose(rates, [0.1, 0.075, 0.05, 0.025])
-    assert optimizer.learning_rate == 0.1
