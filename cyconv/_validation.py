@@ -57,6 +57,8 @@ def as_int_array(op: str, name: str, value: ArrayLike, ndim: int | None = None) 
         raise TypeError(f"{op}: `{name}` must be integers, got {array.dtype}")
     if ndim is not None and array.ndim != ndim:
         raise ValueError(f"{op}: `{name}` must have {ndim} dimension(s), got shape {array.shape}")
+    if array.dtype.kind == "u" and array.max(initial=0) >= 2**63:
+        raise ValueError(f"{op}: `{name}` must be below 2**63, got {array.max()}")
     return array.astype(np.int64)
 
 
@@ -134,6 +136,8 @@ def as_number(
         raise TypeError(f"{op}: `{name}` must be a number, got {value!r}")
     try:
         number = float(value)
+    except OverflowError:  # an integer beyond all floats
+        number = math.inf
     except (TypeError, ValueError):
         raise TypeError(f"{op}: `{name}` must be a number, got {value!r}") from None
     too_low = number <= minimum if open_minimum else number < minimum
@@ -148,7 +152,7 @@ def as_number(
 
 def as_choice(op: str, name: str, value: Any, choices: tuple[str, ...]) -> str:
     """Return `value` if it is one of `choices`."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{op}: `{name}` must be one of {', '.join(map(repr, choices))}, got {value!r}")
     return value
 

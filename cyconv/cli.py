@@ -176,7 +176,10 @@ def _load_network(path: Path) -> Network:
     if metadata.get("model") not in MODELS:
         raise ValueError(f"{path} does not name its model ({' or '.join(MODELS)}), as files of `cyconv train` do")
     network = MODELS[metadata["model"]]()
-    network.load_state_dict(arrays)
+    try:
+        network.load_state_dict(arrays)
+    except TypeError as error:
+        raise ValueError(f"{path}: {error}") from error
     return network
 
 

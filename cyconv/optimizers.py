@@ -62,7 +62,7 @@ class Optimizer:
             if not parameter.trainable or parameter.grad is None:
                 continue
             state = self._state.get(name)
-            if state is None:
+            if state is None or len(state) != len(self.slots):  # as when momentum was turned on or off
                 state = self._state[name] = [memory.zeros((parameter.size,), parameter.dtype) for _ in self.slots]
             elif any(array.shape != (parameter.size,) or array.dtype != parameter.dtype for array in state):
                 raise ValueError(f"{type(self).__name__}: the state kept for `{name}` is that of another parameter")

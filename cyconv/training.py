@@ -84,7 +84,7 @@ class History:
                 content = json.load(file)
                 history = cls(content["epochs"])
                 history.interrupted = bool(content["interrupted"])
-            except (ValueError, TypeError, KeyError) as error:
+            except (ValueError, TypeError, KeyError, RecursionError) as error:
                 raise ValueError(f"History.load: {path!r} is not a saved history: {error!r}") from error
         return history
 
@@ -464,7 +464,13 @@ def load_checkpoint(path: PathLike, run: Run) -> None:
     arrays, metadata = load_arrays(path)
     if CHECKPOINT not in metadata:
         raise ValueError(f"fit: `resume` {path!r} holds weights only, no checkpoint")
-    content = json.loads(metadata[CHECKPOINT])
+    try:
+        _restore(path, run, arrays, json.loads(metadata[CHECKPOINT]))
+    except (KeyError, TypeError, AttributeError, OverflowError, RecursionError, json.JSONDecodeError) as error:
+        raise ValueError(f"fit: `resume` {path!r} is a damaged checkpoint: {error!r}") from error
+
+
+def _restore(path: PathLike, run: Run, arrays: Mapping[str, NDArray], content: dict[str, Any]) -> None:
     callbacks = _with_state(run)
     if len(content["callbacks"]) != len(callbacks):
         raise ValueError(
@@ -475,8 +481,8 @@ def load_checkpoint(path: PathLike, run: Run) -> None:
     run.network.load_state_dict(_under("network.", arrays))
     run.rng.bit_generator.state = content["rng"]
     run.network.load_random_state(content["random_state"])
-    run.history.epochs = content["history"]
-    run.epoch, run.stop = content["epoch"], content["stop"]
+    run.history.epochs = [dict(epoch) for epoch in content["history"]]
+    run.epoch, run.stop = as_int("fit", "epoch", content["epoch"], 0), bool(content["stop"])
     for i, (callback, state) in enumerate(zip(callbacks, content["callbacks"], strict=True)):
         callback.load_state_dict({**state, **_under(f"callback{i}.", arrays)})
 

@@ -200,3 +200,10 @@ def test_as_a_module():
 def test_the_defaults_reach_98_percent(tmp_path, capsys):
     assert cli.main(["train", "--out", str(tmp_path)]) == 0
     assert float(capsys.readouterr().out.splitlines()[-2].split()[2]) >= 0.98
+
+
+def test_weights_of_another_kind_are_named_without_a_traceback(trained, tmp_path, capsys):
+    arrays, metadata = load_arrays(trained / "weights.safetensors")
+    save_arrays(tmp_path / "w", {name: array.astype(int) for name, array in arrays.items()}, metadata)
+    assert cli.main(["evaluate", "--weights", str(tmp_path / "w")]) == 2
+    assert "must be of the kind of float32, got int64" in capsys.readouterr().err

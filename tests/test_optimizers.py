@@ -125,3 +125,13 @@ def test_names():
     with pytest.raises(NotImplementedError, match="Optimizer: `update` is not written"):
         Optimizer(1.0).update(np.ones(1), np.ones(1), step=1)
     assert repr(SGD(0.1)) == "SGD(learning_rate=0.1, momentum=0.0, nesterov=False, weight_decay=0.0)"
+
+
+def test_momentum_may_be_turned_on_and_off():
+    optimizer, parameter = SGD(1.0), Parameter(np.zeros(1))
+    for momentum, expected in ((0.0, -1.0), (0.5, -2.0), (0.5, -3.5), (0.0, -4.5)):
+        optimizer.momentum = momentum
+        parameter.grad = np.ones(1)
+        optimizer.step({"w": parameter})
+        assert parameter.data[0] == expected
+        assert len(optimizer.state_dict()["arrays"]) == (momentum > 0)

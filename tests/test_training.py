@@ -7,7 +7,8 @@ from cyconv.layers import Linear
 from cyconv.losses import CrossEntropyLoss
 from cyconv.network import Network
 from cyconv.optimizers import SGD, Adam
-from cyconv.training import Callback, Checkpoint, EarlyStopping, History, ProgressBar, train_step
+from cyconv.serialization import load_arrays, save_arrays
+from cyconv.training import CHECKPOINT, Callback, Checkpoint, EarlyStopping, History, ProgressBar, train_step
 from tests.test_network import bits, data, fit, small_net
 
 X, Y = data()
@@ -211,3 +212,22 @@ def test_foreign_histories_are_refused(tmp_path, content):
     (tmp_path / "h").write_text(content)
     with pytest.raises(ValueError, match=r"History\.load: .* is not a saved history"):
         History.load(tmp_path / "h")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("epoch", "x"), ("epoch", 1.5), ("history", None), ("history", [1]), ("rng", None), ("random_state", []),
+        ("optimizer", {}), ("callbacks", None),
+    ],
+)  # fmt: skip
+def test_damaged_checkpoints_are_named(tmp_path, name, value):
+    fit(small_net(), X, Y, callbacks=[Checkpoint(tmp_path / "c")])
+    arrays, metadata = load_arrays(tmp_path / "c")
+    content = {**json.loads(metadata[CHECKPOINT]), name: value}
+    save_arrays(tmp_path / "d", arrays, {CHECKPOINT: json.dumps(content)})
+    with pytest.raises(ValueError, match=r"fit: `resume` .* is a damaged checkpoint: "):
+        fit(small_net(), X, Y, resume=tmp_path / "d")
+    save_arrays(tmp_path / "d", arrays, {CHECKPOINT: "["})
+    with pytest.raises(ValueError, match=r"fit: `resume` .* is a damaged checkpoint: "):
+        fit(small_net(), X, Y, resume=tmp_path / "d")

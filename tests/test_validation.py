@@ -267,3 +267,19 @@ def test_generator():
 def test_wrong_generator(value, error):
     with pytest.raises(error, match=r"^some_op: `rng` must be "):
         check.as_generator(OP, value)
+
+
+def test_an_integer_beyond_all_floats_is_out_of_range():
+    with pytest.raises(ValueError, match=r"^some_op: `eps` must be finite, got inf$"):
+        check.as_number(OP, "eps", 10**400)
+
+
+@pytest.mark.parametrize("value", [["a"], np.array(["a", "b"]), None, 1])
+def test_a_choice_is_a_string(value):
+    with pytest.raises(ValueError, match=r"^some_op: `mode` must be one of 'a', 'b', got"):
+        check.as_choice(OP, "mode", value, ("a", "b"))
+
+
+def test_unsigned_integers_do_not_wrap():
+    with pytest.raises(ValueError, match=r"^some_op: `target` must be below 2\*\*63, got 18446744073709551516$"):
+        check.as_int_array(OP, "target", np.array([2**64 - 100], np.uint64))

@@ -86,6 +86,8 @@ class BatchNorm2d(Layer):
         if count < 2:
             raise ValueError(f"BatchNorm2d: training needs more than one value per channel, got `x` of shape {x.shape}")
         mean, var = F.batch_norm_statistics(x)
+        if not (np.isfinite(mean).all() and np.isfinite(var).all()):  # one bad batch would spoil the averages for good
+            return mean, var
         self.running_mean += self.momentum * (mean - self.running_mean)
         self.running_var += self.momentum * (var * (count / (count - 1)) - self.running_var)
         self.num_batches_tracked += 1

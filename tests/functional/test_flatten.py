@@ -51,3 +51,5 @@ def test_errors():
         F.flatten_backward(np.ones((2, 3)), (2, 3, 2, 2))
     with pytest.raises(ValueError, match=r"flatten_backward: `input_shape` must be \(N, C, H, W\), got \(2, 3\)"):
         F.flatten_backward(np.ones((2, 3)), (2, 3))
+    with pytest.raises(ValueError, match=r"flatten_backward: `input_shape` must be \(N, C, H, W\), got 12"):
+        F.flatten_backward(np.ones((2, 12)), 12)

@@ -45,3 +45,14 @@ def test_bad_arguments_are_named():
         BatchNorm2d(3).output_shape((4, 2, 2))
     with pytest.raises(ValueError, match="BatchNorm2d: training needs more than one value per channel"):
         BatchNorm2d(3)(np.ones((1, 3, 1, 1), np.float32))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_bad_batch_leaves_the_running_statistics(value):
+    layer, x = BatchNorm2d(3), images()
+    layer(x)
+    before = {name: array.copy() for name, array in layer.state_dict().items()}
+    x[0, 0, 0, 0] = value
+    layer(x)
+    for name, array in layer.state_dict().items():
+        np.testing.assert_array_equal(array, before[name])
