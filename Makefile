@@ -21,7 +21,8 @@ test-slow: .venv/installed
 	.venv/bin/python -m pytest -m slow $(ARGS)
 
 bench: .bench-venv/installed
-	.bench-venv/bin/python -m benchmarks $(ARGS)
+	mkdir -p runs
+	.bench-venv/bin/python -m benchmarks --json runs/benchmarks.json --plot runs/benchmarks.png $(ARGS)
 
 # cython-lint calls pycodestyle by name, so it needs the path.
 lint: .venv/installed

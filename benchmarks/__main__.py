@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks import shapes
+from benchmarks import peak, shapes
 
 TORCH = ("torch", "torch_channels_last")
 
@@ -57,6 +57,9 @@ def cases(kinds: list[str]) -> Iterator[tuple[str, str, dict, int]]:
     if "conv" in kinds:
         for layer in shapes.CONVOLUTIONS:
             yield "conv", layer.label, layer._asdict(), layer.operations
+    if "direct" in kinds:
+        layer = shapes.DIRECT
+        yield "direct", f"{layer.label} direct", layer._asdict(), layer.operations
     if "pool" in kinds:
         for name, (kernel, stride, padding, images) in shapes.POOLS.items():
             for image in images:
@@ -104,7 +107,12 @@ def run(kinds: list[str], peers: list[str], threads: int, rounds: int, python: s
     names = ["cyconv", *(TORCH if "torch" in peers else ()), *(("numpy",) if "numpy" in peers else ())]
     workers = {name: Worker(name, threads, python) for name in names}
     rows = []
-    print(f"\n{threads} thread(s)\n{'layer':42}{'direction':>13}{'ms':>10}{'GFLOP/s':>9}", end="")
+    fma = peak.measure(workers["cyconv"].description["isa"], threads)
+    print(
+        f"\n{threads} thread(s), FMA peak {fma:.0f} GFLOP/s\n"
+        f"{'layer':42}{'direction':>13}{'ms':>10}{'GFLOP/s':>9}{'% peak':>8}",
+        end="",
+    )
     print("".join(f"{'x ' + peer:>10}" for peer in peers), flush=True)
     for kind, label, parameters, operations in cases(kinds):
         for direction, times in measure(workers, kind, parameters, rounds).items():
@@ -115,12 +123,12 @@ def run(kinds: list[str], peers: list[str], threads: int, rounds: int, python: s
                 {"kind": kind, "label": label, "direction": direction, "seconds": times, "ratios": ratios}
                 | {"gflops": rate}
             )
-            print(f"{label:42}{direction:>13}{own * 1e3:10.3f}{rate:9.1f}", end="")
+            print(f"{label:42}{direction:>13}{own * 1e3:10.3f}{rate:9.1f}{100 * rate / fma:8.0f}", end="")
             print("".join(f"{ratios[peer]:10.2f}" for peer in peers), flush=True)
     descriptions = {name: worker.description for name, worker in workers.items()}
     for worker in workers.values():
         worker.stop()
-    return {"threads": threads, "libraries": descriptions, "rows": rows}
+    return {"threads": threads, "fma_peak_gflops": fma, "libraries": descriptions, "rows": rows}
 
 
 def summarise(runs: list[dict], peers: list[str]) -> str:
@@ -152,7 +160,7 @@ def processor() -> str:
 def main() -> None:
     """Parse arguments, measure, print, save."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("kinds", nargs="*", default=["conv", "pool", "norm"], metavar="conv|pool|norm")
+    parser.add_argument("kinds", nargs="*", default=["conv", "direct", "pool", "norm"], metavar="conv|direct|pool|norm")
     parser.add_argument("--threads", default="1,2", help="thread counts, separated by commas (default 1,2)")
     parser.add_argument("--peer", default="torch,numpy", help="torch, numpy or both (default both)")
     parser.add_argument("--rounds", type=int, default=5, help="alternations of each case (default 5)")

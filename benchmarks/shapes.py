@@ -91,6 +91,8 @@ MOBILENET = [
 ]
 CONVOLUTIONS = [*VGG16, *RESNET50, *RESNET20, *LENET5, *MOBILENET]
 
+DIRECT = Conv("ResNet-50", 8, 64, 64, 56, 3, 1, 1)  # measured with the direct kernel alone, against the FMA peak
+
 
 class Image(NamedTuple):
     """The input of a pooling or normalisation layer: (batch, channels, size, size)."""

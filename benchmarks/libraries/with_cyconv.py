@@ -30,16 +30,20 @@ def prepare(kind: str, **parameters) -> dict:
     return globals()[f"_{kind}"](**parameters)
 
 
-def _conv(network, batch, in_channels, out_channels, size, kernel, stride, padding, groups):
+def _conv(network, batch, in_channels, out_channels, size, kernel, stride, padding, groups, algorithm="auto"):
     x = image(batch, in_channels, size, size)
     weight = image(out_channels, in_channels // groups, kernel, kernel, seed=1)
     grad = F.conv2d(x, weight, None, stride, padding, 1, groups)
-    same = {"stride": stride, "padding": padding, "groups": groups}
+    same = {"stride": stride, "padding": padding, "groups": groups, "algorithm": algorithm}
     return {
         "forward": lambda: F.conv2d(x, weight, None, **same),
         "grad_input": lambda: F.conv2d_backward(grad, x, weight, None, **same, needs=(True, False, False)),
         "grad_weight": lambda: F.conv2d_backward(grad, x, weight, None, **same, needs=(False, True, False)),
     }
+
+
+def _direct(**layer):
+    return _conv(**layer, algorithm="direct")
 
 
 def _pool(op, kernel, stride, padding, batch, channels, size):

@@ -58,13 +58,31 @@ class Sum(NamedTuple):
     start: Pair = (0, 0)
 
 
+def _reaches(tap: int, step: int, outputs: int, inputs: int) -> bool:
+    """Whether a tap reads the image at any output position; one that never does only widens the border of zeros."""
+    return tap < inputs and (outputs - 1) * step + tap >= 0
+
+
 @lru_cache(maxsize=1024)
 def _forward_sum(geometry: Geometry) -> Sum:
     """Return the taps of the convolution itself: kernel position (kh, kw) reads kh*dilation - padding further."""
-    (KH, KW), (dilation_h, dilation_w) = geometry.kernel, geometry.dilation
-    rows, columns = np.divmod(np.arange(KH * KW), KW)
-    taps = np.stack([rows * dilation_h - geometry.padding.top, columns * dilation_w - geometry.padding.left])
-    return Sum(np.ascontiguousarray(taps, np.intp), np.arange(KH * KW, dtype=np.intp))
+
+    def taps(axis: int, before: int) -> list[tuple[int, int]]:
+        dilation, stride = geometry.dilation[axis], geometry.stride[axis]
+        return [
+            (k * dilation - before, k)
+            for k in range(geometry.kernel[axis])
+            if _reaches(k * dilation - before, stride, geometry.out_size[axis], geometry.in_size[axis])
+        ]
+
+    return _sum(geometry, taps(0, geometry.padding.top), taps(1, geometry.padding.left), (0, 0))
+
+
+def _sum(geometry: Geometry, rows: list[tuple[int, int]], columns: list[tuple[int, int]], start: Pair) -> Sum:
+    """Return the sum over all pairs of (displacement, kernel row) and (displacement, kernel column)."""
+    pairs = [(dh, dw, kh * geometry.kernel[1] + kw) for dh, kh in rows for dw, kw in columns]
+    table = np.array(pairs, np.intp).reshape(-1, 3)
+    return Sum(np.ascontiguousarray(table[:, :2].T), np.ascontiguousarray(table[:, 2]), start)
 
 
 @lru_cache(maxsize=1024)
@@ -76,23 +94,24 @@ def _adjoint_sums(geometry: Geometry) -> list[Sum]:
     """
 
     def phases(axis: int, before: int) -> list[list[tuple[int, int]]]:
-        stride, dilation = geometry.stride[axis], geometry.dilation[axis]
+        stride, dilation, size = geometry.stride[axis], geometry.dilation[axis], geometry.in_size[axis]
         return [
             sorted(
                 ((r + before - k * dilation) // stride, k)
                 for k in range(geometry.kernel[axis])
                 if (r + before - k * dilation) % stride == 0
+                and _reaches(
+                    (r + before - k * dilation) // stride, 1, -(-(size - r) // stride), geometry.out_size[axis]
+                )
             )
-            for r in range(min(stride, geometry.in_size[axis]))
+            for r in range(min(stride, size))
         ]
 
-    sums = []
-    for r_h, rows in enumerate(phases(0, geometry.padding.top)):
-        for r_w, columns in enumerate(phases(1, geometry.padding.left)):
-            pairs = [(dh, dw, kh * geometry.kernel[1] + kw) for dh, kh in rows for dw, kw in columns]
-            table = np.array(pairs, np.intp).reshape(-1, 3)
-            sums.append(Sum(np.ascontiguousarray(table[:, :2].T), np.ascontiguousarray(table[:, 2]), (r_h, r_w)))
-    return sums
+    return [
+        _sum(geometry, rows, columns, (r_h, r_w))
+        for r_h, rows in enumerate(phases(0, geometry.padding.top))
+        for r_w, columns in enumerate(phases(1, geometry.padding.left))
+    ]
 
 
 def _packed(weight: NDArray, total: Sum, groups: int, transposed: bool, num_threads: int) -> NDArray:
@@ -149,7 +168,7 @@ def correlate(x: NDArray, weight: NDArray, bias: NDArray | None, geometry: Geome
         depthwise_kernels.conv_taps(x, _by_tap(weight, total), bias, total.taps, *geometry.stride, out, threads)
     elif suits_winograd(x, weight, geometry):
         padding = geometry.padding
-        filters = _winograd_filters(weight, total.positions, False, threads)
+        filters = _winograd_filters(weight, np.arange(9), False, threads)
         winograd_kernels.conv3x3(x, filters, bias, padding.top, padding.left, out, threads)
     else:
         panels = _packed(weight, total, geometry.groups, False, threads)
@@ -167,8 +186,7 @@ def correlate_adjoint(
         return
     if suits_winograd(grad_output, weight, geometry):
         # The adjoint is the convolution by the filters turned half round, with the rest of the full padding.
-        turned = _forward_sum(geometry).positions[::-1].copy()
-        filters = _winograd_filters(weight, turned, True, threads)
+        filters = _winograd_filters(weight, np.arange(9)[::-1].copy(), True, threads)
         padding = geometry.padding
         winograd_kernels.conv3x3(grad_output, filters, bias, 2 - padding.top, 2 - padding.left, out, threads)
         return
@@ -186,17 +204,34 @@ def weight_gradient(x: NDArray, grad_output: NDArray, geometry: Geometry, out: N
     """Fill out [OC, KH, KW, IC/groups] with the derivative of sum(grad_output * correlate(x, weight))."""
     threads = threads_for(_work(x, out, geometry))
     total = _forward_sum(geometry)
-    OC, _, KW, IC = out.shape
-    flat = out.reshape(OC, -1, IC)
+    OC, KH, KW, IC = out.shape
+    flat = out.reshape(OC, KH * KW, IC)
     if geometry.algorithm == "im2col":
         _weight_gradient_im2col(x, grad_output, geometry, out)
-    elif geometry.depthwise:
-        depthwise_kernels.weight_gradient(x, grad_output, total.taps, *geometry.stride, KW, flat[:, :, 0], threads)
     elif suits_winograd(x, out, geometry):
         padding = geometry.padding
         winograd_kernels.weight_gradient3x3(x, grad_output, padding.top, padding.left, flat, threads)
+    elif len(total.positions) == KH * KW:
+        _weight_gradient_of_taps(x, grad_output, total, geometry, flat, threads)
+    else:  # the taps left out saw nothing but padding
+        some = memory.empty((OC, len(total.positions), IC), out.dtype)
+        _weight_gradient_of_taps(x, grad_output, total, geometry, some, threads)
+        flat[...] = 0
+        flat[:, total.positions] = some
+
+
+def _weight_gradient_of_taps(
+    x: NDArray, grad_output: NDArray, total: Sum, geometry: Geometry, out: NDArray, threads: int
+) -> None:
+    """Fill out [OC, taps, IC/groups] for the taps of `total`."""
+    if not len(total.positions):
+        return
+    if geometry.depthwise:
+        per_row = len(total.positions) // len(np.unique(total.taps[0]))
+        flat = out[:, :, 0]
+        depthwise_kernels.weight_gradient(x, grad_output, total.taps, *geometry.stride, per_row, flat, threads)
     else:
-        weight_kernels.weight_gradient(x, grad_output, total.taps, *geometry.stride, geometry.groups, flat, threads)
+        weight_kernels.weight_gradient(x, grad_output, total.taps, *geometry.stride, geometry.groups, out, threads)
 
 
 def _by_tap(weight: NDArray, total: Sum) -> NDArray:

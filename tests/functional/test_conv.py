@@ -436,3 +436,19 @@ def test_conv_transpose2d_equals_pytorch(name, dtype):
     results = run_conv_transpose2d(case, operands(case, True, dtype), grad_output)
     expected_arrays = [expected.detach().numpy(), *(array.grad.numpy() for array in arrays)]
     assert_all_close(results, expected_arrays, dtype, terms(case, tuple(expected.shape), transposed=True))
+
+
+@pytest.mark.parametrize("groups", [1, 20])
+def test_taps_that_only_see_padding_cost_nothing(groups):
+    """The middle tap alone reads a 3x3 image under a dilation of 20000: no border of that width is laid out."""
+    rng = np.random.default_rng(0)
+    x, weight = rng.standard_normal((2, 20, 3, 3)), rng.standard_normal((20, 20 // groups, 3, 3))
+    middle = np.ascontiguousarray(weight[:, :, 1:2, 1:2])
+    wide = {"padding": "same", "dilation": 20000, "groups": groups}
+    out = F.conv2d(x, weight, **wide)
+    np.testing.assert_array_equal(out, F.conv2d(x, middle, groups=groups))
+    grad_x, grad_weight, _ = F.conv2d_backward(out, x, weight, **wide)
+    grad_x_middle, grad_middle, _ = F.conv2d_backward(out, x, middle, groups=groups)
+    np.testing.assert_array_equal(grad_x, grad_x_middle)
+    np.testing.assert_array_equal(grad_weight[:, :, 1:2, 1:2], grad_middle)
+    assert np.count_nonzero(grad_weight) == grad_middle.size
