@@ -1,7 +1,7 @@
 """cyconv: convolutional networks trained and run fast on CPUs.
 
 ``cyconv.Network`` trains and predicts; ``cyconv.layers`` has its parts and ``cyconv.functional`` the operations
-underneath; ``cyconv.models`` and ``cyconv.data.datasets`` have networks and data ready to use.
+underneath; ``cyconv.models`` and ``cyconv.data`` have networks and data ready to use.
 """
 
 from cyconv import _runtime  # noqa: F401  (first: it loads the OpenMP runtime)
@@ -17,6 +17,7 @@ from cyconv import (  # isort: skip
     metrics,
     models,
     optimizers,
+    schedules,
     training,
 )
 from cyconv.network import Network
@@ -38,6 +39,7 @@ __all__ = [
     "models",
     "num_threads",
     "optimizers",
+    "schedules",
     "set_num_threads",
     "training",
 ]

@@ -18,6 +18,7 @@ from cyconv.layers import Conv2d
 from cyconv.models import lenet5, simple_convnet
 from cyconv.network import Network
 from cyconv.optimizers import SGD, Adam, AdamW, Optimizer
+from cyconv.schedules import LinearDecay
 from cyconv.serialization import load_arrays, save_arrays
 
 IMAGE_SIZE = 28  # of every model here, so that each takes either data set
@@ -121,6 +122,7 @@ def _train(options: argparse.Namespace) -> None:
         batch_size=options.batch_size,
         optimizer=optimizer,
         validation_data=(data.test_x, data.test_y),
+        callbacks=[LinearDecay()],
         seed=options.seed,
         progress=True,
     )

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import operator
-
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from cyconv import _memory
+from cyconv._validation import as_int
 
 __all__ = ["empty_cache", "reset_peak", "set_cache_limit", "statistics"]
 
@@ -70,10 +69,8 @@ def set_cache_limit(limit: int | None) -> None:
     Raises
     ------
     TypeError, ValueError
-        If `limit` is not an integer, or negative.
+        If `limit` is not an integer, or out of range.
     """
     if limit is not None:
-        limit = operator.index(limit)
-        if limit < 0:
-            raise ValueError(f"set_cache_limit: `limit` must be at least 0 bytes, got {limit}")
+        limit = as_int("set_cache_limit", "limit", limit, 0, 2**63 - 1)
     _memory.set_cache_limit(limit)

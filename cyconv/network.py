@@ -285,7 +285,7 @@ class Network(Sequential):
         if targets.shape[:1] != images.shape[:1]:
             raise ValueError(f"{op}: `y` must have a row for each of the {len(images)} in `x`, got {targets.shape}")
         loss.check_target(op, targets, self.output_shape(images.shape[1:]))
-        return _Ready(self, Batches(images, targets, size, **options)), len(images)
+        return _Ready(self, Batches(images, targets, size, dtype=self.dtype, **options)), len(images)
 
     def _checked(self, op: str, x: ArrayLike) -> NDArray:
         """Return `x` with the axes that the network needs, if its dtype and shape are right."""

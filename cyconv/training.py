@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 Batches = Iterable[tuple[NDArray, NDArray]]
+CHECKPOINT = "cyconv.checkpoint"  # key of a run's state in a safetensors file's metadata
 
 
 class History:
@@ -182,7 +183,13 @@ def train_step(network: Layer, x: NDArray, y: NDArray, loss: Loss, optimizer: Op
 
 
 def evaluate(network: Layer, batches: Batches, loss: Loss) -> dict[str, float]:
-    """Return the mean loss, and for classifiers the accuracy, in evaluation mode; the network stays in that mode."""
+    """Return the mean loss, and for classifiers the accuracy, in evaluation mode; the network stays in that mode.
+
+    Raises
+    ------
+    ValueError
+        If `batches` holds none.
+    """
     if network.training:
         network.eval()
     means = _Means()
@@ -208,6 +215,20 @@ def train(run: Run, batches: Batches, validate: Callable[[], dict[str, float]] |
         Iterated once in each epoch.
     validate : callable, optional
         Called after each epoch; its numbers are recorded with the prefix ``val_``.
+
+    Returns
+    -------
+    History
+        That of `run`, the new epochs added.
+
+    Raises
+    ------
+    FloatingPointError
+        If the loss becomes NaN or infinite (see `train_step`).
+    ValueError
+        If `batches` holds none.
+    KeyboardInterrupt
+        On Ctrl-C.
     """
     try:
         run.notify("on_train_begin")
@@ -468,9 +489,6 @@ def load_weights(path: PathLike) -> dict[str, NDArray]:
     """Return the network's arrays in a file of weights or a checkpoint."""
     arrays, metadata = load_arrays(path)
     return _under("network.", arrays) if CHECKPOINT in metadata else arrays
-
-
-CHECKPOINT = "cyconv.checkpoint"  # in a safetensors file's metadata
 
 
 def _under(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -123,6 +123,8 @@ def filters(weights_before: ArrayLike, weights_after: ArrayLike) -> Figure:
     rows = -(-OC // columns)
     width = 4.4
     figure = _figure(2 * width, width * (rows * (KH + 1)) / (columns * (KW + 1)) + (0.8 if IC == 1 else 0.4))
+    from matplotlib.patches import Rectangle  # after _figure, which says what to do if there is none
+
     titles = ("before training", "after training")
     for axes, weights, title in zip(figure.subplots(1, 2), (before, after), titles, strict=True):
         largest = float(np.abs(weights).max()) or 1.0
@@ -134,6 +136,9 @@ def filters(weights_before: ArrayLike, weights_after: ArrayLike) -> Figure:
             figure.colorbar(
                 image, ax=axes, location="bottom", shrink=0.8, aspect=40, ticks=[-largest, 0, largest], format="%.3g"
             )
+        for row, column in (divmod(index, columns) for index in range(OC)):  # white numbers end where the page begins
+            corner = column * (KW + 1) - 0.5, row * (KH + 1) - 0.5
+            axes.add_patch(Rectangle(corner, KW, KH, fill=False, edgecolor="0.6", linewidth=0.8, clip_on=False))
         axes.set_title(f"{OC} filters of {KH}x{KW}, {title}")
         axes.set_axis_off()
     return figure

@@ -20,10 +20,10 @@ TIERS = {
     0: ["_kernels", "_cpu", "_memory", "_runtime"],
     1: ["_dispatch", "_geometry", "_validation", "memory", "threads"],
     2: ["functional", "initializers", "parameter"],
-    3: ["layers", "losses", "metrics", "optimizers", "schedules", "gradient_check", "data"],
+    3: ["layers", "losses", "metrics", "optimizers", "gradient_check", "data"],
     4: ["training", "serialization"],
-    5: ["network"],
-    6: ["models", "analysis", "visualize"],
+    5: ["network", "schedules"],
+    6: ["models", "visualize"],
     7: ["cli", "__main__", "__init__"],
 }
 TIER_OF = {name: tier for tier, names in TIERS.items() for name in names}

@@ -219,10 +219,12 @@ def test_limit_can_be_lifted():
 
 
 def test_wrong_limits():
-    with pytest.raises(ValueError, match=r"^set_cache_limit: `limit` must be at least 0 bytes, got -1$"):
+    with pytest.raises(ValueError, match=r"^set_cache_limit: `limit` must be at least 0, got -1$"):
         memory.set_cache_limit(-1)
-    for limit in (1.5, "1 MB"):
-        with pytest.raises(TypeError, match="integer"):
+    with pytest.raises(ValueError, match="set_cache_limit: `limit` must be at most"):
+        memory.set_cache_limit(2**70)
+    for limit in (1.5, "1 MB", True):
+        with pytest.raises(TypeError, match=r"^set_cache_limit: `limit` must be an integer"):
             memory.set_cache_limit(limit)
     assert counter("limit") is None
 

@@ -141,6 +141,9 @@ def test_a_float64_network_takes_the_same_data():
     net = small_net().astype(np.float64)
     fit(net, x, y)
     assert net.predict(x).dtype == np.float64
+    numbers = np.random.default_rng(0).standard_normal(x.shape)
+    loss = losses.CrossEntropyLoss().forward(net.predict(numbers), y)
+    assert net.evaluate(numbers, y)["loss"] == pytest.approx(loss, rel=1e-14)
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_weights_are_touched():

@@ -2,7 +2,7 @@
 
 from cython cimport floating
 from cython.parallel cimport prange
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memset
 
 from cyconv._kernels.channels cimport chunk_count, fold, pixels_per_panel, pixels_per_row, sum_rows
@@ -65,24 +65,6 @@ def copy(
                   min(<Py_ssize_t>TILE, ROWS - row), COLUMNS)
 
 
-cdef void scale_uint8_block(const uint8_t* x, floating* out, Py_ssize_t COUNT, floating scale) noexcept nogil:
-    cdef Py_ssize_t i
-    for i in range(COUNT):
-        out[i] = x[i] * scale
-
-
-def scale_uint8(
-    floating[::1] out,          # OUT
-    const uint8_t[::1] x,       # IN
-    double scale,
-    int num_threads,
-):
-    """out = x * scale."""
-    cdef Py_ssize_t SIZE = out.shape[0], i
-    for i in prange(0, SIZE, BLOCK, nogil=True, num_threads=num_threads, schedule="static"):
-        scale_uint8_block(&x[i], &out[i], min(<Py_ssize_t>BLOCK, SIZE - i), <floating>scale)
-
-
 # ---------------------------------------------------------------------------------------------------------------- sums
 
 cdef void add_block(const floating* a, const floating* b, floating* out, Py_ssize_t COUNT) noexcept nogil:
@@ -101,23 +83,6 @@ def add(
     cdef Py_ssize_t SIZE = out.shape[0], i
     for i in prange(0, SIZE, BLOCK, nogil=True, num_threads=num_threads, schedule="static"):
         add_block(&a[i], &b[i], &out[i], min(<Py_ssize_t>BLOCK, SIZE - i))
-
-
-cdef void accumulate_block(floating* total, const floating* x, Py_ssize_t COUNT) noexcept nogil:
-    cdef Py_ssize_t i
-    for i in range(COUNT):
-        total[i] += x[i]
-
-
-def accumulate(
-    floating[::1] total,        # IN OUT
-    const floating[::1] x,      # IN
-    int num_threads,
-):
-    """total += x."""
-    cdef Py_ssize_t SIZE = total.shape[0], i
-    for i in prange(0, SIZE, BLOCK, nogil=True, num_threads=num_threads, schedule="static"):
-        accumulate_block(&total[i], &x[i], min(<Py_ssize_t>BLOCK, SIZE - i))
 
 
 cdef void sum_chunk(

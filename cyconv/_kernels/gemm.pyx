@@ -1,4 +1,4 @@
-"""Matrix product on the register tile, any strides: C = A @ B (+ bias).
+"""Matrix product on the register tile, any strides: C = A @ B.
 
 Only the smaller operand is packed. The larger one, usually a layer's weights, is read once, in place.
 """
@@ -27,7 +27,7 @@ cdef struct Strides:
 
 
 cdef void multiply_tile(
-    const floating* a, const floating* panel, const floating* bias, floating* c, Strides* s,
+    const floating* a, const floating* panel, floating* c, Strides* s,
     Py_ssize_t m, Py_ssize_t K, Py_ssize_t columns, Py_ssize_t width, bint accumulate,
 ) noexcept nogil:
     """One register tile; where C's columns are not contiguous, through a buffer that is then scattered."""
@@ -40,9 +40,11 @@ cdef void multiply_tile(
         rows[i] = a + i * s.a_row
         c_rows[i] = c + i * s.c_row if s.c_column == 1 else buffer + i * MOST_COLUMNS
     if s.c_column == 1:
-        tile(m, 1, K, rows, &zero, s.a_column, panel, &zero, width, c_rows, 0, columns, bias, accumulate)
+        tile(
+            m, 1, K, rows, &zero, s.a_column, panel, &zero, width, c_rows, 0, columns, <const floating*>NULL,
+            accumulate)
         return
-    tile(m, 1, K, rows, &zero, s.a_column, panel, &zero, width, c_rows, 0, columns, bias, 0)
+    tile(m, 1, K, rows, &zero, s.a_column, panel, &zero, width, c_rows, 0, columns, <const floating*>NULL, 0)
     for j in range(columns):
         for i in range(m):
             if accumulate:
@@ -69,7 +71,7 @@ cdef void multiply_block(
             for p in range(p0, min(p0 + group, last)):
                 columns = min(NR, N - p * NR)
                 multiply_tile(
-                    a + m0 * s.a_row, panels + p * NR * K, <const floating*>NULL,
+                    a + m0 * s.a_row, panels + p * NR * K,
                     c + m0 * s.c_row + p * NR * s.c_column, s,
                     m1 - m0, K, columns, min(NR, ceil_div(columns, L) * L), accumulate)
         p0 += group

@@ -8,17 +8,17 @@ from collections.abc import Iterator
 from itertools import chain, islice
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from cyconv import memory
 from cyconv._validation import FLOATS, as_generator, as_int
 
-Batch = tuple[NDArray[np.float32], NDArray]
+Batch = tuple[NDArray, NDArray]
 Rows = slice | NDArray[np.int64]
 
 
 class Batches:
-    """Iterate over a data set in mini-batches of float32, images among them in channels-last memory.
+    """Iterate over a data set in mini-batches of floats, images among them in channels-last memory.
 
     Each iteration is one epoch. The data set itself is never copied, so it may be a memory-mapped file.
 
@@ -38,16 +38,18 @@ class Batches:
         Batches prepared ahead; 0 prepares each when it is asked for, without a thread. The batches are the same.
     drop_last : bool, default False
         Leave out a last batch smaller than `batch_size`.
+    dtype : dtype, default float32
+        Of the images or vectors: float32 or float64.
 
     Yields
     ------
     tuple
-        Images (n, C, H, W) or vectors (n, features), float32, and their rows of `y`: fresh arrays.
+        Images (n, C, H, W) or vectors (n, features), and their rows of `y`: fresh arrays.
 
     Raises
     ------
     TypeError, ValueError
-        If `x` has another dtype or number of axes, `y` another length, or a number is out of range.
+        If `x` has another dtype or number of axes, `y` another length, `dtype` is another, or a number is out of range.
 
     Examples
     --------
@@ -70,6 +72,7 @@ class Batches:
         rng: np.random.Generator | int | None = None,
         prefetch: int = 1,
         drop_last: bool = False,
+        dtype: DTypeLike = np.float32,
     ) -> None:
         images, targets = np.asarray(x), np.asarray(y)
         if images.dtype != np.uint8 and images.dtype.newbyteorder("=") not in FLOATS:
@@ -80,6 +83,9 @@ class Batches:
             )
         if targets.shape[:1] != images.shape[:1]:
             raise ValueError(f"Batches: `y` must have a row for each of the {len(images)} in `x`, got {targets.shape}")
+        self._dtype = np.dtype(dtype)
+        if self._dtype not in FLOATS:
+            raise TypeError(f"Batches: `dtype` must be float32 or float64, got {self._dtype}")
         self._x = images[:, np.newaxis] if images.ndim == 3 else images
         self._y = targets
         self._batch_size = as_int("Batches", "batch_size", batch_size)
@@ -127,9 +133,9 @@ class Batches:
         source = self._x[rows]
         if source.ndim == 4:
             source = source.transpose(0, 2, 3, 1)  # [n, C, H, W] -> [n, H, W, C]
-        values = memory.empty(source.shape, np.float32)
+        values = memory.empty(source.shape, self._dtype)
         if source.dtype == np.uint8:
-            np.divide(source, np.float32(255), out=values)
+            np.divide(source, 255, out=values, dtype=self._dtype)
         else:
             np.copyto(values, source, casting="same_kind")
         return values.transpose(0, 3, 1, 2) if values.ndim == 4 else values, self._y[rows].copy()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from cyconv import memory
@@ -78,15 +77,6 @@ def add(a: NDArray, b: NDArray) -> NDArray:
     return total
 
 
-def accumulate(total: NDArray, x: NDArray) -> None:
-    """Add `x` to `total` in place."""
-    axes = memory_axes(total)
-    if total.transpose(axes).flags.c_contiguous:
-        elementwise.accumulate(flat(total, axes), flat(x, axes), threads_for(total.size))
-    else:
-        total += x
-
-
 def sum_channels(pixels: NDArray) -> NDArray:
     """Return the sum over all but the last axis of a C-contiguous array."""
     C = pixels.shape[-1]
@@ -94,12 +84,3 @@ def sum_channels(pixels: NDArray) -> NDArray:
     if pixels.size:
         elementwise.sum_channels(pixels.reshape(-1, C), sums, threads_for(pixels.size))
     return sums
-
-
-def from_uint8(x: NDArray[np.uint8], dtype: DTypeLike = np.float32, scale: float = 1 / 255) -> NDArray:
-    """Return ``x * scale`` in floating point, in the memory order of `x`."""
-    axes = memory_axes(x)
-    scaled = empty_ordered(x.shape, axes, dtype)
-    ordered = np.ascontiguousarray(x.transpose(axes)).reshape(-1)
-    elementwise.scale_uint8(flat(scaled, axes), ordered, scale, threads_for(x.size))
-    return scaled

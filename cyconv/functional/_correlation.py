@@ -248,14 +248,13 @@ def _groups_of(array: NDArray, groups: int) -> list[NDArray]:
 
 
 def _correlate_im2col(x, weight, bias, geometry, out):
-    positions = out.shape[0] * out.shape[1] * out.shape[2]
     filters = weight.reshape(geometry.groups, weight.shape[0] // geometry.groups, -1)
     for group, (x_g, out_g) in enumerate(
         zip(_groups_of(x, geometry.groups), _groups_of(out, geometry.groups), strict=True)
     ):
         columns = columns_nhwc(x_g, geometry.kernel, geometry.stride, geometry.padding, geometry.dilation)
         out_g[...] = matmul(columns, filters[group].T).reshape(out_g.shape)
-    if bias is not None and positions:
+    if bias is not None:
         out += bias
 
 

@@ -31,14 +31,12 @@ def _empty_like(image: NDArray) -> NDArray:
 
 
 def _check_arrays(op: str, x: Any, weight: Any, bias: Any) -> tuple[NDArray, NDArray, NDArray | None]:
-    x = check.as_float_array(op, "x", x, 4)
+    x = check.as_image(op, "x", x)
     weight = check.as_float_array(op, "weight", weight, 4)
     bias = None if bias is None else np.ascontiguousarray(check.as_float_array(op, "bias", bias, 1))
     check.check_same_dtype(op, x=x, weight=weight, bias=bias)
     if 0 in weight.shape:
         raise ValueError(f"{op}: `weight` must not be empty, got shape {weight.shape}")
-    if 0 in x.shape[1:]:
-        raise ValueError(f"{op}: only the batch of `x` may be empty, got shape {x.shape}")
     return x, weight, bias
 
 
@@ -307,7 +305,9 @@ def conv_transpose2d(
     output_padding : int or (vertical, horizontal), default 0
         Rows and columns added at the bottom and right; less than the stride or the dilation.
     groups : int, default 1
+        The g-th share of the output channels sees only the g-th share of the input channels.
     algorithm : {"auto", "direct", "winograd", "im2col"}, default "auto"
+        As in `conv2d`.
 
     Returns
     -------
@@ -375,6 +375,12 @@ def conv_transpose2d_backward(
     Returns
     -------
     grad_x, grad_weight, grad_bias : ndarray or None
+        In the shapes of x, weight and bias.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `conv_transpose2d`, and for a `grad_output` of another shape than its result.
 
     Notes
     -----

@@ -103,6 +103,16 @@ def linear_backward(
     needs : tuple of three bools, default (True, True, True)
         Which gradients to compute; None stands for the others and for an absent bias.
 
+    Returns
+    -------
+    grad_x, grad_weight, grad_bias : ndarray or None
+        In the shapes of x, weight and bias.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `linear`, and for a `grad_output` of another shape than its result.
+
     Notes
     -----
     ``grad_x = g W``, ``grad_W = g^T x``, ``grad_b = sum over rows of g``.

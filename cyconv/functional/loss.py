@@ -190,7 +190,7 @@ def cross_entropy_backward(
     return grad_logits
 
 
-def _images(op: str, x: ArrayLike, target: ArrayLike) -> tuple[NDArray, NDArray]:
+def _check_pair(op: str, x: ArrayLike, target: ArrayLike) -> tuple[NDArray, NDArray]:
     x, target = check.as_float_array(op, "x", x), check.as_float_array(op, "target", target)
     check.check_shape(op, "target", target, x.shape, " (that of `x`)")
     check.check_same_dtype(op, x=x, target=target)
@@ -230,7 +230,7 @@ def mse_loss(x: ArrayLike, target: ArrayLike, reduction: str = "mean") -> float 
     2.0
     """
     op = "mse_loss"
-    x, target = _images(op, x, target)
+    x, target = _check_pair(op, x, target)
     reduction = check.as_choice(op, "reduction", reduction, REDUCTIONS)
     axes = memory_axes(x)
     if reduction == "none":
@@ -276,7 +276,7 @@ def mse_loss_backward(grad_output: ArrayLike, x: ArrayLike, target: ArrayLike, r
     array([ 0., -2.])
     """
     op = "mse_loss_backward"
-    x, target = _images(op, x, target)
+    x, target = _check_pair(op, x, target)
     reduction = check.as_choice(op, "reduction", reduction, REDUCTIONS)
     axes = memory_axes(x)
     grad_x = empty_ordered(x.shape, axes, x.dtype)

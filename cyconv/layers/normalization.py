@@ -53,7 +53,7 @@ class BatchNorm2d(Layer):
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True) -> None:
         self.num_features = as_int("BatchNorm2d", "num_features", num_features)
-        self.eps = as_number("BatchNorm2d", "eps", eps, 0)
+        self.eps = as_number("BatchNorm2d", "eps", eps, 0, open_minimum=True)
         self.momentum = as_number("BatchNorm2d", "momentum", momentum, 0, 1)
         self.affine = affine
         shape = (self.num_features,)

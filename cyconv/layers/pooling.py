@@ -7,7 +7,7 @@ from typing import Any, cast
 from numpy.typing import NDArray
 
 from cyconv import functional as F
-from cyconv._geometry import Pair, pool_output
+from cyconv._geometry import Pair, effective_kernel, pool_output
 from cyconv._validation import as_pair
 from cyconv.layers.base import Layer, Shape, image_shape, windows_fit
 
@@ -168,10 +168,12 @@ def _window(op: str, kernel_size: Any, stride: Any, padding: Any, dilation: Any 
     """Return kernel size, stride, padding and dilation as pairs."""
     kernel = as_pair(op, "kernel_size", kernel_size)
     pads = as_pair(op, "padding", padding, 0)
-    if pads[0] > kernel[0] // 2 or pads[1] > kernel[1] // 2:
-        raise ValueError(f"{op}: `padding` must be at most half of `kernel_size` {kernel}, got {pads}")
+    spread = as_pair(op, "dilation", dilation)
+    span = tuple(effective_kernel(kernel[i], spread[i]) for i in (0, 1))
+    if pads[0] > span[0] // 2 or pads[1] > span[1] // 2:
+        raise ValueError(f"{op}: `padding` must be at most half of the window, {span}, got {pads}")
     step = kernel if stride is None else as_pair(op, "stride", stride)
-    return kernel, step, pads, as_pair(op, "dilation", dilation)
+    return kernel, step, pads, spread
 
 
 def _pooled(op: str, input_shape: Shape, window: tuple[Pair, ...], ceil_mode: bool) -> Shape:

@@ -257,6 +257,7 @@ def test_a_forked_child_goes_on_where_its_parent_was(x, y, started):
         ({"batch_size": 2.0}, TypeError, "Batches: `batch_size` must be an integer, got 2.0"),
         ({"prefetch": -1}, ValueError, "Batches: `prefetch` must be at least 0, got -1"),
         ({"rng": -1}, ValueError, "Batches: `rng` must be at least 0, got -1"),
+        ({"dtype": np.int64}, TypeError, "Batches: `dtype` must be float32 or float64, got int64"),
     ],
 )
 def test_refuses(x, y, change, error, message):

@@ -37,6 +37,8 @@ def test_evaluation_normalises_by_the_running_statistics():
 
 
 def test_bad_arguments_are_named():
+    with pytest.raises(ValueError, match="BatchNorm2d: `eps` must be above 0, got 0"):
+        BatchNorm2d(3, eps=0)
     with pytest.raises(ValueError, match="BatchNorm2d: `momentum` must be at least 0 and at most 1, got nan"):
         BatchNorm2d(3, momentum=np.nan)
     with pytest.raises(ValueError, match=r"BatchNorm2d: needs images of shape \(3, H, W\), got \(4, 2, 2\)"):

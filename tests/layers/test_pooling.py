@@ -44,12 +44,17 @@ def test_both_modes_give_the_same_bits():
     [
         ({"kernel_size": 0}, "`kernel_size` must be at least 1, got 0"),
         ({"kernel_size": 2, "stride": 0}, "`stride` must be at least 1, got 0"),
-        ({"kernel_size": 2, "padding": 2}, r"`padding` must be at most half of `kernel_size` \(2, 2\), got \(2, 2\)"),
+        ({"kernel_size": 2, "padding": 2}, r"`padding` must be at most half of the window, \(2, 2\), got \(2, 2\)"),
     ],
 )
 def test_bad_arguments_are_named(kind, arguments, message):
     with pytest.raises(ValueError, match=f"{kind.__name__}: {message}"):
         kind(**arguments)
+
+
+def test_padding_may_be_half_of_a_dilated_window():
+    layer, x = MaxPool2d(3, stride=1, padding=2, dilation=2), np.ones((1, 1, 9, 9))
+    assert layer(x).shape[1:] == layer.output_shape((1, 9, 9)) == (1, 9, 9)
 
 
 def test_shapes_that_do_not_fit_are_named():
