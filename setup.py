@@ -81,7 +81,8 @@ def openmp_flags() -> dict[str, list[str]]:
 
 def extension(name: str, source: str, flags: list[str], openmp: dict[str, list[str]]) -> Extension:
     """Describe one compiled module; gcc's and clang's flags (on Windows clang-cl, for the vector extensions)."""
-    optimise = ["-O1", "-g"] if DEBUG else ["-O3"]
+    # -g0: Python's own flags ask for debug information, which makes the wheel five times as large.
+    optimise = ["-O1", "-g"] if DEBUG else ["-O3", "-g0"]
     maths = ["-fno-math-errno", "-fno-trapping-math"]  # neither changes a result; without them loops stay scalar
     return Extension(
         f"cyconv.{name}",
