@@ -35,7 +35,8 @@ int main(void) {
     {
       vec factor = {0}, term = {0};
       factor += 0.999f, term += 0.001f;
-      vec a = factor, b = a, c = a, d = a, e = a, f = a, g = a, h = a, i = a, j = a, k = a, l = a;
+      vec a = factor, b = a + 1, c = b + 1, d = c + 1, e = d + 1, f = e + 1; /* all different: none may be left out */
+      vec g = f + 1, h = g + 1, i = h + 1, j = i + 1, k = j + 1, l = k + 1;
       for (long step = 0; step < steps; step++) {
         STEP(a); STEP(b); STEP(c); STEP(d); STEP(e); STEP(f);
         STEP(g); STEP(h); STEP(i); STEP(j); STEP(k); STEP(l);

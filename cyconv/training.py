@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cyconv._validation import as_int, as_number
+from cyconv.history import History
 from cyconv.layers.base import Layer
 from cyconv.losses import Loss
 from cyconv.metrics import accuracy
 from cyconv.optimizers import Optimizer
-from cyconv.serialization import PathLike, load_arrays, save_arrays, write_atomically
+from cyconv.serialization import PathLike, load_arrays, save_arrays
 
 __all__ = [
     "Callback",
@@ -33,64 +34,6 @@ __all__ = [
 
 Batches = Iterable[tuple[NDArray, NDArray]]
 CHECKPOINT = "cyconv.checkpoint"  # key of a run's state in a safetensors file's metadata
-
-
-class History:
-    """What each epoch of a training run came to.
-
-    Attributes
-    ----------
-    epochs : list of dict
-        One for each finished epoch: ``loss``, ``accuracy`` (for classifiers), ``val_loss``, ``val_accuracy`` (where
-        there is validation data), ``seconds``.
-    interrupted : bool
-        Whether Ctrl-C ended the run.
-
-    Examples
-    --------
-    >>> from cyconv.training import History
-    >>> history = History([{"loss": 2.3}, {"loss": 0.7}])
-    >>> history["loss"]
-    [2.3, 0.7]
-    """
-
-    def __init__(self, epochs: Iterable[Mapping[str, float]] = ()) -> None:
-        self.epochs = [dict(epoch) for epoch in epochs]
-        self.interrupted = False
-
-    def __len__(self) -> int:
-        return len(self.epochs)
-
-    def __getitem__(self, name: str) -> list[float]:
-        if not any(name in epoch for epoch in self.epochs):
-            raise KeyError(f"History: {name!r} is not recorded; recorded are {self.names}")
-        return [epoch.get(name, math.nan) for epoch in self.epochs]
-
-    @property
-    def names(self) -> list[str]:
-        """What is recorded."""
-        return list(dict.fromkeys(name for epoch in self.epochs for name in epoch))
-
-    def save(self, path: PathLike) -> None:
-        """Write a JSON file, replacing an older one in one step."""
-        text = json.dumps({"epochs": self.epochs, "interrupted": self.interrupted}, indent=1)
-        write_atomically(path, lambda temporary: temporary.write_text(text))
-
-    @classmethod
-    def load(cls, path: PathLike) -> History:
-        """Read what `save` wrote; ValueError if it is something else."""
-        with open(path) as file:
-            try:
-                content = json.load(file)
-                history = cls(content["epochs"])
-                history.interrupted = bool(content["interrupted"])
-            except (ValueError, TypeError, KeyError, RecursionError) as error:
-                raise ValueError(f"History.load: {path!r} is not a saved history: {error!r}") from error
-        return history
-
-    def __repr__(self) -> str:
-        last = ", ".join(f"{name} {value:.4g}" for name, value in self.epochs[-1].items()) if self.epochs else "empty"
-        return f"History({len(self)} epochs; {last})"
 
 
 @dataclass
