@@ -9,11 +9,11 @@ from cython cimport floating
 from cython.parallel cimport prange
 from libc.math cimport INFINITY
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from cyconv._kernels.parallel cimport ceil_div, share_start
 from cyconv._kernels.windows cimport (
-    FIRST, ORIGIN, STOP, WIDE, block_start, block_width, last_position, whole_windows, width_t,
+    FIRST, ORIGIN, STOP, WIDE, block_count, block_start, block_width, last_position, whole_windows, width_t,
 )
 from cyconv._memory cimport Block
 
@@ -103,7 +103,7 @@ cdef void max_rows(
                               (N * IH - line - last_position(h, dilation_h)) * IW * C, (stop - row) * OW * C)
         for ow in range(OW):
             w = columns + 3 * ow
-            for block in range(ceil_div(C, width)):
+            for block in range(block_count(C, width)):
                 c = block_start(block, C, width)
                 at = (row * OW + ow) * C + c
                 corner = x + ((line + h[ORIGIN]) * IW + w[ORIGIN]) * C + c
@@ -149,74 +149,123 @@ def pool(
                      out, winner)
 
 
-cdef inline void give_block(
-    const floating* grad_output, const winner_t* winners, int32_t tap, Py_ssize_t count, Py_ssize_t step,
-    bint adding, int done, floating* grad, int32_t* winner, floating* grad_x, const int width,
+cdef inline void place_block(
+    const floating* grad_output, const winner_t* winners, const Py_ssize_t* h, Py_ssize_t H, Py_ssize_t LENGTH,
+    Py_ssize_t KW, Py_ssize_t first, const Py_ssize_t count, Py_ssize_t step,
+    floating* grad, int32_t* winner, floating* grad_x, const int width,
 ) noexcept nogil:
-    """One window, `width` channels of which the first were `done` before: to each of `count` taps what it won."""
-    cdef Py_ssize_t k
+    """One window, `width` channels: to each of its taps, `count` in each of H rows, the gradients that it won."""
+    cdef Py_ssize_t i, k
+    cdef int32_t tap
     cdef int j
-    for j in range(width):
-        grad[j] = grad_output[j]
+    memcpy(grad, grad_output, width * sizeof(floating))
     for j in range(width):
         winner[j] = winners[j]
-    for j in range(done):
-        winner[j] = -1
-    if adding:
+    for i in range(H):
+        tap = <int32_t>(h[2 * i + 1] * KW + first)
         for k in range(count):
             for j in range(width):
-                grad_x[k * step + j] += pick(winner[j] == tap + <int32_t>k, grad[j], 0)
-    else:
-        for k in range(count):
+                grad_x[i * LENGTH + k * step + j] = pick(winner[j] == tap + <int32_t>k, grad[j], 0)
+
+
+cdef void place_rows(
+    const width_t* kind, const floating* grad_output, const winner_t* winners, Py_ssize_t OW, Py_ssize_t C,
+    const Py_ssize_t* columns, const Py_ssize_t* h, Py_ssize_t H, Py_ssize_t LENGTH, Py_ssize_t KW,
+    Py_ssize_t dilation, Py_ssize_t WHOLE, floating* grad_x,
+) noexcept nogil:
+    """H input rows that one row of windows reads, which do not overlap."""
+    cdef int width = 8 * sizeof(width_t)
+    cdef Py_ssize_t ow, block, c, at, count, first, step = dilation * C
+    cdef floating grad[WIDE]
+    cdef int32_t winner[WIDE]
+    cdef const Py_ssize_t* w
+    cdef floating* pixel
+    for ow in range(OW):
+        w = columns + 3 * ow
+        first, count = w[FIRST], w[STOP] - w[FIRST]
+        at = ow * C
+        pixel = grad_x + (w[ORIGIN] + first * dilation) * C
+        if C < width and ow >= WHOLE:
+            for c in range(C):
+                if H == 2 and count == 2:
+                    place_block(grad_output + at + c, winners + at + c, h, 2, LENGTH, KW, first, 2, step, grad, winner,
+                                pixel + c, 1)
+                else:
+                    place_block(grad_output + at + c, winners + at + c, h, H, LENGTH, KW, first, count, step, grad,
+                                winner, pixel + c, 1)
+            continue
+        for block in range(block_count(C, width)):
+            c = block_start(block, C, width)
+            if H == 2 and count == 2:  # constants: no loops are left
+                place_block(grad_output + at + c, winners + at + c, h, 2, LENGTH, KW, first, 2, step, grad, winner,
+                            pixel + c, width)
+            else:
+                place_block(grad_output + at + c, winners + at + c, h, H, LENGTH, KW, first, count, step, grad, winner,
+                            pixel + c, width)
+
+
+cdef void add_row(
+    const width_t* kind, const floating* grad_output, const winner_t* winners, Py_ssize_t OW, Py_ssize_t C,
+    const Py_ssize_t* columns, Py_ssize_t tap, Py_ssize_t dilation, floating* grad_x,
+) noexcept nogil:
+    """Add to an input row what it won of a row of windows, C >= width."""
+    cdef int width = 8 * sizeof(width_t), j
+    cdef Py_ssize_t ow, block, c, k
+    cdef floating grad[WIDE]
+    cdef int32_t winner[WIDE]
+    cdef const Py_ssize_t* w
+    cdef floating* pixel
+    for ow in range(OW):
+        w = columns + 3 * ow
+        for block in range(block_count(C, width)):
+            c = block_start(block, C, width)
             for j in range(width):
-                grad_x[k * step + j] = pick(winner[j] == tap + <int32_t>k, grad[j], 0)
+                grad[j] = grad_output[ow * C + c + j]
+            for j in range(width):
+                winner[j] = winners[ow * C + c + j]
+            for j in range(<int>(block * width - c)):  # channels of the block before
+                winner[j] = -1
+            for k in range(w[FIRST], w[STOP]):
+                pixel = grad_x + (w[ORIGIN] + k * dilation) * C + c
+                for j in range(width):
+                    pixel[j] += pick(winner[j] == <int32_t>(tap + k), grad[j], 0)
 
 
 cdef void gradient_rows(
-    const width_t* kind, const floating* grad_output, const winner_t* winners, Py_ssize_t N, Py_ssize_t OH,
-    Py_ssize_t OW, Py_ssize_t C, const Py_ssize_t* columns, const Py_ssize_t* start, const Py_ssize_t* pairs,
-    const uint8_t* read, Py_ssize_t IH, Py_ssize_t IW, Py_ssize_t KW, Py_ssize_t dilation, bint apart,
+    const width_t* kind, const floating* grad_output, const winner_t* winners, Py_ssize_t OH, Py_ssize_t OW,
+    Py_ssize_t C, const Py_ssize_t* columns, const Py_ssize_t* start, const Py_ssize_t* pairs,
+    Py_ssize_t IH, Py_ssize_t IW, Py_ssize_t KW, Py_ssize_t dilation, bint apart, const uint8_t* read,
     Py_ssize_t begin, Py_ssize_t stop, floating* grad_x,
 ) noexcept nogil:
     """Input rows `begin` to `stop` of all images."""
-    cdef int width = 8 * sizeof(width_t), done
-    cdef Py_ssize_t row, i, H, line, ow, at, block, c, iw, WHOLE
-    cdef floating numbers[WIDE]
-    cdef int32_t winner[WIDE]
+    cdef int width = 8 * sizeof(width_t)
+    cdef Py_ssize_t row = begin, LENGTH = IW * C, ih, i, H, ROWS, line, iw
+    cdef Py_ssize_t WHOLE = whole_windows(columns, OW, IW, dilation, C, width, LENGTH, OW * C)
     cdef const Py_ssize_t* h
-    cdef const Py_ssize_t* w
-    cdef int32_t tap
-    cdef floating* target
-    cdef floating* pixel
-    for row in range(begin, stop):
-        h = pairs + 2 * start[row % IH]
-        H = start[row % IH + 1] - start[row % IH]
-        target = grad_x + row * IW * C
-        if H != 1 or not apart:
-            memset(target, 0, IW * C * sizeof(floating))
-        for i in range(H):
-            line = row // IH * OH + h[2 * i]
-            WHOLE = whole_windows(columns, OW, IW, dilation, C, width, (stop - row) * IW * C, (N * OH - line) * OW * C)
-            for ow in range(OW):
-                w = columns + 3 * ow
-                tap = <int32_t>(h[2 * i + 1] * KW + w[FIRST])
-                pixel = target + (w[ORIGIN] + w[FIRST] * dilation) * C
-                at = (line * OW + ow) * C
-                for block in range(ceil_div(C, width)):
-                    c = block_start(block, C, width)
-                    if H != 1 or not apart:
-                        give_block(grad_output + at + c, winners + at + c, tap, w[STOP] - w[FIRST], dilation * C,
-                                   True, <int>(block * width - c), numbers, winner, pixel + c, width)
-                    elif C >= width or ow < WHOLE:
-                        give_block(grad_output + at + c, winners + at + c, tap, w[STOP] - w[FIRST], dilation * C,
-                                   False, 0, numbers, winner, pixel + c, width)
-                    else:
-                        give_block(grad_output + at, winners + at, tap, w[STOP] - w[FIRST], dilation * C,
-                                   False, 0, numbers, winner, pixel, <int>C)
+    while row < stop:
+        ih = row % IH
+        h = pairs + 2 * start[ih]
+        H = start[ih + 1] - start[ih]
+        ROWS = 1
         if H == 1 and apart:
-            for iw in range(IW):
-                if not read[iw]:
-                    memset(target + iw * C, 0, C * sizeof(floating))
+            while row + ROWS < stop and ih + ROWS < IH and start[ih + ROWS + 1] - start[ih] == ROWS + 1 and (
+                h[2 * ROWS] == h[0]
+            ):
+                ROWS += 1
+            line = row // IH * OH + h[0]
+            place_rows(kind, grad_output + line * OW * C, winners + line * OW * C, OW, C, columns, h, ROWS, LENGTH, KW,
+                       dilation, WHOLE, grad_x + row * LENGTH)
+            for i in range(ROWS if read != NULL else 0):
+                for iw in range(IW):
+                    if not read[iw]:
+                        memset(grad_x + (row + i) * LENGTH + iw * C, 0, C * sizeof(floating))
+        else:
+            memset(grad_x + row * LENGTH, 0, LENGTH * sizeof(floating))
+            for i in range(H):
+                line = row // IH * OH + h[2 * i]
+                add_row(kind, grad_output + line * OW * C, winners + line * OW * C, OW, C, columns, h[2 * i + 1] * KW,
+                        dilation, grad_x + row * LENGTH)
+        row += ROWS
 
 
 def pool_backward(
@@ -242,25 +291,29 @@ def pool_backward(
     cdef const Py_ssize_t* h = &row_pairs[0, 0]
     cdef int width = block_width(C)
     cdef Block read_block = Block(IW)
-    cdef uint8_t* read = <uint8_t*>read_block.address  # whether a column is in some window
+    cdef uint8_t* read = <uint8_t*>read_block.address  # whether a column is in some window; NULL if all are
+    cdef Py_ssize_t unread = IW
     memset(read, 0, IW)
     for ow in range(OW):
         for k in range(w[3 * ow + FIRST], w[3 * ow + STOP]):
+            unread -= not read[w[3 * ow + ORIGIN] + k * dilation]
             read[w[3 * ow + ORIGIN] + k * dilation] = 1
+    if unread == 0:
+        read = NULL
     for task in prange(num_threads, num_threads=num_threads, schedule="static", nogil=True):
         begin = share_start(N * IH, num_threads, task)
         stop = share_start(N * IH, num_threads, task + 1)
         if width == 64:
-            gradient_rows(<int64_t*>NULL, grad, winner, N, OH, OW, C, w, start, h, read, IH, IW, KW, dilation, apart,
+            gradient_rows(<int64_t*>NULL, grad, winner, OH, OW, C, w, start, h, IH, IW, KW, dilation, apart, read,
                           begin, stop, out)
         elif width == 32:
-            gradient_rows(<int32_t*>NULL, grad, winner, N, OH, OW, C, w, start, h, read, IH, IW, KW, dilation, apart,
+            gradient_rows(<int32_t*>NULL, grad, winner, OH, OW, C, w, start, h, IH, IW, KW, dilation, apart, read,
                           begin, stop, out)
         elif width == 16:
-            gradient_rows(<int16_t*>NULL, grad, winner, N, OH, OW, C, w, start, h, read, IH, IW, KW, dilation, apart,
+            gradient_rows(<int16_t*>NULL, grad, winner, OH, OW, C, w, start, h, IH, IW, KW, dilation, apart, read,
                           begin, stop, out)
         else:
-            gradient_rows(<int8_t*>NULL, grad, winner, N, OH, OW, C, w, start, h, read, IH, IW, KW, dilation, apart,
+            gradient_rows(<int8_t*>NULL, grad, winner, OH, OW, C, w, start, h, IH, IW, KW, dilation, apart, read,
                           begin, stop, out)
 
 

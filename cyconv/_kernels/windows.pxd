@@ -34,8 +34,12 @@ cdef inline int block_width(Py_ssize_t C) noexcept nogil:
     return 64 if C % 64 == 0 else 32 if C >= 32 else 16 if C > 8 else 8
 
 
+cdef inline Py_ssize_t block_count(Py_ssize_t C, const int width) noexcept nogil:
+    return 1 if width == 8 else (C + width - 1) // width
+
+
 cdef inline Py_ssize_t block_start(Py_ssize_t block, Py_ssize_t C, const int width) noexcept nogil:
-    return max(0, min(block * width, C - width))
+    return 0 if width == 8 else max(0, min(block * width, C - width))
 
 
 cdef inline Py_ssize_t last_position(const Py_ssize_t* window, Py_ssize_t dilation) noexcept nogil:

@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cyconv import _validation as check
+from cyconv import memory
 from cyconv._dispatch import normalization as kernels
-from cyconv.functional._arrays import NHWC, channels_last, empty_ordered
+from cyconv.functional._arrays import channels_last, empty_image
 from cyconv.threads import threads_for
 
 
@@ -17,7 +18,8 @@ def _as_images(op: str, name: str, value: ArrayLike) -> NDArray:
 
 def _as_channels(op: str, name: str, value: ArrayLike, x: NDArray) -> NDArray:
     array = check.as_float_array(op, name, value, 1)
-    check.check_shape(op, name, array, (x.shape[1],), f" (one per channel of `x` {x.shape})")
+    if array.shape[0] != x.shape[1]:
+        check.check_shape(op, name, array, (x.shape[1],), f" (one per channel of `x` {x.shape})")
     return array
 
 
@@ -33,7 +35,7 @@ def _pixels(x: NDArray) -> NDArray:
 
 
 def _empty_like(x: NDArray) -> NDArray:
-    return empty_ordered(x.shape, NHWC if x.ndim == 4 else (0, 1), x.dtype)
+    return empty_image(*x.shape, x.dtype) if x.ndim == 4 else memory.empty(x.shape, x.dtype)
 
 
 def _normalize(
