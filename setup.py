@@ -88,7 +88,7 @@ def extension(name: str, source: str, flags: list[str], openmp: dict[str, list[s
         f"cyconv.{name}",
         [source],
         include_dirs=["cyconv/_kernels"],
-        depends=["cyconv/_kernels/simd.h", "cyconv/_kernels/winograd.h"],
+        depends=[f"cyconv/_kernels/{header}.h" for header in ("simd", "depthwise", "winograd")],
         extra_compile_args=[*optimise, *maths, *flags, *openmp["compile"]],
         extra_link_args=openmp["link"],
     )

@@ -165,7 +165,7 @@ def correlate(x: NDArray, weight: NDArray, bias: NDArray | None, geometry: Geome
     if geometry.algorithm == "im2col":
         _correlate_im2col(x, weight, bias, geometry, out)
     elif geometry.depthwise:
-        depthwise_kernels.conv_taps(x, _by_tap(weight, total), bias, total.taps, *geometry.stride, out, threads)
+        _depthwise(x, weight, bias, geometry, False, out, threads)
     elif suits_winograd(x, weight, geometry):
         padding = geometry.padding
         filters = _winograd_filters(weight, np.arange(9), False, threads)
@@ -191,13 +191,13 @@ def correlate_adjoint(
         winograd_kernels.conv3x3(grad_output, filters, bias, 2 - padding.top, 2 - padding.left, out, threads)
         return
     stride_h, stride_w = geometry.stride
+    if geometry.depthwise:
+        _depthwise(grad_output, weight, bias, geometry, True, out, threads)
+        return
     for total in _adjoint_sums(geometry):
         phase = out[:, total.start[0] :: stride_h, total.start[1] :: stride_w]
-        if geometry.depthwise:
-            depthwise_kernels.conv_taps(grad_output, _by_tap(weight, total), bias, total.taps, 1, 1, phase, threads)
-        else:
-            panels = _packed(weight, total, geometry.groups, True, threads)
-            kernels.conv_taps(grad_output, panels, bias, total.taps, 1, 1, geometry.groups, phase, threads)
+        panels = _packed(weight, total, geometry.groups, True, threads)
+        kernels.conv_taps(grad_output, panels, bias, total.taps, 1, 1, geometry.groups, phase, threads)
 
 
 def weight_gradient(x: NDArray, grad_output: NDArray, geometry: Geometry, out: NDArray) -> None:
@@ -227,16 +227,38 @@ def _weight_gradient_of_taps(
     if not len(total.positions):
         return
     if geometry.depthwise:
-        per_row = len(total.positions) // len(np.unique(total.taps[0]))
-        flat = out[:, :, 0]
-        depthwise_kernels.weight_gradient(x, grad_output, total.taps, *geometry.stride, per_row, flat, threads)
+        depthwise_kernels.weight_gradient(x, grad_output, total.taps, *geometry.stride, out[:, :, 0], threads)
     else:
         weight_kernels.weight_gradient(x, grad_output, total.taps, *geometry.stride, geometry.groups, out, threads)
 
 
-def _by_tap(weight: NDArray, total: Sum) -> NDArray:
-    """Return depthwise weights [C, KH, KW, 1] as [taps, C], channels contiguous."""
-    return np.ascontiguousarray(weight.reshape(weight.shape[0], -1)[:, total.positions].T)
+def _depthwise(
+    x: NDArray,
+    weight: NDArray,
+    bias: NDArray | None,
+    geometry: Geometry,
+    adjoint: bool,
+    out: NDArray,
+    threads: int,
+) -> None:
+    """Fill out with the depthwise convolution of x, or its adjoint."""
+    taps, positions, phases = _depthwise_phases(geometry, adjoint)
+    filters = weight.reshape(weight.shape[0], -1)
+    if not np.array_equal(positions, np.arange(filters.shape[1])):
+        filters = filters[:, positions]
+    step, phase = ((1, 1), geometry.stride) if adjoint else (geometry.stride, (1, 1))
+    by_tap = np.ascontiguousarray(filters.T)
+    depthwise_kernels.conv_taps(x, by_tap, bias, taps, *step, phases, *phase, out, threads)
+
+
+@lru_cache(maxsize=1024)
+def _depthwise_phases(geometry: Geometry, adjoint: bool) -> tuple[NDArray, NDArray, NDArray]:
+    """Return all sums' taps, their positions, and [first tap, taps, first row, first column] of each sum."""
+    sums = _adjoint_sums(geometry) if adjoint else [_forward_sum(geometry)]
+    counts = [len(total.positions) for total in sums]
+    phases = [(sum(counts[:i]), counts[i], *total.start) for i, total in enumerate(sums)]
+    taps = np.concatenate([total.taps for total in sums], axis=1)
+    return np.ascontiguousarray(taps), np.concatenate([t.positions for t in sums]), np.array(phases, np.intp)
 
 
 # The textbook path: a matrix of all patches, one matrix product. Readable reference and honest baseline.
