@@ -13,7 +13,7 @@ from cython cimport floating
 from cython.parallel cimport prange
 from libc.string cimport memcpy
 
-from cyconv._kernels.pack cimport Ahead, ask_for, copy_band, look_ahead, pack_panel
+from cyconv._kernels.pack cimport Ahead, add_transposed, ask_for, copy_band, look_ahead, pack_panel
 from cyconv._kernels.parallel cimport ceil_div, share_start, this_thread
 from cyconv._kernels.simd cimport TILE_ROWS, TILE_VECTORS, lanes, tile
 from cyconv._memory cimport Block
@@ -22,11 +22,12 @@ cdef enum:
     MOST_ROWS = 16             # bounds TILE_ROWS
     BLOCK_BYTES = 512 << 10    # of a block's image band, and of its grad_output: both stay in L2
     BLOCK_PIXELS = 2048
-    PACKED_PIXELS = 512        # where the tile's rows are packed: 512 x 14 numbers stay in L1
+    PACKED_PIXELS = 256        # where the tile's rows are packed: 256 x 16 numbers stay in L1
     PACKED_PANELS = 4          # panels that must share the packed rows to pay for them
-    PARTIAL_BYTES = 8 << 20    # of all slices' sums
+    PARTIAL_BYTES = 2 << 20    # of all slices' sums
     SLICES = 8
     TASKS = 32
+    RUN = 64                   # rows of the sums that are added and transposed in one go
 
 
 cdef struct Plan:
@@ -192,20 +193,12 @@ cdef void run_task(
 
 
 cdef void add_slices(Plan* s, Py_ssize_t task, const floating* partial, floating* grad_weight) noexcept nogil:
-    """Add the slices of one panel's run of 16 rows in order and write them transposed, [panel, m, oc] -> [oc, m]."""
-    cdef Py_ssize_t runs = ceil_div(s.M, 16), m0 = task % runs * 16, p = task // runs % s.P, g = task // runs // s.P
+    """Add the slices of one panel's run of rows in order and write them transposed, [panel, m, oc] -> [oc, m]."""
+    cdef Py_ssize_t runs = ceil_div(s.M, RUN), m0 = task % runs * RUN, p = task // runs % s.P, g = task // runs // s.P
     cdef Py_ssize_t columns = min(s.NR, s.OC - p * s.NR), width = min(s.NR, ceil_div(columns, s.L) * s.L)
-    cdef Py_ssize_t stride = s.G * s.padded * s.M
-    cdef const floating* source = partial + (g * s.padded + p * s.NR) * s.M
-    cdef floating* target = grad_weight + (g * s.OC + p * s.NR) * s.M
-    cdef Py_ssize_t m, j, i
-    cdef floating total
-    for j in range(columns):
-        for m in range(m0, min(m0 + 16, s.M)):
-            total = source[m * width + j]
-            for i in range(1, s.slices):
-                total += source[i * stride + m * width + j]
-            target[j * s.M + m] = total
+    add_transposed(
+        partial + (g * s.padded + p * s.NR) * s.M + m0 * width, width, s.slices, s.G * s.padded * s.M,
+        min(<Py_ssize_t>RUN, s.M - m0), columns, grad_weight + (g * s.OC + p * s.NR) * s.M + m0, s.M)
 
 
 def weight_gradient(
@@ -254,6 +247,6 @@ def weight_gradient(
                 run_task(
                     &s, task, i, rounds, image, gradient, m_offset, partial, bands + this_thread() * s.scratch_bytes)
             PyErr_CheckSignals()
-    tasks = G * s.P * ceil_div(s.M, 16)
+    tasks = G * s.P * ceil_div(s.M, RUN)
     for task in prange(tasks, nogil=True, num_threads=num_threads, schedule="static"):
         add_slices(&s, task, partial, target)

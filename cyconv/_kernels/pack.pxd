@@ -3,6 +3,8 @@
 from cython cimport floating
 from libc.string cimport memcpy, memset
 
+from cyconv._kernels.simd cimport TILE_VECTORS, VECTOR_BYTES, lanes, transpose
+
 cdef extern from * nogil:
     void prefetch "__builtin_prefetch"(const void* address, int write, int locality)
 
@@ -38,17 +40,31 @@ cdef inline void pack_panel(
     floating* panel,  # OUT [rows, width]
 ) noexcept nogil:
     """panel[r, j] = source[r * row_stride + j * column_stride], zero for j >= columns."""
-    cdef Py_ssize_t r, j, r0, r1
+    cdef Py_ssize_t r, j, r0, r1, c0 = 0, L = lanes(source)
     cdef const floating* line
+    if column_stride == 1 and columns * <Py_ssize_t>sizeof(floating) == TILE_VECTORS * VECTOR_BYTES:
+        for r in range(rows):
+            memcpy(panel, source, TILE_VECTORS * VECTOR_BYTES)  # a constant size compiles to moves
+            panel += columns
+            source += row_stride
+        return
     if column_stride == 1:
         for r in range(rows):
             memcpy(panel + r * width, source + r * row_stride, columns * sizeof(floating))
             for j in range(columns, width):
                 panel[r * width + j] = 0
         return
+    if row_stride == 1:
+        while c0 + L <= columns:
+            for r0 in range(rows // L):
+                transpose(source + c0 * column_stride + r0 * L, column_stride, panel + r0 * L * width + c0, width)
+            for r in range(rows // L * L, rows):
+                for j in range(c0, c0 + L):
+                    panel[r * width + j] = source[r + j * column_stride]
+            c0 += L
     for r0 in range(0, rows, 16):  # blocks of rows keep both sides of the transpose in L1
         r1 = min(r0 + 16, rows)
-        for j in range(columns):
+        for j in range(c0, columns):
             line = source + j * column_stride
             for r in range(r0, r1):
                 panel[r * width + j] = line[r * row_stride]
@@ -56,6 +72,37 @@ cdef inline void pack_panel(
             for r in range(r0, r1):
                 for j in range(columns, width):
                     panel[r * width + j] = 0
+
+
+cdef inline void add_transposed(
+    const floating* source, Py_ssize_t source_step, Py_ssize_t slices, Py_ssize_t slice_step,  # IN [slices, rows, columns]
+    Py_ssize_t rows, Py_ssize_t columns,
+    floating* target, Py_ssize_t target_step,  # OUT [columns, rows]
+) noexcept nogil:
+    """target[j, r] = sum over slices of source[slice, r, j], in order."""
+    cdef Py_ssize_t L = lanes(source), r0 = 0, j0, r, j, i, R, J
+    cdef floating[256] square
+    cdef const floating* corner
+    while r0 < rows:
+        R = min(L, rows - r0)
+        j0 = 0
+        while j0 < columns:
+            J = min(L, columns - j0)
+            corner = source + r0 * source_step + j0
+            for r in range(R):
+                for j in range(J):
+                    square[r * L + j] = corner[r * source_step + j]
+                for i in range(1, slices):
+                    for j in range(J):
+                        square[r * L + j] += corner[i * slice_step + r * source_step + j]
+            if R == L and J == L:
+                transpose(&square[0], L, target + j0 * target_step + r0, target_step)
+            else:
+                for j in range(J):
+                    for r in range(R):
+                        target[(j0 + j) * target_step + r0 + r] = square[r * L + j]
+            j0 += L
+        r0 += L
 
 
 cdef inline void copy_band(

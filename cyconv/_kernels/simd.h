@@ -45,7 +45,10 @@
     const int U = V == 1 ? 4 : 2; /* steps of k to one load of the rows' pointers */                               \
     vector_##T c[TILE_ROWS][TILE_VECTORS];                                                                         \
     UNROLL for (int m = 0; m < M; m++)                                                                             \
-      UNROLL for (int v = 0; v < V; v++) c[m][v] = (vector_##T){0};                                                \
+      UNROLL for (int v = 0; v < V; v++) {                                                                         \
+        c[m][v] = (vector_##T){0};                                                                                 \
+        __builtin_prefetch(c_rows[m] + c_offset + v * L, 1, 3);                                                    \
+      }                                                                                                            \
     for (ptrdiff_t b = 0; b < batch; b++) {                                                                        \
       const T *restrict w = B + b_offset[b];                                                                       \
       ptrdiff_t a = a_offset[b];                                                                                   \
@@ -88,6 +91,41 @@
     }                                                                                                              \
   }
 
+/* target[j][i] = source[i][j] for a square of a vector's side, in log2(side) rounds that deal rows i and i + side/2
+   alternately: after all of them row j holds column j. */
+#if VECTOR_BYTES == 64
+  #define DEAL_float(h) h, h + 16, h + 1, h + 17, h + 2, h + 18, h + 3, h + 19, \
+                        h + 4, h + 20, h + 5, h + 21, h + 6, h + 22, h + 7, h + 23
+  #define DEAL_double(h) h, h + 8, h + 1, h + 9, h + 2, h + 10, h + 3, h + 11
+#elif VECTOR_BYTES == 32
+  #define DEAL_float(h) h, h + 8, h + 1, h + 9, h + 2, h + 10, h + 3, h + 11
+  #define DEAL_double(h) h, h + 4, h + 1, h + 5
+#else
+  #define DEAL_float(h) h, h + 4, h + 1, h + 5
+  #define DEAL_double(h) h, h + 2
+#endif
+#ifdef __clang__
+  #define DEAL(T, I, a, b, h) __builtin_shufflevector(a, b, DEAL_##T(h))
+#else
+  #define DEAL(T, I, a, b, h) __builtin_shuffle(a, b, (index_##T){DEAL_##T(h)})
+#endif
+
+#define DEFINE_TRANSPOSE(T, I)                                                                                     \
+  typedef I index_##T __attribute__((vector_size(VECTOR_BYTES)));                                                  \
+  static inline void cyconv_transpose_##T(const T *source, ptrdiff_t source_step, T *target, ptrdiff_t target_step) { \
+    enum { SIDE = VECTOR_BYTES / sizeof(T) };                                                                      \
+    vector_##T a[SIDE], b[SIDE];                                                                                   \
+    UNROLL for (int i = 0; i < SIDE; i++) a[i] = *(const vector_##T *)(source + i * source_step);                  \
+    UNROLL for (int side = 1; side < SIDE; side *= 2) {                                                            \
+      UNROLL for (int i = 0; i < SIDE / 2; i++) {                                                                  \
+        b[2 * i] = DEAL(T, I, a[i], a[i + SIDE / 2], 0);                                                           \
+        b[2 * i + 1] = DEAL(T, I, a[i], a[i + SIDE / 2], SIDE / 2);                                                \
+      }                                                                                                            \
+      UNROLL for (int i = 0; i < SIDE; i++) a[i] = b[i];                                                           \
+    }                                                                                                              \
+    UNROLL for (int i = 0; i < SIDE; i++) *(vector_##T *)(target + i * target_step) = a[i];                        \
+  }
+
 #define TILE_ARGUMENTS(T)                                                                                          \
   ptrdiff_t batch, ptrdiff_t K, const T *const *rows, const ptrdiff_t *a_offset, ptrdiff_t a_step, const T *B,     \
       const ptrdiff_t *b_offset, ptrdiff_t ldb, T *const *c_rows, ptrdiff_t c_offset, ptrdiff_t columns,           \
@@ -123,5 +161,7 @@
 
 DEFINE_TILES(float)
 DEFINE_TILES(double)
+DEFINE_TRANSPOSE(float, int)
+DEFINE_TRANSPOSE(double, long long)
 
 #endif

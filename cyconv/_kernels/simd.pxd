@@ -16,6 +16,10 @@ cdef extern from "simd.h" nogil:
         const double** rows, const Py_ssize_t* a_offset, Py_ssize_t a_step,
         const double* B, const Py_ssize_t* b_offset, Py_ssize_t ldb,
         double** c_rows, Py_ssize_t c_offset, Py_ssize_t columns, const double* bias, int accumulate)
+    void transpose_float "cyconv_transpose_float"(
+        const float* source, Py_ssize_t source_step, float* target, Py_ssize_t target_step)
+    void transpose_double "cyconv_transpose_double"(
+        const double* source, Py_ssize_t source_step, double* target, Py_ssize_t target_step)
 
 
 cdef inline Py_ssize_t lanes(const floating* element) noexcept nogil:
@@ -36,3 +40,13 @@ cdef inline void tile(
     else:
         tile_double(
             M, batch, K, rows, a_offset, a_step, B, b_offset, ldb, c_rows, c_offset, columns, bias, accumulate)
+
+
+cdef inline void transpose(
+    const floating* source, Py_ssize_t source_step, floating* target, Py_ssize_t target_step,
+) noexcept nogil:
+    """target[j, i] = source[i, j] for a square of a vector's side."""
+    if floating is float:
+        transpose_float(source, source_step, target, target_step)
+    else:
+        transpose_double(source, source_step, target, target_step)

@@ -9,6 +9,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange
 from libc.string cimport memset
 
+from cyconv._kernels.pack cimport add_transposed
 from cyconv._kernels.parallel cimport ceil_div, share_start, this_thread
 from cyconv._kernels.simd cimport TILE_ROWS, TILE_VECTORS, lanes, tile
 from cyconv._memory cimport Block
@@ -305,16 +306,6 @@ def weight_gradient3x3(
                 &s, task, image, gradient, zeros, point_offset, partial, work + this_thread() * s.scratch_size)
         PyErr_CheckSignals()
     for task in prange(ceil_div(s.OC, 16), nogil=True, num_threads=num_threads, schedule="static"):
-        add_slices(&s, task * 16, partial, target)
-
-
-cdef void add_slices(WeightPlan* s, Py_ssize_t oc0, const float* partial, float* grad_weight) noexcept nogil:
-    """Add the slices of 16 output channels in order and write them transposed, [m, oc] -> [oc, m]."""
-    cdef Py_ssize_t M = 9 * s.IC, m, oc, i, last = min(oc0 + 16, s.OC)
-    cdef float total
-    for m in range(M):
-        for oc in range(oc0, last):
-            total = partial[m * s.OC + oc]
-            for i in range(1, s.slices):
-                total += partial[(i * M + m) * s.OC + oc]
-            grad_weight[oc * M + m] = total
+        add_transposed(
+            partial + task * 16, s.OC, s.slices, weights, 9 * s.IC, min(<Py_ssize_t>16, s.OC - task * 16),
+            target + task * 16 * 9 * s.IC, 9 * s.IC)
