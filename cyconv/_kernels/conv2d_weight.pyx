@@ -34,7 +34,7 @@ cdef struct Plan:
     Py_ssize_t N, IH, IW, IC, OC, QH, QW, G, M
     Py_ssize_t step_h, step_w, top, left
     Py_ssize_t L, NR, P, padded
-    bint band, packed
+    bint band, packed, in_place  # image padded, its rows packed, grad_output one panel as it lies
     Py_ssize_t pixel, line, band_h, band_w, band_size
     Py_ssize_t block_rows, block_images, blocks_per_image, blocks, slices, splits, tiles
     Py_ssize_t scratch_bytes
@@ -58,6 +58,7 @@ cdef void make_plan(Plan* s, const Py_ssize_t[:, ::1] taps, Py_ssize_t item, int
     s.pixel = s.IC
     s.line = (s.band_w if s.band else s.IW) * s.IC
     s.packed = s.P >= PACKED_PANELS
+    s.in_place = s.P == 1 and s.G == 1 and s.OC == s.padded
     if s.packed and not s.band:  # packed rows are read once, so the image itself need not stay in L2
         rows = BLOCK_BYTES // (item * s.QW * s.padded)
     else:
@@ -110,8 +111,9 @@ cdef void run_task(
     cdef Py_ssize_t last_pair = share_start(s.P * s.tiles, s.splits, split + 1)
     cdef Py_ssize_t most_lines = s.block_images * s.block_rows
     cdef floating* band = <floating*>scratch
-    cdef floating* slab = band + s.band_size
-    cdef floating* packed = slab + most_lines * s.QW * s.padded
+    cdef floating* packed_slab = band + s.band_size
+    cdef const floating* slab
+    cdef floating* packed = packed_slab + most_lines * s.QW * s.padded
     cdef const floating** rows = <const floating**>(packed + (most_lines * s.QW * MOST_ROWS if s.packed else 0))
     cdef Py_ssize_t* a_offset = <Py_ssize_t*>(rows + s.M)
     cdef Py_ssize_t* b_offset = a_offset + most_lines
@@ -120,7 +122,7 @@ cdef void run_task(
     cdef floating* sums
     cdef Py_ssize_t C = s.G * s.OC, zero = 0, m, block, n0, n1, q0, q1, n, q
     cdef Py_ssize_t lines, pair, p, t, m0, m1, columns, width, i
-    cdef const floating* end = slab if s.band else x + s.N * s.IH * s.IW * s.G * s.IC
+    cdef const floating* end = packed_slab if s.band else x + s.N * s.IH * s.IW * s.G * s.IC
     for m in range(s.M):
         rows[m] = (<const floating*>band if s.band else x) + m_offset[m]
     cdef Py_ssize_t first_block = share_start(s.blocks, s.slices, slice_)
@@ -145,13 +147,16 @@ cdef void run_task(
                 else:
                     a_offset[lines] = (n * s.IH + q * s.step_h) * s.line
                 lines += 1
-        for p in range(s.P):
+        slab = packed_slab
+        if s.in_place:
+            slab = grad_output + (n0 * s.QH + q0) * s.QW * C
+        for p in range(0 if s.in_place else s.P):
             columns = min(s.NR, s.OC - p * s.NR)
             width = min(s.NR, ceil_div(columns, s.L) * s.L)
             for n in range(n0, n1):
                 pack_panel(
                     grad_output + (n * s.QH + q0) * s.QW * C + g * s.OC + p * s.NR, C, 1, (q1 - q0) * s.QW,
-                    columns, width, slab + lines * s.QW * p * s.NR + (n - n0) * (q1 - q0) * s.QW * width)
+                    columns, width, packed_slab + lines * s.QW * p * s.NR + (n - n0) * (q1 - q0) * s.QW * width)
         if block + 1 < stop_block and s.G == 1:
             n = (block + 1) // s.blocks_per_image * s.block_images
             q = share_start(s.QH, s.blocks_per_image, (block + 1) % s.blocks_per_image)

@@ -27,8 +27,13 @@ COLUMN_BYTES = 4 << 20  # of the matrix of patches at a time: it stays in the ou
 # Input channels below which the input gradient would leave most of a vector's lanes idle: there a matrix product makes
 # whole patches, which are wide, and col2im adds them up (3 channels: 4 times faster; `python -m benchmarks conv`).
 FEW_CHANNELS = 8
-FEW_TILES = 64  # `python -m benchmarks conv`: 512 channels @7, 32 tiles: half the direct kernel's speed; 128: twice
-FEW_FILTERS = 128 * 128
+# Winograd's transformed filters must be shared by so many 4x4 tiles to pay, and channels outweigh its transforms
+# (`python -m benchmarks conv`: 512 channels @7, 32 tiles: 1.4 times the direct kernel's speed forward, 0.9 times for
+# the weight gradient; 16 channels: 1.1 times forward, 1.6 times for the weight gradient).
+LEAST_TILES = 24
+LEAST_GRADIENT_TILES = 128
+LEAST_CHANNELS = 32
+LEAST_GRADIENT_CHANNELS = 16
 
 
 class Geometry(NamedTuple):
@@ -133,20 +138,16 @@ def allows_winograd(weight: NDArray, geometry: Geometry) -> bool:
     return geometry.kernel == (3, 3) and plain and IC % 16 == OC % 16 == 0 and weight.dtype == np.float32
 
 
-def suits_winograd(x: NDArray, weight: NDArray, geometry: Geometry) -> bool:
-    """Whether minimal filtering pays too, or was asked for.
-
-    Outputs come in tiles of 4x4. With less than half of them used, or too few of them to share the transformed
-    filters, the direct kernel is faster; below 32 channels the transforms outweigh the products.
-    """
+def suits_winograd(x: NDArray, weight: NDArray, geometry: Geometry, tiles: int, channels: int) -> bool:
+    """Whether minimal filtering pays too, from so many tiles and channels on, or was asked for."""
     if geometry.algorithm == "winograd":
         return True
     if geometry.algorithm != "auto" or not allows_winograd(weight, geometry):
         return False
     (OH, OW), (OC, _, _, IC) = geometry.out_size, weight.shape
-    tiles = -(-OH // 4) * -(-OW // 4)
-    enough = x.shape[0] * tiles >= (FEW_TILES if IC * OC <= FEW_FILTERS else 2 * FEW_TILES)
-    return enough and min(IC, OC) >= 32 and 8 * tiles <= OH * OW
+    per_image = -(-OH // 4) * -(-OW // 4)
+    # With less than half of the tiles' pixels in the image the direct kernel is faster.
+    return x.shape[0] * per_image >= tiles and min(IC, OC) >= channels and 8 * per_image <= OH * OW
 
 
 def _winograd_filters(weight: NDArray, positions: NDArray, transposed: bool, num_threads: int) -> NDArray:
@@ -166,7 +167,7 @@ def correlate(x: NDArray, weight: NDArray, bias: NDArray | None, geometry: Geome
         _correlate_im2col(x, weight, bias, geometry, out)
     elif geometry.depthwise:
         _depthwise(x, weight, bias, geometry, False, out, threads)
-    elif suits_winograd(x, weight, geometry):
+    elif suits_winograd(x, weight, geometry, LEAST_TILES, LEAST_CHANNELS):
         padding = geometry.padding
         filters = _winograd_filters(weight, np.arange(9), False, threads)
         winograd_kernels.conv3x3(x, filters, bias, padding.top, padding.left, out, threads)
@@ -184,7 +185,7 @@ def correlate_adjoint(
     if geometry.algorithm == "im2col" or few_channels:
         _correlate_adjoint_im2col(grad_output, weight, bias, geometry, out)
         return
-    if suits_winograd(grad_output, weight, geometry):
+    if suits_winograd(grad_output, weight, geometry, LEAST_TILES, LEAST_CHANNELS):
         # The adjoint is the convolution by the filters turned half round, with the rest of the full padding.
         filters = _winograd_filters(weight, np.arange(9)[::-1].copy(), True, threads)
         padding = geometry.padding
@@ -208,7 +209,7 @@ def weight_gradient(x: NDArray, grad_output: NDArray, geometry: Geometry, out: N
     flat = out.reshape(OC, KH * KW, IC)
     if geometry.algorithm == "im2col":
         _weight_gradient_im2col(x, grad_output, geometry, out)
-    elif suits_winograd(x, out, geometry):
+    elif suits_winograd(x, out, geometry, LEAST_GRADIENT_TILES, LEAST_GRADIENT_CHANNELS):
         padding = geometry.padding
         winograd_kernels.weight_gradient3x3(x, grad_output, padding.top, padding.left, flat, threads)
     elif len(total.positions) == KH * KW:
