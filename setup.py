@@ -34,6 +34,7 @@ KERNELS = [
     "max_pool2d",
     "normalization",
     "optimizer",
+    "planar",
     "softmax",
     "winograd",
 ]

@@ -13,7 +13,7 @@ from cython cimport floating
 from cython.parallel cimport prange
 from libc.string cimport memcpy
 
-from cyconv._kernels.pack cimport Ahead, add_transposed, ask_for, copy_band, look_ahead, pack_panel
+from cyconv._kernels.pack cimport Ahead, add_transposed, ask_for, copy_band, copy_planes, look_ahead, pack_panel
 from cyconv._kernels.parallel cimport ceil_div, share_start, this_thread
 from cyconv._kernels.simd cimport TILE_ROWS, TILE_VECTORS, lanes, tile
 from cyconv._memory cimport Block
@@ -34,8 +34,9 @@ cdef struct Plan:
     Py_ssize_t N, IH, IW, IC, OC, QH, QW, G, M
     Py_ssize_t step_h, step_w, top, left
     Py_ssize_t L, NR, P, padded
-    bint band, packed, in_place  # image padded, its rows packed, grad_output one panel as it lies
-    Py_ssize_t pixel, line, band_h, band_w, band_size
+    bint band, planar        # image copied with its border; into planes
+    bint packed, in_place    # its rows packed; grad_output one panel as it lies
+    Py_ssize_t pixel, line, plane, band_h, band_w, band_size
     Py_ssize_t block_rows, block_images, blocks_per_image, blocks, slices, splits, tiles
     Py_ssize_t scratch_bytes
 
@@ -47,16 +48,18 @@ cdef void make_plan(Plan* s, const Py_ssize_t[:, ::1] taps, Py_ssize_t item, int
     for t in range(T):
         s.top, bottom = min(s.top, taps[0, t]), max(bottom, taps[0, t])
         s.left, right = min(s.left, taps[1, t]), max(right, taps[1, t])
+    # With one vector of columns the tile waits for its scalars, least where they follow each other.
+    s.planar = s.OC <= s.L and s.step_w == 1
     s.band = (
-        s.G > 1 or s.top < 0 or s.left < 0
+        s.planar or s.G > 1 or s.top < 0 or s.left < 0
         or (s.QH - 1) * s.step_h + bottom >= s.IH or (s.QW - 1) * s.step_w + right >= s.IW)
     s.M = T * s.IC
     s.tiles = ceil_div(s.M, TILE_ROWS)
     s.P = ceil_div(s.OC, s.NR)
     s.padded = ceil_div(s.OC, s.L) * s.L
     s.band_w = (s.QW - 1) * s.step_w + right - s.left + 1
-    s.pixel = s.IC
-    s.line = (s.band_w if s.band else s.IW) * s.IC
+    s.pixel = 1 if s.planar else s.IC
+    s.line = (s.band_w if s.band else s.IW) * s.pixel
     s.packed = s.P >= PACKED_PANELS
     s.in_place = s.P == 1 and s.G == 1 and s.OC == s.padded
     if s.packed and not s.band:  # packed rows are read once, so the image itself need not stay in L2
@@ -69,7 +72,8 @@ cdef void make_plan(Plan* s, const Py_ssize_t[:, ::1] taps, Py_ssize_t item, int
     s.block_rows = ceil_div(s.QH, s.blocks_per_image)
     s.blocks = ceil_div(s.N, s.block_images) * s.blocks_per_image
     s.band_h = (s.block_rows - 1) * s.step_h + bottom - s.top + 1
-    s.band_size = s.block_images * s.band_h * s.band_w * s.IC if s.band else 0
+    s.plane = s.block_images * s.band_h * s.band_w
+    s.band_size = s.plane * s.IC if s.band else 0
 
     pairs = s.tiles * s.P * s.G
     s.slices = min(SLICES, PARTIAL_BYTES // max(1, s.G * s.M * s.padded * item))
@@ -120,8 +124,9 @@ cdef void run_task(
     cdef const floating* packed_rows[MOST_ROWS]
     cdef floating* c_rows[MOST_ROWS]
     cdef floating* sums
+    cdef const floating* origin
     cdef Py_ssize_t C = s.G * s.OC, zero = 0, m, block, n0, n1, q0, q1, n, q
-    cdef Py_ssize_t lines, pair, p, t, m0, m1, columns, width, i
+    cdef Py_ssize_t lines, pair, p, t, m0, m1, columns, width, i, first_line, band_rows
     cdef const floating* end = packed_slab if s.band else x + s.N * s.IH * s.IW * s.G * s.IC
     for m in range(s.M):
         rows[m] = (<const floating*>band if s.band else x) + m_offset[m]
@@ -136,10 +141,16 @@ cdef void run_task(
         q1 = share_start(s.QH, s.blocks_per_image, block % s.blocks_per_image + 1)
         lines = 0
         for n in range(n0, n1):
-            if s.band:
+            origin = x + n * s.IH * s.IW * s.G * s.IC + g * s.IC
+            first_line = q0 * s.step_h + s.top
+            band_rows = s.band_h - (s.block_rows - q1 + q0) * s.step_h
+            if s.planar:
+                copy_planes(
+                    origin, s.IH, s.IW, s.G * s.IC, s.IC, first_line, s.left, band_rows, s.band_w,
+                    band + (n - n0) * s.band_h * s.line, s.plane)
+            elif s.band:
                 copy_band(
-                    x + n * s.IH * s.IW * s.G * s.IC + g * s.IC, s.IH, s.IW, s.G * s.IC, s.IC,
-                    q0 * s.step_h + s.top, s.left, s.band_h - (s.block_rows - q1 + q0) * s.step_h, s.band_w,
+                    origin, s.IH, s.IW, s.G * s.IC, s.IC, first_line, s.left, band_rows, s.band_w,
                     band + (n - n0) * s.band_h * s.line)
             for q in range(q0, q1):
                 if s.band:
@@ -236,7 +247,8 @@ def weight_gradient(
     cdef Py_ssize_t base_h = s.top if s.band else 0, base_w = s.left if s.band else 0
     for t in range(taps.shape[1]):
         for i in range(s.IC):
-            m_offset[t * s.IC + i] = (taps[0, t] - base_h) * s.line + (taps[1, t] - base_w) * s.pixel + i
+            m_offset[t * s.IC + i] = (
+                (taps[0, t] - base_h) * s.line + (taps[1, t] - base_w) * s.pixel + i * (s.plane if s.planar else 1))
 
     # In segments of some 10 ms a core, between which a pending Ctrl-C is heard.
     cdef const floating* image = &x[0, 0, 0, 0]

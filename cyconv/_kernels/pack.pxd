@@ -131,3 +131,40 @@ cdef inline void copy_band(
             for c in range(first, stop):
                 memcpy(line + c * channels, source + (c - first) * C, channels * sizeof(floating))
         memset(line + stop * channels, 0, (columns - stop) * channels * sizeof(floating))
+
+
+cdef inline void copy_planes(
+    const floating* image,  # IN [H, W, C], first wanted channel
+    Py_ssize_t H, Py_ssize_t W, Py_ssize_t C, Py_ssize_t channels,
+    Py_ssize_t top, Py_ssize_t left, Py_ssize_t rows, Py_ssize_t columns,
+    floating* band, Py_ssize_t plane,  # OUT [channels, rows, columns], planes so many numbers apart
+) noexcept nogil:
+    """The same, a plane a channel: band[c, r, w] = image[top + r, left + w, c]."""
+    cdef Py_ssize_t L = lanes(image), r, c, i, w
+    cdef Py_ssize_t first = min(max(-left, 0), columns)
+    cdef Py_ssize_t stop = max(first, min(W - left, columns))
+    cdef const floating* source
+    cdef floating* target
+    for r in range(rows):
+        target = band + r * columns
+        if top + r < 0 or top + r >= H:
+            for c in range(channels):
+                memset(target + c * plane, 0, columns * sizeof(floating))
+            continue
+        source = image + ((top + r) * W + left) * C
+        for c in range(channels):
+            memset(target + c * plane, 0, first * sizeof(floating))
+            memset(target + c * plane + stop, 0, (columns - stop) * sizeof(floating))
+        c = 0
+        while c + L <= channels:
+            w = first
+            while w + L <= stop:
+                transpose(source + w * C + c, C, target + c * plane + w, plane)
+                w += L
+            for w in range(w, stop):
+                for i in range(c, c + L):
+                    target[i * plane + w] = source[w * C + i]
+            c += L
+        for c in range(c, channels):
+            for w in range(first, stop):
+                target[c * plane + w] = source[w * C + c]

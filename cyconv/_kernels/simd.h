@@ -26,6 +26,13 @@
   #define TILE_ROWS 6
 #endif
 #define TILE_VECTORS 2
+#define WIDE_ROWS 4 /* of a tile with few rows */
+#if VECTOR_BYTES == 64
+  #define WIDE_VECTORS 6
+#else
+  #define WIDE_VECTORS 3
+#endif
+#define MOST_VECTORS 6
 #define LANES(T) ((ptrdiff_t)(VECTOR_BYTES / sizeof(T)))
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
@@ -37,13 +44,15 @@
     for (ptrdiff_t n = 0; n < columns; n++) target[n] = accumulate ? target[n] + line[n] : line[n];                \
   }                                                                                                                \
                                                                                                                    \
-  INLINE void tile_body_##T(const int M, const int V, ptrdiff_t batch, ptrdiff_t K, const T *const *rows,          \
+  INLINE void tile_body_##T(const int M, const int V, const int unit, ptrdiff_t batch, ptrdiff_t K, const T *const *rows,          \
                             const ptrdiff_t *a_offset, ptrdiff_t a_step, const T *B, const ptrdiff_t *b_offset,    \
                             ptrdiff_t ldb, T *const *c_rows, ptrdiff_t c_offset, ptrdiff_t columns,                \
                             const T *bias, int accumulate) {                                                       \
     const ptrdiff_t L = LANES(T);                                                                                  \
-    const int U = V == 1 ? 4 : 2; /* steps of k to one load of the rows' pointers */                               \
-    vector_##T c[TILE_ROWS][TILE_VECTORS];                                                                         \
+    /* Steps of k to one load of the rows' pointers; with one vector a row, loads are what it waits for. */        \
+    const int U = V > 1 ? 2 : unit ? 8 : 4;                                                                        \
+    const ptrdiff_t step = unit ? 1 : a_step;                                                                      \
+    vector_##T c[TILE_ROWS][MOST_VECTORS];                                                                         \
     UNROLL for (int m = 0; m < M; m++)                                                                             \
       UNROLL for (int v = 0; v < V; v++) {                                                                         \
         c[m][v] = (vector_##T){0};                                                                                 \
@@ -52,22 +61,31 @@
     for (ptrdiff_t b = 0; b < batch; b++) {                                                                        \
       const T *restrict w = B + b_offset[b];                                                                       \
       ptrdiff_t a = a_offset[b];                                                                                   \
-      for (ptrdiff_t k = 0; k + U <= K; k += U, a += U * a_step, w += U * ldb)                                     \
-        UNROLL for (int u = 0; u < U; u++) {                                                                       \
-          vector_##T line[TILE_VECTORS];                                                                           \
-          UNROLL for (int v = 0; v < V; v++) line[v] = *(const vector_##T *)(w + u * ldb + v * L);                 \
+      for (ptrdiff_t k = 0; k + U <= K; k += U, a += U * step, w += U * ldb) {                                     \
+        if (V == 1) {                                                                                              \
+          vector_##T line[8];                                                                                      \
+          UNROLL for (int u = 0; u < U; u++) line[u] = *(const vector_##T *)(w + u * ldb);                         \
           UNROLL for (int m = 0; m < M; m++) {                                                                     \
-            const T scalar = rows[m][a + u * a_step];                                                              \
-            UNROLL for (int v = 0; v < V; v++) c[m][v] += scalar * line[v];                                        \
+            const T *row = rows[m] + a;                                                                            \
+            UNROLL for (int u = 0; u < U; u++) c[m][0] += row[u * step] * line[u];                                 \
           }                                                                                                        \
-        }                                                                                                          \
+        } else                                                                                                     \
+          UNROLL for (int u = 0; u < U; u++) {                                                                     \
+            vector_##T line[MOST_VECTORS];                                                                         \
+            UNROLL for (int v = 0; v < V; v++) line[v] = *(const vector_##T *)(w + u * ldb + v * L);               \
+            UNROLL for (int m = 0; m < M; m++) {                                                                   \
+              const T scalar = rows[m][a + u * step];                                                              \
+              UNROLL for (int v = 0; v < V; v++) c[m][v] += scalar * line[v];                                      \
+            }                                                                                                      \
+          }                                                                                                        \
+      }                                                                                                            \
     }                                                                                                              \
     for (ptrdiff_t k = K - K % U; k < K; k++) /* apart from the loop above, where it would make gcc spill */       \
       for (ptrdiff_t b = 0; b < batch; b++) {                                                                      \
-        vector_##T line[TILE_VECTORS];                                                                             \
+        vector_##T line[MOST_VECTORS];                                                                             \
         UNROLL for (int v = 0; v < V; v++) line[v] = *(const vector_##T *)(B + b_offset[b] + k * ldb + v * L);     \
         UNROLL for (int m = 0; m < M; m++) {                                                                       \
-          const T scalar = rows[m][a_offset[b] + k * a_step];                                                      \
+          const T scalar = rows[m][a_offset[b] + k * step];                                                      \
           UNROLL for (int v = 0; v < V; v++) c[m][v] += scalar * line[v];                                          \
         }                                                                                                          \
       }                                                                                                            \
@@ -84,7 +102,7 @@
           *target = c[m][v];                                                                                       \
         }                                                                                                          \
     } else {                                                                                                       \
-      T edge[TILE_ROWS][TILE_VECTORS * (VECTOR_BYTES / sizeof(T))];                                                \
+      T edge[TILE_ROWS][MOST_VECTORS * (VECTOR_BYTES / sizeof(T))];                                                \
       UNROLL for (int m = 0; m < M; m++)                                                                           \
         UNROLL for (int v = 0; v < V; v++) *(vector_##T *)(edge[m] + v * L) = c[m][v];                             \
       for (int m = 0; m < M; m++) store_edge_##T(edge[m], columns, accumulate, c_rows[m] + c_offset);              \
@@ -134,8 +152,11 @@
   batch, K, rows, a_offset, a_step, B, b_offset, ldb, c_rows, c_offset, columns, bias, accumulate
 
 #define TILE_ROW(T, M)                                                                                             \
-  static __attribute__((noinline)) void tile_##T##_##M##_1(TILE_ARGUMENTS(T)) { tile_body_##T(M, 1, TILE_PASS); }  \
-  static __attribute__((noinline)) void tile_##T##_##M##_2(TILE_ARGUMENTS(T)) { tile_body_##T(M, 2, TILE_PASS); }
+  static __attribute__((noinline)) void tile_##T##_##M##_1(TILE_ARGUMENTS(T)) {                                    \
+    if (a_step == 1) tile_body_##T(M, 1, 1, TILE_PASS);                                                            \
+    else tile_body_##T(M, 1, 0, TILE_PASS);                                                                        \
+  }                                                                                                                \
+  static __attribute__((noinline)) void tile_##T##_##M##_2(TILE_ARGUMENTS(T)) { tile_body_##T(M, 2, 0, TILE_PASS); }
 #define TILE_ENTRY(T, M) {tile_##T##_##M##_1, tile_##T##_##M##_2}
 
 #if TILE_ROWS == 14
@@ -159,8 +180,21 @@
     tiles_##T[M - 1][columns > LANES(T)](TILE_PASS);                                                               \
   }
 
+/* At most WIDE_ROWS rows, all of WIDE_VECTORS vectors of columns. */
+#define DEFINE_WIDE_TILE(T)                                                                                        \
+  static void cyconv_wide_tile_##T(ptrdiff_t M, TILE_ARGUMENTS(T)) {                                               \
+    switch (M) {                                                                                                   \
+      case 1: tile_body_##T(1, WIDE_VECTORS, 0, TILE_PASS); break;                                                 \
+      case 2: tile_body_##T(2, WIDE_VECTORS, 0, TILE_PASS); break;                                                 \
+      case 3: tile_body_##T(3, WIDE_VECTORS, 0, TILE_PASS); break;                                                 \
+      default: tile_body_##T(4, WIDE_VECTORS, 0, TILE_PASS);                                                       \
+    }                                                                                                              \
+  }
+
 DEFINE_TILES(float)
 DEFINE_TILES(double)
+DEFINE_WIDE_TILE(float)
+DEFINE_WIDE_TILE(double)
 DEFINE_TRANSPOSE(float, int)
 DEFINE_TRANSPOSE(double, long long)
 

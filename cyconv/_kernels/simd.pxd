@@ -6,12 +6,24 @@ cdef extern from "simd.h" nogil:
     const Py_ssize_t VECTOR_BYTES
     const Py_ssize_t TILE_ROWS
     const Py_ssize_t TILE_VECTORS
+    const Py_ssize_t WIDE_ROWS
+    const Py_ssize_t WIDE_VECTORS
     void tile_float "cyconv_tile_float"(
         Py_ssize_t M, Py_ssize_t batch, Py_ssize_t K,
         const float** rows, const Py_ssize_t* a_offset, Py_ssize_t a_step,
         const float* B, const Py_ssize_t* b_offset, Py_ssize_t ldb,
         float** c_rows, Py_ssize_t c_offset, Py_ssize_t columns, const float* bias, int accumulate)
     void tile_double "cyconv_tile_double"(
+        Py_ssize_t M, Py_ssize_t batch, Py_ssize_t K,
+        const double** rows, const Py_ssize_t* a_offset, Py_ssize_t a_step,
+        const double* B, const Py_ssize_t* b_offset, Py_ssize_t ldb,
+        double** c_rows, Py_ssize_t c_offset, Py_ssize_t columns, const double* bias, int accumulate)
+    void wide_tile_float "cyconv_wide_tile_float"(
+        Py_ssize_t M, Py_ssize_t batch, Py_ssize_t K,
+        const float** rows, const Py_ssize_t* a_offset, Py_ssize_t a_step,
+        const float* B, const Py_ssize_t* b_offset, Py_ssize_t ldb,
+        float** c_rows, Py_ssize_t c_offset, Py_ssize_t columns, const float* bias, int accumulate)
+    void wide_tile_double "cyconv_wide_tile_double"(
         Py_ssize_t M, Py_ssize_t batch, Py_ssize_t K,
         const double** rows, const Py_ssize_t* a_offset, Py_ssize_t a_step,
         const double* B, const Py_ssize_t* b_offset, Py_ssize_t ldb,
@@ -39,6 +51,21 @@ cdef inline void tile(
             M, batch, K, rows, a_offset, a_step, B, b_offset, ldb, c_rows, c_offset, columns, bias, accumulate)
     else:
         tile_double(
+            M, batch, K, rows, a_offset, a_step, B, b_offset, ldb, c_rows, c_offset, columns, bias, accumulate)
+
+
+cdef inline void wide_tile(
+    Py_ssize_t M, Py_ssize_t batch, Py_ssize_t K,
+    const floating** rows, const Py_ssize_t* a_offset, Py_ssize_t a_step,
+    const floating* B, const Py_ssize_t* b_offset, Py_ssize_t ldb,
+    floating** c_rows, Py_ssize_t c_offset, Py_ssize_t columns, const floating* bias, int accumulate,
+) noexcept nogil:
+    """At most WIDE_ROWS rows of WIDE_VECTORS vectors: C[M, columns] = start + sum over batch and K of A * B, as simd.h says."""
+    if floating is float:
+        wide_tile_float(
+            M, batch, K, rows, a_offset, a_step, B, b_offset, ldb, c_rows, c_offset, columns, bias, accumulate)
+    else:
+        wide_tile_double(
             M, batch, K, rows, a_offset, a_step, B, b_offset, ldb, c_rows, c_offset, columns, bias, accumulate)
 
 

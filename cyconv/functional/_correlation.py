@@ -16,6 +16,7 @@ from cyconv import memory
 from cyconv._dispatch import conv2d as kernels
 from cyconv._dispatch import conv2d_weight as weight_kernels
 from cyconv._dispatch import depthwise as depthwise_kernels
+from cyconv._dispatch import planar as planar_kernels
 from cyconv._dispatch import winograd as winograd_kernels
 from cyconv._geometry import Padding, Pair
 from cyconv.functional.linear import matmul
@@ -24,8 +25,8 @@ from cyconv.threads import threads_for
 
 ALGORITHMS = ("auto", "direct", "winograd", "im2col")
 COLUMN_BYTES = 4 << 20  # of the matrix of patches at a time: it stays in the outer cache
-# Input channels below which the input gradient would leave most of a vector's lanes idle: there a matrix product makes
-# whole patches, which are wide, and col2im adds them up (3 channels: 4 times faster; `python -m benchmarks conv`).
+# Output channels up to which vectors run along pixels: along channels most of their lanes would be idle
+# (`python -m benchmarks conv`: 6 channels, 5x5: 2.5 times faster; the input gradient of 3 channels: 5 times).
 FEW_CHANNELS = 8
 # Winograd's transformed filters must be shared by so many 4x4 tiles to pay, and channels outweigh its transforms
 # (`python -m benchmarks conv`: 512 channels @7, 32 tiles: 1.4 times the direct kernel's speed forward, 0.9 times for
@@ -167,6 +168,8 @@ def correlate(x: NDArray, weight: NDArray, bias: NDArray | None, geometry: Geome
         _correlate_im2col(x, weight, bias, geometry, out)
     elif geometry.depthwise:
         _depthwise(x, weight, bias, geometry, False, out, threads)
+    elif geometry.stride == (1, 1) and _suits_planes(weight.shape[0], geometry):
+        _correlate_planes(x, weight.reshape(weight.shape[0], -1, weight.shape[3]), bias, geometry, False, out, threads)
     elif suits_winograd(x, weight, geometry, LEAST_TILES, LEAST_CHANNELS):
         padding = geometry.padding
         filters = _winograd_filters(weight, np.arange(9), False, threads)
@@ -181,8 +184,7 @@ def correlate_adjoint(
 ) -> None:
     """Fill out [N, IH, IW, IC] with the adjoint of `correlate` applied to grad_output [N, OH, OW, OC]."""
     threads = threads_for(_work(grad_output, weight, geometry))
-    few_channels = geometry.groups == 1 and weight.shape[3] <= FEW_CHANNELS and geometry.algorithm == "auto"
-    if geometry.algorithm == "im2col" or few_channels:
+    if geometry.algorithm == "im2col":
         _correlate_adjoint_im2col(grad_output, weight, bias, geometry, out)
         return
     if suits_winograd(grad_output, weight, geometry, LEAST_TILES, LEAST_CHANNELS):
@@ -194,6 +196,10 @@ def correlate_adjoint(
     stride_h, stride_w = geometry.stride
     if geometry.depthwise:
         _depthwise(grad_output, weight, bias, geometry, True, out, threads)
+        return
+    if _suits_planes(weight.shape[3], geometry):
+        filters = weight.reshape(weight.shape[0], -1, weight.shape[3]).transpose(2, 1, 0)
+        _correlate_planes(grad_output, filters, bias, geometry, True, out, threads)
         return
     for total in _adjoint_sums(geometry):
         phase = out[:, total.start[0] :: stride_h, total.start[1] :: stride_w]
@@ -243,7 +249,7 @@ def _depthwise(
     threads: int,
 ) -> None:
     """Fill out with the depthwise convolution of x, or its adjoint."""
-    taps, positions, phases = _depthwise_phases(geometry, adjoint)
+    taps, positions, phases = _phases(geometry, adjoint)
     filters = weight.reshape(weight.shape[0], -1)
     if not np.array_equal(positions, np.arange(filters.shape[1])):
         filters = filters[:, positions]
@@ -252,8 +258,23 @@ def _depthwise(
     depthwise_kernels.conv_taps(x, by_tap, bias, taps, *step, phases, *phase, out, threads)
 
 
+def _suits_planes(channels: int, geometry: Geometry) -> bool:
+    """Whether an output of so many channels is best computed with vectors along pixels."""
+    return channels <= FEW_CHANNELS and geometry.groups == 1 and geometry.algorithm == "auto"
+
+
+def _correlate_planes(
+    x: NDArray, filters: NDArray, bias: NDArray | None, geometry: Geometry, adjoint: bool, out: NDArray, threads: int
+) -> None:
+    """Fill out with the convolution of x by filters [out channels, kernel positions, channels], or its adjoint."""
+    taps, positions, phases = _phases(geometry, adjoint)
+    phase = geometry.stride if adjoint else (1, 1)
+    weight = np.ascontiguousarray(filters[:, positions])
+    planar_kernels.conv_taps(x, weight, bias, taps, phases, *phase, out, threads)
+
+
 @lru_cache(maxsize=1024)
-def _depthwise_phases(geometry: Geometry, adjoint: bool) -> tuple[NDArray, NDArray, NDArray]:
+def _phases(geometry: Geometry, adjoint: bool) -> tuple[NDArray, NDArray, NDArray]:
     """Return all sums' taps, their positions, and [first tap, taps, first row, first column] of each sum."""
     sums = _adjoint_sums(geometry) if adjoint else [_forward_sum(geometry)]
     counts = [len(total.positions) for total in sums]
