@@ -11,7 +11,7 @@ own, and the slices are added in order: the same bits for any number of threads.
 from cpython.exc cimport PyErr_CheckSignals
 from cython cimport floating
 from cython.parallel cimport prange
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from cyconv._kernels.pack cimport Ahead, add_transposed, ask_for, copy_band, copy_planes, look_ahead, pack_panel
 from cyconv._kernels.parallel cimport ceil_div, share_start, this_thread
@@ -36,6 +36,7 @@ cdef struct Plan:
     Py_ssize_t L, NR, P, padded
     bint band, planar        # image copied with its border; into planes
     bint packed, in_place    # its rows packed; grad_output one panel as it lies
+    bint joined              # lines of the band and of grad_output in one run
     Py_ssize_t pixel, line, plane, band_h, band_w, band_size
     Py_ssize_t block_rows, block_images, blocks_per_image, blocks, slices, splits, tiles
     Py_ssize_t scratch_bytes
@@ -48,8 +49,9 @@ cdef void make_plan(Plan* s, const Py_ssize_t[:, ::1] taps, Py_ssize_t item, int
     for t in range(T):
         s.top, bottom = min(s.top, taps[0, t]), max(bottom, taps[0, t])
         s.left, right = min(s.left, taps[1, t]), max(right, taps[1, t])
-    # With one vector of columns the tile waits for its scalars, least where they follow each other.
-    s.planar = s.OC <= s.L and s.step_w == 1
+    # With one vector of columns the tile waits for its scalars, least where they follow each other: in planes. Unless
+    # its lines suit the tile as they are, k runs over whole lines of the band, past whose ends grad_output is zero.
+    s.planar = s.OC <= s.L and s.step_h == s.step_w == 1
     s.band = (
         s.planar or s.G > 1 or s.top < 0 or s.left < 0
         or (s.QH - 1) * s.step_h + bottom >= s.IH or (s.QW - 1) * s.step_w + right >= s.IW)
@@ -61,7 +63,8 @@ cdef void make_plan(Plan* s, const Py_ssize_t[:, ::1] taps, Py_ssize_t item, int
     s.pixel = 1 if s.planar else s.IC
     s.line = (s.band_w if s.band else s.IW) * s.pixel
     s.packed = s.P >= PACKED_PANELS
-    s.in_place = s.P == 1 and s.G == 1 and s.OC == s.padded
+    s.in_place = s.P == 1 and s.G == 1 and s.OC == s.padded and (not s.planar or s.QW % 8 == 0)
+    s.joined = s.planar and not s.in_place
     if s.packed and not s.band:  # packed rows are read once, so the image itself need not stay in L2
         rows = BLOCK_BYTES // (item * s.QW * s.padded)
     else:
@@ -81,7 +84,7 @@ cdef void make_plan(Plan* s, const Py_ssize_t[:, ::1] taps, Py_ssize_t item, int
     s.splits = min(s.tiles * s.P, ceil_div(num_threads, s.slices * s.G))
     rows = s.block_images * s.block_rows
     s.scratch_bytes = ceil_div(
-        (s.band_size + rows * s.QW * (s.padded + (MOST_ROWS if s.packed else 0))) * item
+        (s.band_size + rows * (s.band_w if s.joined else s.QW) * (s.padded + (MOST_ROWS if s.packed else 0))) * item
         + s.M * <Py_ssize_t>sizeof(void*) + 2 * rows * <Py_ssize_t>sizeof(Py_ssize_t), 4096) * 4096 + 320
 
 
@@ -117,7 +120,7 @@ cdef void run_task(
     cdef floating* band = <floating*>scratch
     cdef floating* packed_slab = band + s.band_size
     cdef const floating* slab
-    cdef floating* packed = packed_slab + most_lines * s.QW * s.padded
+    cdef floating* packed = packed_slab + most_lines * (s.band_w if s.joined else s.QW) * s.padded
     cdef const floating** rows = <const floating**>(packed + (most_lines * s.QW * MOST_ROWS if s.packed else 0))
     cdef Py_ssize_t* a_offset = <Py_ssize_t*>(rows + s.M)
     cdef Py_ssize_t* b_offset = a_offset + most_lines
@@ -152,6 +155,18 @@ cdef void run_task(
                 copy_band(
                     origin, s.IH, s.IW, s.G * s.IC, s.IC, first_line, s.left, band_rows, s.band_w,
                     band + (n - n0) * s.band_h * s.line)
+            if s.joined:
+                a_offset[lines] = (n - n0) * s.band_h * s.line
+                b_offset[lines] = (n - n0) * (q1 - q0) * s.band_w * s.padded
+                lines += 1
+                for q in range(q0, q1):
+                    pack_panel(
+                        grad_output + (n * s.QH + q) * s.QW * C + g * s.OC, C, 1, s.QW, s.OC, s.padded,
+                        packed_slab + ((n - n0) * (q1 - q0) + q - q0) * s.band_w * s.padded)
+                    memset(
+                        packed_slab + (((n - n0) * (q1 - q0) + q - q0) * s.band_w + s.QW) * s.padded, 0,
+                        (s.band_w - s.QW) * s.padded * sizeof(floating))
+                continue
             for q in range(q0, q1):
                 if s.band:
                     a_offset[lines] = ((n - n0) * s.band_h + (q - q0) * s.step_h) * s.line
@@ -161,7 +176,7 @@ cdef void run_task(
         slab = packed_slab
         if s.in_place:
             slab = grad_output + (n0 * s.QH + q0) * s.QW * C
-        for p in range(0 if s.in_place else s.P):
+        for p in range(0 if s.in_place or s.joined else s.P):
             columns = min(s.NR, s.OC - p * s.NR)
             width = min(s.NR, ceil_div(columns, s.L) * s.L)
             for n in range(n0, n1):
@@ -200,6 +215,10 @@ cdef void run_task(
                 tile(
                     m1 - m0, 1, lines * s.QW, packed_rows, &zero, MOST_ROWS, slab + lines * s.QW * p * s.NR,
                     &zero, width, c_rows, 0, width, <const floating*>NULL, block > first_block)
+            elif s.joined:
+                tile(
+                    m1 - m0, lines, (q1 - q0 - 1) * s.band_w + s.QW, rows + m0, a_offset, 1, slab, b_offset, width,
+                    c_rows, 0, width, <const floating*>NULL, block > first_block)
             else:
                 for i in range(lines):
                     b_offset[i] = i * s.QW * width

@@ -48,6 +48,12 @@ cdef inline void pack_panel(
             panel += columns
             source += row_stride
         return
+    if column_stride == 1 and columns * <Py_ssize_t>sizeof(floating) == VECTOR_BYTES:
+        for r in range(rows):
+            memcpy(panel, source, VECTOR_BYTES)
+            panel += columns
+            source += row_stride
+        return
     if column_stride == 1:
         for r in range(rows):
             memcpy(panel + r * width, source + r * row_stride, columns * sizeof(floating))
