@@ -13,9 +13,9 @@ from cython cimport floating
 from cython.parallel cimport prange
 from libc.string cimport memcpy, memset
 
-from cyconv._kernels.pack cimport Ahead, add_transposed, ask_for, copy_band, copy_planes, look_ahead, pack_panel
+from cyconv._kernels.pack cimport add_transposed, copy_band, copy_planes, pack_panel
 from cyconv._kernels.parallel cimport ceil_div, share_start, this_thread
-from cyconv._kernels.simd cimport TILE_ROWS, TILE_VECTORS, lanes, tile
+from cyconv._kernels.simd cimport TILE_ROWS, TILE_VECTORS, fetching_tile, lanes, tile
 from cyconv._memory cimport Block
 
 cdef enum:
@@ -129,14 +129,17 @@ cdef void run_task(
     cdef floating* sums
     cdef const floating* origin
     cdef Py_ssize_t C = s.G * s.OC, zero = 0, m, block, n0, n1, q0, q1, n, q
-    cdef Py_ssize_t lines, pair, p, t, m0, m1, columns, width, i, first_line, band_rows
+    cdef Py_ssize_t lines, pair, p, t, m0, m1, columns, width, i, h, first_line, band_rows
     cdef const floating* end = packed_slab if s.band else x + s.N * s.IH * s.IW * s.G * s.IC
     for m in range(s.M):
         rows[m] = (<const floating*>band if s.band else x) + m_offset[m]
     cdef Py_ssize_t first_block = share_start(s.blocks, s.slices, slice_)
     cdef Py_ssize_t all_blocks = share_start(s.blocks, s.slices, slice_ + 1) - first_block
     cdef Py_ssize_t stop_block = first_block + share_start(all_blocks, rounds, round_ + 1)
-    cdef Ahead ahead_x, ahead_g
+    cdef const char* ahead_g
+    cdef const char* ahead_x
+    cdef const char* end_g
+    cdef const char* end_x
     for block in range(first_block + share_start(all_blocks, rounds, round_), stop_block):
         n0 = block // s.blocks_per_image * s.block_images
         n1 = min(n0 + s.block_images, s.N)
@@ -183,22 +186,22 @@ cdef void run_task(
                 pack_panel(
                     grad_output + (n * s.QH + q0) * s.QW * C + g * s.OC + p * s.NR, C, 1, (q1 - q0) * s.QW,
                     columns, width, packed_slab + lines * s.QW * p * s.NR + (n - n0) * (q1 - q0) * s.QW * width)
+        # While the tiles work, the next block's memory comes into L2: grad_output's first, then the image's.
+        ahead_g = ahead_x = <const char*>slab
+        end_g = end_x = ahead_g
         if block + 1 < stop_block and s.G == 1:
             n = (block + 1) // s.blocks_per_image * s.block_images
             q = share_start(s.QH, s.blocks_per_image, (block + 1) % s.blocks_per_image)
-            ahead_x = look_ahead(
-                x + (n * s.IH + max(q * s.step_h + s.top, 0)) * s.IW * s.IC,
-                s.IW * s.IC * min(
-                    s.block_images * s.block_rows * s.step_h, (s.N - n) * s.IH - q * s.step_h - max(s.top, 0)),
-                last_pair - first_pair)
-            ahead_g = look_ahead(
-                grad_output + (n * s.QH + q) * s.QW * C, min(most_lines, (s.N - n) * s.QH - q) * s.QW * C,
-                last_pair - first_pair)
-        else:
-            ahead_x = ahead_g = look_ahead(x, 0, 1)
+            ahead_g = <const char*>(grad_output + (n * s.QH + q) * s.QW * C)
+            end_g = ahead_g + min(most_lines, (s.N - n) * s.QH - q) * s.QW * C * <Py_ssize_t>sizeof(floating)
+            h = max(q * s.step_h + s.top, 0)
+            ahead_x = <const char*>(x + (n * s.IH + h) * s.IW * s.IC)
+            end_x = ahead_x + s.IW * s.IC * <Py_ssize_t>sizeof(floating) * min(
+                most_lines * s.step_h, (s.N - n) * s.IH - h)
         for pair in range(first_pair, last_pair):
-            ask_for(&ahead_x)
-            ask_for(&ahead_g)
+            if ahead_g >= end_g:
+                ahead_g, end_g = ahead_x, end_x
+                ahead_x = end_x
             t = pair // s.P
             p = pair % s.P
             m0 = share_start(s.M, s.tiles, t)
@@ -212,9 +215,15 @@ cdef void run_task(
                     pack_rows(s, rows + m0, m1 - m0, a_offset, lines, end, packed)
                     for i in range(m1 - m0):
                         packed_rows[i] = packed + i
-                tile(
-                    m1 - m0, 1, lines * s.QW, packed_rows, &zero, MOST_ROWS, slab + lines * s.QW * p * s.NR,
-                    &zero, width, c_rows, 0, width, <const floating*>NULL, block > first_block)
+                if ahead_g < end_g:
+                    fetching_tile(
+                        m1 - m0, 1, lines * s.QW, packed_rows, &zero, MOST_ROWS, slab + lines * s.QW * p * s.NR,
+                        &zero, width, c_rows, 0, width, <const floating*>NULL, block > first_block, ahead_g)
+                    ahead_g += lines * s.QW * 64
+                else:
+                    tile(
+                        m1 - m0, 1, lines * s.QW, packed_rows, &zero, MOST_ROWS, slab + lines * s.QW * p * s.NR,
+                        &zero, width, c_rows, 0, width, <const floating*>NULL, block > first_block)
             elif s.joined:
                 tile(
                     m1 - m0, lines, (q1 - q0 - 1) * s.band_w + s.QW, rows + m0, a_offset, 1, slab, b_offset, width,
@@ -222,9 +231,15 @@ cdef void run_task(
             else:
                 for i in range(lines):
                     b_offset[i] = i * s.QW * width
-                tile(
-                    m1 - m0, lines, s.QW, rows + m0, a_offset, s.step_w * s.pixel, slab + lines * s.QW * p * s.NR,
-                    b_offset, width, c_rows, 0, width, <const floating*>NULL, block > first_block)
+                if ahead_g < end_g:
+                    fetching_tile(
+                        m1 - m0, lines, s.QW, rows + m0, a_offset, s.step_w * s.pixel, slab + lines * s.QW * p * s.NR,
+                        b_offset, width, c_rows, 0, width, <const floating*>NULL, block > first_block, ahead_g)
+                    ahead_g += lines * s.QW * 64
+                else:
+                    tile(
+                        m1 - m0, lines, s.QW, rows + m0, a_offset, s.step_w * s.pixel, slab + lines * s.QW * p * s.NR,
+                        b_offset, width, c_rows, 0, width, <const floating*>NULL, block > first_block)
 
 
 cdef void add_slices(Plan* s, Py_ssize_t task, const floating* partial, floating* grad_weight) noexcept nogil:

@@ -5,35 +5,6 @@ from libc.string cimport memcpy, memset
 
 from cyconv._kernels.simd cimport TILE_VECTORS, VECTOR_BYTES, lanes, transpose
 
-cdef extern from * nogil:
-    void prefetch "__builtin_prefetch"(const void* address, int write, int locality)
-
-
-cdef struct Ahead:
-    # Memory that the next block will read, and how much of it to ask for with each tile of this one.
-    const char* address
-    const char* end
-    Py_ssize_t step
-
-
-cdef inline Ahead look_ahead(const floating* start, Py_ssize_t count, Py_ssize_t tiles) noexcept nogil:
-    """Spread `count` numbers from `start` over `tiles` tiles."""
-    cdef Ahead ahead
-    cdef Py_ssize_t size = max(count, 0) * <Py_ssize_t>sizeof(floating)
-    ahead.address = <const char*>start
-    ahead.end = ahead.address + size
-    ahead.step = (size // max(tiles, 1) // 64 + 1) * 64
-    return ahead
-
-
-cdef inline void ask_for(Ahead* ahead) noexcept nogil:
-    """Prefetch the next share into L2: strided reads of memory far away would wait for each line."""
-    cdef const char* stop = min(ahead.address + ahead.step, ahead.end)
-    while ahead.address < stop:
-        prefetch(ahead.address, 0, 2)
-        ahead.address += 64
-
-
 cdef inline void pack_panel(
     const floating* source, Py_ssize_t row_stride, Py_ssize_t column_stride,  # IN
     Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t width,

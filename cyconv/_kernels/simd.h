@@ -4,7 +4,9 @@
    where start is C itself (accumulate), a bias vector, or zero; it is added last, so that the accumulators begin as
    constants: with anything else gcc spills them. Rows of A and C are given by pointers, so a tile may
    run over the end of an image line and on to the next image; A may be an image in place, its transpose, or a matrix.
-   Scalars of A are broadcast, B and C are vectors. k is unrolled: one load of a row's pointer serves several steps. */
+   Scalars of A are broadcast, B and C are vectors. k is unrolled: one load of a row's pointer serves several steps.
+   Each step also asks for a cache line at `ahead`, ahead_step bytes after the last one, which a later tile will read:
+   asked for all at once, they would stall it. */
 
 #ifndef CYCONV_SIMD_H
 #define CYCONV_SIMD_H
@@ -47,7 +49,7 @@
   INLINE void tile_body_##T(const int M, const int V, const int unit, ptrdiff_t batch, ptrdiff_t K, const T *const *rows,          \
                             const ptrdiff_t *a_offset, ptrdiff_t a_step, const T *B, const ptrdiff_t *b_offset,    \
                             ptrdiff_t ldb, T *const *c_rows, ptrdiff_t c_offset, ptrdiff_t columns,                \
-                            const T *bias, int accumulate) {                                                       \
+                            const T *bias, int accumulate, const char *ahead, ptrdiff_t ahead_step) {              \
     const ptrdiff_t L = LANES(T);                                                                                  \
     /* Steps of k to one load of the rows' pointers; with one vector a row, loads are what it waits for. */        \
     const int U = V > 1 ? 2 : unit ? 8 : 4;                                                                        \
@@ -73,6 +75,8 @@
           UNROLL for (int u = 0; u < U; u++) {                                                                     \
             vector_##T line[MOST_VECTORS];                                                                         \
             UNROLL for (int v = 0; v < V; v++) line[v] = *(const vector_##T *)(w + u * ldb + v * L);               \
+            __builtin_prefetch(ahead, 0, 2);                                                                       \
+            ahead += ahead_step;                                                                                   \
             UNROLL for (int m = 0; m < M; m++) {                                                                   \
               const T scalar = rows[m][a + u * step];                                                              \
               UNROLL for (int v = 0; v < V; v++) c[m][v] += scalar * line[v];                                      \
@@ -147,9 +151,9 @@
 #define TILE_ARGUMENTS(T)                                                                                          \
   ptrdiff_t batch, ptrdiff_t K, const T *const *rows, const ptrdiff_t *a_offset, ptrdiff_t a_step, const T *B,     \
       const ptrdiff_t *b_offset, ptrdiff_t ldb, T *const *c_rows, ptrdiff_t c_offset, ptrdiff_t columns,           \
-      const T *bias, int accumulate
+      const T *bias, int accumulate, const char *ahead, ptrdiff_t ahead_step
 #define TILE_PASS                                                                                                  \
-  batch, K, rows, a_offset, a_step, B, b_offset, ldb, c_rows, c_offset, columns, bias, accumulate
+  batch, K, rows, a_offset, a_step, B, b_offset, ldb, c_rows, c_offset, columns, bias, accumulate, ahead, ahead_step
 
 #define TILE_ROW(T, M)                                                                                             \
   static __attribute__((noinline)) void tile_##T##_##M##_1(TILE_ARGUMENTS(T)) {                                    \

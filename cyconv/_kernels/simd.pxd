@@ -12,22 +12,26 @@ cdef extern from "simd.h" nogil:
         Py_ssize_t M, Py_ssize_t batch, Py_ssize_t K,
         const float** rows, const Py_ssize_t* a_offset, Py_ssize_t a_step,
         const float* B, const Py_ssize_t* b_offset, Py_ssize_t ldb,
-        float** c_rows, Py_ssize_t c_offset, Py_ssize_t columns, const float* bias, int accumulate)
+        float** c_rows, Py_ssize_t c_offset, Py_ssize_t columns, const float* bias, int accumulate,
+        const char* ahead, Py_ssize_t ahead_step)
     void tile_double "cyconv_tile_double"(
         Py_ssize_t M, Py_ssize_t batch, Py_ssize_t K,
         const double** rows, const Py_ssize_t* a_offset, Py_ssize_t a_step,
         const double* B, const Py_ssize_t* b_offset, Py_ssize_t ldb,
-        double** c_rows, Py_ssize_t c_offset, Py_ssize_t columns, const double* bias, int accumulate)
+        double** c_rows, Py_ssize_t c_offset, Py_ssize_t columns, const double* bias, int accumulate,
+        const char* ahead, Py_ssize_t ahead_step)
     void wide_tile_float "cyconv_wide_tile_float"(
         Py_ssize_t M, Py_ssize_t batch, Py_ssize_t K,
         const float** rows, const Py_ssize_t* a_offset, Py_ssize_t a_step,
         const float* B, const Py_ssize_t* b_offset, Py_ssize_t ldb,
-        float** c_rows, Py_ssize_t c_offset, Py_ssize_t columns, const float* bias, int accumulate)
+        float** c_rows, Py_ssize_t c_offset, Py_ssize_t columns, const float* bias, int accumulate,
+        const char* ahead, Py_ssize_t ahead_step)
     void wide_tile_double "cyconv_wide_tile_double"(
         Py_ssize_t M, Py_ssize_t batch, Py_ssize_t K,
         const double** rows, const Py_ssize_t* a_offset, Py_ssize_t a_step,
         const double* B, const Py_ssize_t* b_offset, Py_ssize_t ldb,
-        double** c_rows, Py_ssize_t c_offset, Py_ssize_t columns, const double* bias, int accumulate)
+        double** c_rows, Py_ssize_t c_offset, Py_ssize_t columns, const double* bias, int accumulate,
+        const char* ahead, Py_ssize_t ahead_step)
     void transpose_float "cyconv_transpose_float"(
         const float* source, Py_ssize_t source_step, float* target, Py_ssize_t target_step)
     void transpose_double "cyconv_transpose_double"(
@@ -48,10 +52,30 @@ cdef inline void tile(
     """C[M, columns] = start + sum over batch and K of A * B, as simd.h says."""
     if floating is float:
         tile_float(
-            M, batch, K, rows, a_offset, a_step, B, b_offset, ldb, c_rows, c_offset, columns, bias, accumulate)
+            M, batch, K, rows, a_offset, a_step, B, b_offset, ldb, c_rows, c_offset, columns, bias, accumulate,
+            <const char*>B, 0)
     else:
         tile_double(
-            M, batch, K, rows, a_offset, a_step, B, b_offset, ldb, c_rows, c_offset, columns, bias, accumulate)
+            M, batch, K, rows, a_offset, a_step, B, b_offset, ldb, c_rows, c_offset, columns, bias, accumulate,
+            <const char*>B, 0)
+
+
+cdef inline void fetching_tile(
+    Py_ssize_t M, Py_ssize_t batch, Py_ssize_t K,
+    const floating** rows, const Py_ssize_t* a_offset, Py_ssize_t a_step,
+    const floating* B, const Py_ssize_t* b_offset, Py_ssize_t ldb,
+    floating** c_rows, Py_ssize_t c_offset, Py_ssize_t columns, const floating* bias, int accumulate,
+    const char* ahead,
+) noexcept nogil:
+    """The same, asking for a cache line from `ahead` on with each step of k."""
+    if floating is float:
+        tile_float(
+            M, batch, K, rows, a_offset, a_step, B, b_offset, ldb, c_rows, c_offset, columns, bias, accumulate,
+            ahead, 64)
+    else:
+        tile_double(
+            M, batch, K, rows, a_offset, a_step, B, b_offset, ldb, c_rows, c_offset, columns, bias, accumulate,
+            ahead, 64)
 
 
 cdef inline void wide_tile(
@@ -63,10 +87,12 @@ cdef inline void wide_tile(
     """At most WIDE_ROWS rows of WIDE_VECTORS vectors: C[M, columns] = start + sum over batch and K of A * B, as simd.h says."""
     if floating is float:
         wide_tile_float(
-            M, batch, K, rows, a_offset, a_step, B, b_offset, ldb, c_rows, c_offset, columns, bias, accumulate)
+            M, batch, K, rows, a_offset, a_step, B, b_offset, ldb, c_rows, c_offset, columns, bias, accumulate,
+            <const char*>B, 0)
     else:
         wide_tile_double(
-            M, batch, K, rows, a_offset, a_step, B, b_offset, ldb, c_rows, c_offset, columns, bias, accumulate)
+            M, batch, K, rows, a_offset, a_step, B, b_offset, ldb, c_rows, c_offset, columns, bias, accumulate,
+            <const char*>B, 0)
 
 
 cdef inline void transpose(
