@@ -13,7 +13,7 @@ from cython.parallel cimport prange
 
 from cyconv._kernels.pack cimport copy_band, pack_panel
 from cyconv._kernels.parallel cimport ceil_div, share_start, this_thread
-from cyconv._kernels.simd cimport TILE_ROWS, TILE_VECTORS, lanes, tile
+from cyconv._kernels.simd cimport TILE_ROWS, TILE_VECTORS, fetching_tile, lanes, tile
 from cyconv._memory cimport Block
 
 cdef enum:
@@ -162,20 +162,44 @@ cdef void run_task(
     cdef Py_ssize_t first = share_start(s.P, s.splits, split), last = share_start(s.P, s.splits, split + 1)
     cdef Py_ssize_t depth = s.runs * s.K, padded = ceil_div(s.OC, s.L) * s.L
     cdef Py_ssize_t group = max(1, PANELS_BYTES // max(1, depth * s.NR * <Py_ssize_t>sizeof(floating)))
-    cdef Py_ssize_t tiles = ceil_div(pixel, TILE_ROWS), p0, p, t, i0, i1, columns, width
+    cdef Py_ssize_t tiles = ceil_div(pixel, TILE_ROWS), p0, p, t, i0, i1, i2, columns, width
+    cdef const char* ahead
+    cdef const char* ahead_x
+    cdef const char* end
+    cdef const char* end_x
     p0 = first
     while p0 < last:
         for t in range(tiles):
             i0 = share_start(pixel, tiles, t)
             i1 = share_start(pixel, tiles, t + 1)
+            # While this tile works, the next one's results and, of a 1x1 filter, pixels come into L2.
+            ahead = end = ahead_x = end_x = <const char*>panels
+            if t + 1 < tiles and s.G == 1 and group >= last - first:
+                i2 = share_start(pixel, tiles, t + 2)
+                if s.splits == 1 and c_rows[i2 - 1] == c_rows[i1] + (i2 - i1 - 1) * s.OC:
+                    ahead = <const char*>c_rows[i1]
+                    end = <const char*>(c_rows[i2 - 1] + s.OC)
+                if not s.band and s.runs == 1 and rows[i2 - 1] == rows[i1] + (i2 - i1 - 1) * s.K:
+                    ahead_x = <const char*>rows[i1]
+                    end_x = <const char*>(rows[i2 - 1] + s.K)
             for p in range(p0, min(p0 + group, last)):
                 columns = min(s.NR, s.OC - p * s.NR)
                 width = min(s.NR, ceil_div(columns, s.L) * s.L)
-                tile(
-                    i1 - i0, s.runs, s.K, rows + i0, a_offset, 1,
-                    panels + (g * padded + p * s.NR) * depth, b_offset + (s.runs if width < s.NR else 0), width,
-                    c_rows + i0, p * s.NR, columns,
-                    bias + g * padded + p * s.NR if bias != NULL else NULL, 0)
+                if ahead >= end:
+                    ahead, end, ahead_x = ahead_x, end_x, end_x
+                if ahead < end:
+                    fetching_tile(
+                        i1 - i0, s.runs, s.K, rows + i0, a_offset, 1,
+                        panels + (g * padded + p * s.NR) * depth, b_offset + (s.runs if width < s.NR else 0), width,
+                        c_rows + i0, p * s.NR, columns,
+                        bias + g * padded + p * s.NR if bias != NULL else NULL, 0, ahead)
+                    ahead += s.runs * s.K * 64
+                else:
+                    tile(
+                        i1 - i0, s.runs, s.K, rows + i0, a_offset, 1,
+                        panels + (g * padded + p * s.NR) * depth, b_offset + (s.runs if width < s.NR else 0), width,
+                        c_rows + i0, p * s.NR, columns,
+                        bias + g * padded + p * s.NR if bias != NULL else NULL, 0)
         p0 += group
 
 
