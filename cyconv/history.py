@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping
 
@@ -49,12 +48,16 @@ class History:
 
     def save(self, path: PathLike) -> None:
         """Write a JSON file, replacing an older one in one step."""
+        import json  # here, because it takes milliseconds to import
+
         text = json.dumps({"epochs": self.epochs, "interrupted": self.interrupted}, indent=1)
         write_atomically(path, lambda temporary: temporary.write_text(text))
 
     @classmethod
     def load(cls, path: PathLike) -> History:
         """Read what `save` wrote; ValueError if it is something else."""
+        import json
+
         with open(path) as file:
             try:
                 content = json.load(file)

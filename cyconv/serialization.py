@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["load_arrays", "save_arrays"]
 
@@ -76,6 +79,8 @@ def write_atomically(path: PathLike, write: Callable[[Path], object]) -> None:
 
     The data is on the disk before the name is, and the name before this returns.
     """
+    from pathlib import Path  # here, because it takes milliseconds to import
+
     target = Path(os.path.realpath(path))  # a link stays a link: what it points at is replaced
     temporary = target.with_name(f".{target.name}.{os.urandom(8).hex()}")
     with open(temporary, "xb"):

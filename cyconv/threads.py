@@ -7,7 +7,6 @@ import operator
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from cyconv import _cpu
 
@@ -21,16 +20,21 @@ GRAIN = 32_768
 def _cgroup_quota() -> int | None:
     """Return the CPU quota of this process's control group in whole cores, None where there is none."""
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        quota, period = _read("/sys/fs/cgroup/cpu.max").split()
         return None if quota == "max" else max(1, math.ceil(int(quota) / int(period)))
     except (OSError, ValueError):
         pass
     try:
-        quota_us = int(Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us").read_text())
-        period_us = int(Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us").read_text())
+        quota_us = int(_read("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"))
+        period_us = int(_read("/sys/fs/cgroup/cpu/cpu.cfs_period_us"))
         return None if quota_us <= 0 else max(1, math.ceil(quota_us / period_us))
     except (OSError, ValueError, ZeroDivisionError):
         return None
+
+
+def _read(path: str) -> str:
+    with open(path) as file:  # not pathlib, which takes milliseconds to import
+        return file.read()
 
 
 def _default() -> tuple[int, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -382,6 +381,8 @@ class Checkpoint(Callback):
 
 def save_checkpoint(path: PathLike, run: Run) -> None:
     """Write a run to a file."""
+    import json  # here, because it takes milliseconds to import
+
     optimizer = run.optimizer.state_dict()
     arrays = {f"network.{name}": array for name, array in run.network.state_dict().items()}
     arrays.update({f"optimizer.{name}": array for name, array in optimizer.pop("arrays").items()})
@@ -404,6 +405,8 @@ def save_checkpoint(path: PathLike, run: Run) -> None:
 
 def load_checkpoint(path: PathLike, run: Run) -> None:
     """Bring a run to where the file's run stood."""
+    import json
+
     arrays, metadata = load_arrays(path)
     if CHECKPOINT not in metadata:
         raise ValueError(f"fit: `resume` {path!r} holds weights only, no checkpoint")

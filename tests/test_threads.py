@@ -97,16 +97,12 @@ def test_senseless_environment_is_ignored(monkeypatch, value):
 def fake_files(monkeypatch, contents):
     """Let the module read these files, and no others."""
 
-    class FakePath:
-        def __init__(self, path):
-            self.path = path
+    def read(path):
+        if path not in contents:
+            raise FileNotFoundError(path)
+        return contents[path]
 
-        def read_text(self):
-            if self.path not in contents:
-                raise FileNotFoundError(self.path)
-            return contents[self.path]
-
-    monkeypatch.setattr(threads, "Path", FakePath)
+    monkeypatch.setattr(threads, "_read", read)
 
 
 OLD = "/sys/fs/cgroup/cpu/cpu.cfs_"
