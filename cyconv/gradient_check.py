@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cyconv._validation import as_generator, as_int, as_number
+from cyconv._validation import as_array, as_generator, as_int, as_number
 from cyconv.layers.base import Layer
 
 __all__ = ["GradientError", "GradientReport", "check_gradients"]
@@ -105,7 +105,10 @@ def check_gradients(
     step = as_number("check_gradients", "epsilon", epsilon, 0, open_minimum=True)
     entries = as_int("check_gradients", "max_entries", max_entries)
     generator = as_generator("check_gradients", rng)
-    arrays = {f"input {i}": np.array(value, np.float64) for i, value in enumerate(inputs)}
+    arrays = {
+        f"input {i}": np.array(as_array("check_gradients", f"input {i}", value), np.float64)
+        for i, value in enumerate(inputs)
+    }
     if isinstance(function, Layer):
         run, gradients_for = _of_layer(function, arrays)
     else:

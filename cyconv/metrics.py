@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cyconv._validation import as_int, as_int_array
+from cyconv._validation import as_array, as_int, as_int_array
 
 __all__ = ["accuracy", "confusion_matrix"]
 
@@ -78,7 +78,7 @@ def confusion_matrix(output: ArrayLike, target: ArrayLike, num_classes: int | No
 
 def _answers(op: str, output: ArrayLike, target: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return what was answered and what is right, both as classes."""
-    right, given = as_int_array(op, "target", target), np.asarray(output)
+    right, given = as_int_array(op, "target", target), as_array(op, "output", output)
     if given.ndim == right.ndim + 1 and given.ndim > 1:
         given = given.argmax(axis=1)
     answers = as_int_array(op, "output", given)

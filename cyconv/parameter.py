@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from cyconv import memory
-from cyconv._validation import FLOATS, as_float_array, as_generator, check_shape
+from cyconv._validation import FLOATS, as_array, as_float_array, as_generator, check_shape
 from cyconv.functional._arrays import NHWC, add, flat
 from cyconv.initializers import Initializer, Shape
 
@@ -95,7 +95,9 @@ class Parameter:
 
     @data.setter
     def data(self, values: ArrayLike) -> None:
-        values = np.asarray(values)
+        values = as_array("Parameter", "data", values)
+        if values.dtype.kind not in "fiu":
+            raise TypeError(f"Parameter: `data` must be numbers, got {values.dtype}")
         check_shape("Parameter", "data", values, self.shape)
         if self._data is None:
             fresh = self._empty()

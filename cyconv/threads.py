@@ -68,7 +68,7 @@ def source() -> str:
 def set_num_threads(count: int) -> None:
     """Set the number of threads a kernel may use, for the whole process.
 
-    Results do not depend on it, bit for bit. A count that was not used before is tried out: the OpenMP runtime would end
+    Results do not depend on it, bit for bit. A larger count than any before is tried out: the OpenMP runtime would end
     the process if it could not start its threads.
 
     Parameters
@@ -104,8 +104,8 @@ def set_num_threads(count: int) -> None:
         possible = 1 + _cpu.startable_threads(checked - 1)
         if possible < checked:
             raise ValueError(
-                f"set_num_threads: `count` must be at most {possible}, got {checked}: the limits on memory or processes "
-                "allow no more threads here"
+                f"set_num_threads: `count` must be at most {possible}, got {checked}: the limits on memory or "
+                "processes allow no more threads here"
             )
         _startable = checked
     _count, _source = checked, "set_num_threads"

@@ -263,6 +263,18 @@ class Callback:
         """Set what `state_dict` returned, before `on_train_begin`."""
 
 
+def as_callbacks(op: str, callbacks: Iterable[Callback]) -> list[Callback]:
+    """Return the callbacks as a list."""
+    if isinstance(callbacks, str) or not isinstance(callbacks, Iterable):
+        raise TypeError(f"{op}: `callbacks` must be a sequence of Callback objects, got {callbacks!r}")
+    checked = list(callbacks)
+    for callback in checked:
+        if not isinstance(callback, Callback):
+            hint = "; call the class to make one" if isinstance(callback, type) else ""
+            raise TypeError(f"{op}: `callbacks` must be Callback objects, got {callback!r}{hint}")
+    return checked
+
+
 class ProgressBar(Callback):
     """Show a bar for each epoch, with its loss, accuracy and images a second."""
 

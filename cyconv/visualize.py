@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cyconv._validation import as_float_array, check_shape
+from cyconv._validation import as_array, as_float_array, check_shape
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -181,7 +181,7 @@ def confusion_matrix(matrix: ArrayLike, class_names: Sequence[str]) -> Figure:
     >>> figure.axes[0].get_title()
     'Confusion matrix: 19 of 20 right (95.00%)'
     """
-    counts = np.asarray(matrix)
+    counts = as_array("confusion_matrix", "matrix", matrix)
     K = len(class_names)
     check_shape("confusion_matrix", "matrix", counts, (K, K), f" for {K} class names")
     if counts.dtype.kind not in "iu" or counts.size == 0 or counts.min() < 0:

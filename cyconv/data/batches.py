@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from cyconv import memory
-from cyconv._validation import FLOATS, as_generator, as_int
+from cyconv._validation import FLOATS, as_array, as_generator, as_int
 
 Batch = tuple[NDArray, NDArray]
 Rows = slice | NDArray[np.int64]
@@ -74,7 +74,7 @@ class Batches:
         drop_last: bool = False,
         dtype: DTypeLike = np.float32,
     ) -> None:
-        images, targets = np.asarray(x), np.asarray(y)
+        images, targets = as_array("Batches", "x", x), as_array("Batches", "y", y)
         if images.dtype != np.uint8 and images.dtype.newbyteorder("=") not in FLOATS:
             raise TypeError(f"Batches: `x` must be uint8, float32 or float64, got {images.dtype}")
         if images.ndim not in (2, 3, 4):

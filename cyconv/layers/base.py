@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from cyconv._validation import as_generator
+from cyconv._validation import as_array, as_generator, check_shape
 from cyconv.initializers import Initializer, as_initializer, fan_in_uniform, fans, uniform, zeros
 from cyconv.parameter import Parameter
 
@@ -83,7 +83,7 @@ class Layer:
         raise NotImplementedError(f"{type(self).__name__}: `output_shape` is not written")
 
     def __call__(self, x: NDArray) -> NDArray:
-        return self.forward(x)
+        return self.forward(as_array(type(self).__name__, "x", x))
 
     # What backward needs of forward
 
@@ -100,6 +100,13 @@ class Layer:
                 f"{type(self).__name__}: each `backward` needs a `forward` in training mode before it; there was none"
             )
         return values
+
+    def check_gradient(self, grad_output: NDArray, shape: Shape) -> NDArray:
+        """Return `grad_output` if it has the shape of the output; for layers whose op in `functional` cannot tell."""
+        op = f"{type(self).__name__}.backward"
+        gradient = as_array(op, "grad_output", grad_output)
+        check_shape(op, "grad_output", gradient, tuple(shape), " (that of the output)")
+        return gradient
 
     def forget(self) -> None:
         """Drop what any layer keeps for `backward`."""
@@ -206,7 +213,9 @@ class Layer:
             If an array is not of numbers of the layer's kind; nothing has been changed then.
         """
         entries = self._entries()
-        arrays = {name: np.asarray(array) for name, array in state.items()}
+        if not isinstance(state, Mapping):
+            raise TypeError(f"load_state_dict: `state` must map names to arrays, got {type(state).__name__}")
+        arrays = {name: as_array("load_state_dict", name, array) for name, array in state.items()}
         common = [name for name in entries if name in arrays]
         lists = {
             "missing": [name for name in entries if name not in arrays] if strict else [],

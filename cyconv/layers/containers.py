@@ -22,10 +22,12 @@ class Identity(Activation):
     """Hand the input on: a branch that does nothing."""
 
     def forward(self, x: NDArray) -> NDArray:
+        self.remember(x.shape)
         return x
 
     def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
-        return grad_output
+        (shape,) = self.recall()
+        return self.check_gradient(grad_output, shape)
 
 
 class Container(Layer):
@@ -176,6 +178,7 @@ class Branches(Container):
 
     def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
         (shapes,) = self.recall()
+        self.check_gradient(grad_output, (shapes[0][0], *self._merged_shape([shape[1:] for shape in shapes])))
         if self.merge == "sum":
             parts = [grad_output] * len(shapes)
         else:
