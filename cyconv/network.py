@@ -178,10 +178,11 @@ class Network(Sequential):
             held_x, held_y = _held_out(validation_data)
             held_out, _ = self._batches("fit: validation_data", held_x, held_y, run.loss, batch_size, run.epochs)
             validate = partial(evaluate, self, held_out, run.loss)
-        self.history = run.history
-        self.reseed(run.rng)
-        if resume is not None:
+        if resume is None:
+            self.reseed(run.rng)
+        else:
             load_checkpoint(resume, run)
+        self.history = run.history
         return train(run, batches, validate)
 
     def evaluate(

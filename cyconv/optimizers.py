@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cyconv import memory
 from cyconv._dispatch import optimizer as kernel
-from cyconv._validation import as_choice, as_number
+from cyconv._validation import FLOATS, as_choice, as_int, as_number
 from cyconv.parameter import Parameter
 from cyconv.threads import threads_for
 
@@ -64,7 +64,7 @@ class Optimizer:
             state = self._state.get(name)
             if state is None or len(state) != len(self.slots):  # as when momentum was turned on or off
                 state = self._state[name] = [memory.zeros((parameter.size,), parameter.dtype) for _ in self.slots]
-            elif any(array.shape != (parameter.size,) or array.dtype != parameter.dtype for array in state):
+            elif not _suits(state, parameter):
                 raise ValueError(f"{type(self).__name__}: the state kept for `{name}` is that of another parameter")
             self._steps[name] = self._steps.get(name, 0) + 1
             data, gradient = parameter.flat(parameter.data), parameter.flat(parameter.grad)
@@ -94,22 +94,45 @@ class Optimizer:
         Raises
         ------
         ValueError
-            If the state is another optimizer's or incomplete; nothing has been changed then.
+            If the state is another optimizer's, incomplete, or not what an optimizer can come to; nothing has been
+            changed then.
         """
         op = type(self).__name__
+        parts: dict[str, Any] = {"kind": str, "hyper_parameters": Mapping, "steps": Mapping, "arrays": Mapping}
+        for part, kind in parts.items():
+            if not isinstance(state, Mapping) or not isinstance(state.get(part), kind):
+                raise ValueError(f"{op}: the state to load lacks `{part}`")
         if state["kind"] != op:
             raise ValueError(f"{op}: the state to load is that of {state['kind']}")
-        loaded = type(self)(**state["hyper_parameters"])
-        loaded._steps = dict(state["steps"])
-        for name in loaded._steps:
+        try:
+            loaded = type(self)(**state["hyper_parameters"])
+            steps = {name: as_int(op, f"steps of {name}", count, 1, 2**62) for name, count in state["steps"].items()}
+        except TypeError as error:
+            raise ValueError(f"{op}: the state to load is damaged: {error}") from error
+        loaded._steps = steps
+        for name in steps:
             arrays = [state["arrays"].get(f"{name}.{slot}") for slot in loaded.slots]
             if any(array is None for array in arrays):
                 raise ValueError(f"{op}: the state to load lacks arrays of `{name}`")
+            if any(array.ndim != 1 or array.dtype not in FLOATS for array in arrays):
+                kinds = ", ".join(f"{array.dtype} of shape {array.shape}" for array in arrays)
+                raise ValueError(f"{op}: the state of `{name}` must be vectors of float32 or float64, got {kinds}")
             loaded._state[name] = [array.copy() for array in arrays]
         vars(self).update(vars(loaded))
 
+    def check_parameters(self, parameters: Mapping[str, Parameter]) -> None:
+        """Raise ValueError unless the state kept is that of these parameters."""
+        for name, state in self._state.items():
+            parameter = parameters.get(name)
+            if parameter is None or not _suits(state, parameter):
+                raise ValueError(f"{type(self).__name__}: the state kept for `{name}` is that of another parameter")
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{k}={v}' for k, v in self.hyper_parameters.items())})"
+
+
+def _suits(state: list[NDArray], parameter: Parameter) -> bool:
+    return all(array.shape == (parameter.size,) and array.dtype == parameter.dtype for array in state)
 
 
 class SGD(Optimizer):

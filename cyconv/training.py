@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -327,12 +328,12 @@ class EarlyStopping(Callback):
         self.restore_best = restore_best
         self._sign = -1.0 if monitor.endswith("accuracy") else 1.0
         self._best, self._wait = math.inf, 0
-        self._weights: dict[str, NDArray] = {}
+        self.weights: dict[str, NDArray] = {}  # of the best epoch
 
     def on_train_begin(self, run: Run) -> None:
         """Forget former runs, unless this one is resumed."""
         if run.epoch == 0:
-            self._best, self._wait, self._weights = math.inf, 0, {}
+            self._best, self._wait, self.weights = math.inf, 0, {}
 
     def on_epoch_end(self, run: Run) -> None:
         """Compare with the best epoch."""
@@ -346,22 +347,25 @@ class EarlyStopping(Callback):
         if value < self._best - self.min_delta:
             self._best, self._wait = value, 0
             if self.restore_best:
-                self._weights = {name: array.copy() for name, array in run.network.state_dict().items()}
+                self.weights = {name: array.copy() for name, array in run.network.state_dict().items()}
         run.stop = run.stop or self._wait >= self.patience
 
     def on_train_end(self, run: Run) -> None:
         """Return to the best epoch's weights."""
-        if self._weights:
-            run.network.load_state_dict(self._weights)
+        if self.weights:
+            run.network.load_state_dict(self.weights)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best epoch's number and weights, and the epochs since."""
-        return {"best": self._best, "wait": self._wait, **{f"weights.{k}": v for k, v in self._weights.items()}}
+        return {"best": self._best, "wait": self._wait, **{f"weights.{k}": v for k, v in self.weights.items()}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Set what `state_dict` returned."""
-        self._best, self._wait = state["best"], state["wait"]
-        self._weights = _under("weights.", state)
+        op = "EarlyStopping: state to load"
+        if type(state["best"]) not in (int, float) or math.isnan(state["best"]):
+            raise ValueError(f"{op}: `best` must be a number, got {state['best']!r}")
+        self._best, self._wait = state["best"], as_int(op, "wait", state["wait"], 0)
+        self.weights = _under("weights.", state)
 
 
 class Checkpoint(Callback):
@@ -423,26 +427,43 @@ def load_checkpoint(path: PathLike, run: Run) -> None:
     if CHECKPOINT not in metadata:
         raise ValueError(f"fit: `resume` {path!r} holds weights only, no checkpoint")
     try:
-        _restore(path, run, arrays, json.loads(metadata[CHECKPOINT]))
+        _restore(run, arrays, json.loads(metadata[CHECKPOINT]))
     except (KeyError, TypeError, AttributeError, OverflowError, RecursionError, json.JSONDecodeError) as error:
         raise ValueError(f"fit: `resume` {path!r} is a damaged checkpoint: {error!r}") from error
+    except ValueError as error:
+        raise ValueError(f"fit: `resume` {path!r} does not suit this run: {error}") from error
 
 
-def _restore(path: PathLike, run: Run, arrays: Mapping[str, NDArray], content: dict[str, Any]) -> None:
+def _restore(run: Run, arrays: Mapping[str, NDArray], content: dict[str, Any]) -> None:
     callbacks = _with_state(run)
     if len(content["callbacks"]) != len(callbacks):
         raise ValueError(
-            f"fit: `callbacks` must be those of the run to resume: {len(content['callbacks'])} of them left a state in "
-            f"{path!r}, {len(callbacks)} look for one"
+            f"`callbacks` must be those of the run to resume: {len(content['callbacks'])} of them left a state, "
+            f"{len(callbacks)} look for one"
         )
-    run.optimizer.load_state_dict({**content["optimizer"], "arrays": _under("optimizer.", arrays)})
-    run.network.load_state_dict(_under("network.", arrays))
-    run.rng.bit_generator.state = content["rng"]
-    run.network.load_random_state(content["random_state"])
-    run.history.epochs = [dict(epoch) for epoch in content["history"]]
-    run.epoch, run.stop = as_int("fit", "epoch", content["epoch"], 0), bool(content["stop"])
+    # First all that may turn out wrong: an unsuitable file leaves network and optimizer as they are.
+    epoch, history = as_int("checkpoint", "epoch", content["epoch"], 0), History(content["history"])
+    numbers = [value for each in history.epochs for value in each.values()]
+    if len(history) != epoch or not all(type(value) in (int, float) for value in numbers):
+        raise ValueError(f"its history is not that of {epoch} epochs")
+    weights = _under("network.", arrays)
+    run.network.check_state_dict(weights)
+    optimizer = copy.copy(run.optimizer)  # shares with the original nothing that loading changes in place
+    optimizer.load_state_dict({**content["optimizer"], "arrays": _under("optimizer.", arrays)})
+    optimizer.check_parameters(run.network.parameters())
+    rng = copy.deepcopy(run.rng)
+    rng.bit_generator.state = content["rng"]
     for i, (callback, state) in enumerate(zip(callbacks, content["callbacks"], strict=True)):
         callback.load_state_dict({**state, **_under(f"callback{i}.", arrays)})
+        if isinstance(callback, EarlyStopping) and callback.weights:
+            run.network.check_state_dict(callback.weights)
+
+    run.network.load_random_state(content["random_state"])  # the last that checks: as a whole or not at all
+    run.network.load_state_dict(weights)
+    vars(run.optimizer).update(vars(optimizer))
+    run.rng.bit_generator.state = rng.bit_generator.state
+    run.history.epochs = history.epochs
+    run.epoch, run.stop = epoch, bool(content["stop"])
 
 
 def _with_state(run: Run) -> list[Callback]:

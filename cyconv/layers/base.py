@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from cyconv._validation import as_array, as_generator, check_shape
+from cyconv._validation import as_array, as_generator, as_int, check_shape
 from cyconv.initializers import Initializer, as_initializer, fan_in_uniform, fans, uniform, zeros
 from cyconv.parameter import Parameter
 
@@ -213,6 +213,16 @@ class Layer:
             If an array is not of numbers of the layer's kind; nothing has been changed then.
         """
         entries = self._entries()
+        for name, array in self.check_state_dict(state, strict).items():
+            entry = entries[name]
+            if isinstance(entry, Parameter):
+                entry.data = array
+            else:
+                entry[...] = array
+
+    def check_state_dict(self, state: Mapping[str, NDArray], strict: bool = True) -> dict[str, NDArray]:
+        """Return the arrays that `load_state_dict` would copy; raise what it would raise."""
+        entries = self._entries()
         if not isinstance(state, Mapping):
             raise TypeError(f"load_state_dict: `state` must map names to arrays, got {type(state).__name__}")
         arrays = {name: as_array("load_state_dict", name, array) for name, array in state.items()}
@@ -234,22 +244,21 @@ class Layer:
                 raise TypeError(
                     f"load_state_dict: `{name}` must be of the kind of {entries[name].dtype}, got {arrays[name].dtype}"
                 )
-        for name in common:
-            entry = entries[name]
-            if isinstance(entry, Parameter):
-                entry.data = arrays[name]
-            else:
-                entry[...] = arrays[name]
+        return {name: arrays[name] for name in common}
 
     def random_state(self) -> dict[str, int]:
         """Return the seeds and positions of the random layers inside, by dotted name."""
         return {prefix + name: getattr(layer, name) for prefix, layer in self.walk() for name in layer.counters}
 
     def load_random_state(self, state: Mapping[str, int]) -> None:
-        """Set what `random_state` returned."""
+        """Set what `random_state` returned; where it is something else nothing is changed."""
+        names = self.random_state().keys()
+        if not isinstance(state, Mapping) or not state.keys() >= names:
+            raise ValueError(f"load_random_state: `state` must map {', '.join(names)} to integers, got {state!r}")
+        counts = {name: as_int("load_random_state", name, state[name], 0, 2**64 - 1) for name in names}
         for prefix, layer in self.walk():
             for name in layer.counters:
-                setattr(layer, name, int(state[prefix + name]))
+                setattr(layer, name, counts[prefix + name])
 
     def __getstate__(self) -> dict:
         return {name: value for name, value in vars(self).items() if name != "_remembered"}
