@@ -18,6 +18,7 @@ from cyconv._validation import as_choice, as_number
 __all__ = [
     "bilinear",
     "constant",
+    "fan_in_uniform",
     "glorot_normal",
     "glorot_uniform",
     "he_normal",
@@ -31,6 +32,7 @@ __all__ = [
     "zeros",
 ]
 
+NEED_MORE = {"constant": "value", "uniform": "bound"}  # no layer can take these by their names alone
 Shape = tuple[int, ...]
 Initializer = Callable[[Shape, "np.random.Generator", DTypeLike], NDArray]  # quoted: numpy.random is slow to import
 
@@ -152,6 +154,11 @@ def bilinear(shape: Shape, rng: np.random.Generator, dtype: DTypeLike = np.float
 def as_initializer(op: str, initializer: Initializer | str) -> Initializer:
     """Return the function itself, or the one of that name."""
     if isinstance(initializer, str):
+        if initializer in NEED_MORE:
+            raise ValueError(
+                f"{op}: `initializer` {initializer!r} needs `{NEED_MORE[initializer]}`: give "
+                f"functools.partial(initializers.{initializer}, {NEED_MORE[initializer]}=...)"
+            )
         return cast(Initializer, globals()[as_choice(op, "initializer", initializer, tuple(__all__))])
     if not callable(initializer):
         raise TypeError(f"{op}: `initializer` must be a function (shape, rng, dtype) or a name, got {initializer!r}")

@@ -10,7 +10,7 @@ from cyconv._validation import as_array, as_int, as_int_array
 __all__ = ["accuracy", "confusion_matrix"]
 
 
-def accuracy(output: ArrayLike, target: ArrayLike) -> float:
+def accuracy(output: ArrayLike, target: ArrayLike, *, ignore_index: int | None = None) -> float:
     """Return the share of right answers.
 
     Parameters
@@ -19,6 +19,12 @@ def accuracy(output: ArrayLike, target: ArrayLike) -> float:
         Scores along axis 1, the largest of which is the answer; or the answers, as integers.
     target : array-like of int of shape (N,) or (N, H, W)
         The right classes.
+    ignore_index : int, optional
+        A class in `target` that is left out.
+
+    Returns
+    -------
+    float
 
     Raises
     ------
@@ -32,8 +38,11 @@ def accuracy(output: ArrayLike, target: ArrayLike) -> float:
     0.5
     """
     answers, right = _answers("accuracy", output, target)
+    if ignore_index is not None:
+        counted = right != as_int("accuracy", "ignore_index", ignore_index, -(2**63), 2**63 - 1)
+        answers, right = answers[counted], right[counted]
     if right.size == 0:
-        raise ValueError("accuracy: `target` is empty")
+        raise ValueError("accuracy: `target` is empty" + ("" if ignore_index is None else f" without {ignore_index}"))
     return float(np.mean(answers == right))
 
 

@@ -138,8 +138,8 @@ def evaluate(network: Layer, batches: Batches, loss: Loss) -> dict[str, float]:
     means = _Means()
     for x, y in batches:
         output = network.forward(x)
-        means.add(_scores(loss, loss.forward(output, y), output, y), len(x))
-    if not means.count:
+        means.add(loss, loss.forward(output, y), output, y)
+    if not means.batches:
         raise ValueError("evaluate: there is no data")
     return means.values()
 
@@ -199,33 +199,37 @@ def run_epoch(run: Run, batches: Batches) -> None:
     means = _Means()
     for x, y in batches:
         value, output = train_step(run.network, x, y, run.loss, run.optimizer)
-        means.add(_scores(run.loss, value, output, y), len(x))
+        means.add(run.loss, value, output, y)
         run.batch += 1
         run.seen += len(x)
         run.logs = means.values()
         run.notify("on_batch_end")
-    if not means.count:
+    if not means.batches:
         raise ValueError("fit: there is no data")
 
 
-def _scores(loss: Loss, value: float, output: NDArray, y: NDArray) -> dict[str, float]:
-    return {"loss": value, "accuracy": accuracy(output, y)} if loss.classifies else {"loss": value}
-
-
 class _Means:
-    """Running means of named numbers, each weighted by a count."""
+    """Running means of the loss and, for classifiers, of the accuracy, over the targets that count."""
 
     def __init__(self) -> None:
         self._sums: dict[str, float] = {}
-        self.count = 0
+        self._count = 0
+        self.batches = 0
 
-    def add(self, values: Mapping[str, float], count: int) -> None:
-        self.count += count
-        for name, value in values.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value * count
+    def add(self, loss: Loss, value: float, output: NDArray, y: NDArray) -> None:
+        self.batches += 1
+        count = loss.count(y)
+        if not count:
+            return
+        values = {"loss": value}
+        if loss.classifies:
+            values["accuracy"] = accuracy(output, y, ignore_index=getattr(loss, "ignore_index", None))
+        self._count += count
+        for name, number in values.items():
+            self._sums[name] = self._sums.get(name, 0.0) + number * count
 
     def values(self) -> dict[str, float]:
-        return {name: total / self.count for name, total in self._sums.items()}
+        return {name: total / self._count for name, total in self._sums.items()}
 
 
 class Callback:

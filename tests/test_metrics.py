@@ -18,6 +18,12 @@ def test_accuracy_of_pixels():
     assert accuracy(scores, target) == pytest.approx(17 / 18)
 
 
+def test_accuracy_without_an_ignored_class():
+    assert accuracy(SCORES, [1, 9, 2, 2], ignore_index=9) == pytest.approx(2 / 3)
+    with pytest.raises(ValueError, match="accuracy: `target` is empty without 9"):
+        accuracy(SCORES, [9, 9, 9, 9], ignore_index=9)
+
+
 def test_confusion_matrix_has_the_true_class_in_rows():
     expected = [[1, 0, 0], [0, 1, 0], [1, 0, 1]]
     np.testing.assert_array_equal(confusion_matrix(SCORES, [1, 0, 2, 2]), expected)

@@ -137,6 +137,21 @@ def test_all_forms_of_the_same_data_give_the_same_bits(tmp_path):
     assert all(result == results["bytes"] for result in results.values())
 
 
+def test_pixels_to_be_ignored_do_not_count():
+    x, _ = data(8)
+    y = (x[:, 0] > 0.5).astype(int)
+    kept = np.random.default_rng(1).random(y.shape) < 0.5
+    kept[5:] = False  # images without any label, and with batches of one also batches
+    marked, spoilt = np.where(kept, y, 9), np.where(kept, y, 1 - y)
+    net = Network([Conv2d(1, 4, 3, padding=1), ReLU(), Conv2d(4, 2, 1)], input_shape=(1, 8, 8), seed=0)
+    loss = losses.CrossEntropyLoss(ignore_index=9)
+    history = fit(net, x, marked, epochs=80, optimizer=optimizers.Adam(0.05), loss=loss, batch_size=1)
+    assert history["accuracy"][-1] > 0.98
+    assert net.evaluate(x, spoilt)["accuracy"] < 0.7
+    whole, parts = (net.evaluate(x, marked, loss=loss, batch_size=size) for size in (8, 3))
+    assert parts == pytest.approx(whole)
+
+
 def test_a_float64_network_takes_the_same_data():
     x, y = data(dtype=np.uint8)
     net = small_net().astype(np.float64)
