@@ -43,7 +43,7 @@ class History:
 
     @property
     def names(self) -> list[str]:
-        """What is recorded."""
+        """Names of what is recorded, in the order in which they appeared."""
         return list(dict.fromkeys(name for epoch in self.epochs for name in epoch))
 
     def save(self, path: PathLike) -> None:

@@ -17,9 +17,29 @@ Shape = tuple[int, ...]
 
 
 class Loss:
-    """A function of a network's output and the target, averaged over the batch. It keeps nothing."""
+    """A function of a network's output and the target, averaged over the batch. It keeps nothing.
 
-    classifies = False  # whether targets are class numbers, so that there is an accuracy to report
+    A subclass writes `forward` and `backward`.
+
+    Attributes
+    ----------
+    classifies : bool
+        Whether targets are class numbers, so that there is an accuracy to report.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv.losses import Loss
+    >>> class AbsoluteLoss(Loss):
+    ...     def forward(self, output, target):
+    ...         return float(np.abs(output - target).mean())
+    ...     def backward(self, output, target):
+    ...         return np.sign(output - target) / output.size
+    >>> AbsoluteLoss().forward(np.array([[1.0, 3.0]]), np.array([[1.0, 1.0]]))
+    1.0
+    """
+
+    classifies = False
 
     def forward(self, output: NDArray, target: ArrayLike) -> float:
         """Return the loss."""
@@ -47,11 +67,21 @@ class CrossEntropyLoss(Loss):
     ----------
     weight : array-like of K numbers, optional
         How much each class counts; by default all count the same.
+    label_smoothing : float, default 0
+        Share of the target that is spread over all classes (Szegedy et al. 2016).
     ignore_index : int, default -100
         A label that does not count, for pixels of no class: it has no part in mean, gradient or accuracy. The loss of a
         batch in which none counts is 0, and so is its gradient.
-    label_smoothing : float, default 0
-        Share of the target that is spread over all classes (Szegedy et al. 2016).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of another kind, or out of range.
+
+    Notes
+    -----
+    ``loss = -log softmax(scores)[target]``, averaged over the labels that count (with `weight`: weighted by it); its
+    gradient is ``(softmax(scores) - one_hot(target)) / count``. The whole formula: `cyconv.functional.cross_entropy`.
 
     Examples
     --------
@@ -111,6 +141,10 @@ class CrossEntropyLoss(Loss):
 
 class MSELoss(Loss):
     """Mean squared difference between output and target.
+
+    Notes
+    -----
+    ``loss = mean((output - target)^2)`` over all numbers of the batch; its gradient is ``2 (output - target) / count``.
 
     Examples
     --------

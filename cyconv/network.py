@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cyconv import functional as F
 from cyconv._validation import FLOATS, as_array, as_generator, as_int
+from cyconv.callbacks import Callback, ProgressBar, as_callbacks, load_checkpoint, load_weights
 from cyconv.data.batches import Batches
 from cyconv.layers.activation import Softmax
 from cyconv.layers.base import Layer, Shape
@@ -18,17 +19,7 @@ from cyconv.layers.containers import Layers, Sequential
 from cyconv.losses import CrossEntropyLoss, Loss, as_loss
 from cyconv.optimizers import Optimizer, as_optimizer
 from cyconv.serialization import PathLike, save_arrays
-from cyconv.training import (
-    Callback,
-    History,
-    ProgressBar,
-    Run,
-    as_callbacks,
-    evaluate,
-    load_checkpoint,
-    load_weights,
-    train,
-)
+from cyconv.training import History, Run, evaluate, train
 
 __all__ = ["Network"]
 
@@ -231,14 +222,31 @@ class Network(Sequential):
         return output
 
     def predict_proba(self, x: ArrayLike, batch_size: int = 256) -> NDArray:
-        """Return the probabilities of the classes along axis 1: softmax of the scores that `predict` returns."""
+        """Return the probabilities of the classes along axis 1: softmax of the scores that `predict` returns.
+
+        Parameters
+        ----------
+        x, batch_size
+            As for `predict`.
+
+        Returns
+        -------
+        ndarray of shape (N, *output shape)
+            Adds up to 1 along axis 1. A network that ends in `Softmax` returns it already; it is not applied twice.
+        """
         scores = self.predict(x, batch_size)
         return scores if len(self) and isinstance(self[-1], Softmax) else F.softmax(scores, axis=1)
 
     # Files
 
     def save(self, path: PathLike) -> None:
-        """Write the weights and running statistics to a safetensors file, replacing an older one in one step."""
+        """Write the weights and running statistics to a safetensors file, replacing an older one in one step.
+
+        Parameters
+        ----------
+        path : str or path
+            The file. Other programs read it too; a weight has its logical shape, (OC, IC, KH, KW), in C order.
+        """
         save_arrays(path, self.state_dict())
 
     def load(self, path: PathLike, strict: bool = True) -> None:
@@ -257,7 +265,23 @@ class Network(Sequential):
     # What it is
 
     def summary(self) -> str:
-        """Return a table of the layers, the shapes of their outputs, and their numbers of parameters."""
+        """Return a table of the layers, the shapes of their outputs, and their numbers of parameters.
+
+        Raises
+        ------
+        ValueError
+            If the network was built without an `input_shape`.
+
+        Examples
+        --------
+        >>> from cyconv import Network, layers
+        >>> print(Network([layers.Linear(4, 2)], input_shape=(4,)).summary())
+        layer          output shape  parameters
+        ---------------------------------------
+        0      Linear  (2,)                  10
+        ---------------------------------------
+        10 parameters
+        """
         if self.input_shape is None:
             raise ValueError("summary: the network needs an `input_shape`")
         rows = [("layer", "", "output shape", "parameters")]

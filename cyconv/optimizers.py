@@ -29,6 +29,25 @@ class Optimizer:
         Size of the steps; may be changed between steps.
     weight_decay : float, default 0
         How strongly weights are pulled towards zero.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If one is not a number, or negative.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv.optimizers import Optimizer
+    >>> from cyconv.parameter import Parameter
+    >>> class SignDescent(Optimizer):
+    ...     def update(self, parameter, gradient, *state, step):
+    ...         parameter -= self.learning_rate * np.sign(gradient)
+    >>> weight = Parameter(np.ones(2))
+    >>> weight.accumulate(np.array([5.0, -0.1]))
+    >>> SignDescent(learning_rate=0.25).step({"weight": weight})
+    >>> weight.data
+    array([0.75, 1.25])
     """
 
     def __init__(self, learning_rate: float, weight_decay: float = 0.0) -> None:
@@ -149,6 +168,11 @@ class SGD(Optimizer):
     weight_decay : float, default 0
         Added to the gradient, times the weight.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If one is not a number or out of range, or `nesterov` comes without momentum.
+
     Notes
     -----
     With d = gradient + weight_decay * w, as in PyTorch (Sutskever et al. 2013)::
@@ -208,6 +232,11 @@ class Adam(Optimizer):
     weight_decay : float, default 0
         Added to the gradient, times the weight.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If one is not a number, or out of range.
+
     Notes
     -----
     With g = gradient + weight_decay * w and t the number of the step::
@@ -215,6 +244,21 @@ class Adam(Optimizer):
         m = beta1 * m + (1 - beta1) * g         m' = m / (1 - beta1^t)
         v = beta2 * v + (1 - beta2) * g^2       v' = v / (1 - beta2^t)
         w -= learning_rate * m' / (sqrt(v') + epsilon)
+
+    D. P. Kingma, J. Ba, Adam: A Method for Stochastic Optimization, ICLR 2015, algorithm 1.
+
+    Examples
+    --------
+    The first step has the length of the learning rate whatever the gradient's size:
+
+    >>> import numpy as np
+    >>> from cyconv.optimizers import Adam
+    >>> from cyconv.parameter import Parameter
+    >>> weight = Parameter(np.ones(2))
+    >>> weight.accumulate(np.array([5.0, -0.5]))
+    >>> Adam(learning_rate=0.1).step({"weight": weight})
+    >>> weight.data.round(6)
+    array([0.9, 1.1])
     """
 
     decoupled: ClassVar[bool] = False  # whether weight decay goes past the averages, straight to the weights
@@ -252,10 +296,40 @@ class AdamW(Adam):
 
     Parameters
     ----------
-    learning_rate, beta1, beta2, epsilon : float
-        As for `Adam`.
+    learning_rate : float, default 0.001
+        Size of the steps.
+    beta1, beta2 : float, default 0.9 and 0.999
+        Decay of the averages of the gradient and of its square; below 1.
+    epsilon : float, default 1e-8
+        Added to the root of the second average.
     weight_decay : float, default 0.01
         Share of each weight, times the learning rate, that a step takes off.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If one is not a number, or out of range.
+
+    Notes
+    -----
+    With m' and v' the averages of the gradient alone, as for `Adam`::
+
+        w -= learning_rate * (m' / (sqrt(v') + epsilon) + weight_decay * w)
+
+    I. Loshchilov, F. Hutter, Decoupled Weight Decay Regularization, ICLR 2019, algorithm 2 without its schedule.
+
+    Examples
+    --------
+    Where the gradient is zero only the decay is left:
+
+    >>> import numpy as np
+    >>> from cyconv.optimizers import AdamW
+    >>> from cyconv.parameter import Parameter
+    >>> weight = Parameter(np.array([1.0, -2.0]))
+    >>> weight.accumulate(np.zeros(2))
+    >>> AdamW(learning_rate=0.1, weight_decay=0.5).step({"weight": weight})
+    >>> weight.data
+    array([ 0.95, -1.9 ])
     """
 
     decoupled: ClassVar[bool] = True

@@ -56,7 +56,20 @@ _startable = 1  # threads that are known to be possible at once
 
 
 def get_num_threads() -> int:
-    """Return the number of threads a kernel may use."""
+    """Return the number of threads a kernel may use.
+
+    Returns
+    -------
+    int
+        What `set_num_threads` or `num_threads` set; before that OMP_NUM_THREADS, else the cores that the process may
+        use.
+
+    Examples
+    --------
+    >>> import cyconv
+    >>> cyconv.get_num_threads() >= 1
+    True
+    """
     return _count
 
 

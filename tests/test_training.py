@@ -3,12 +3,13 @@ import json
 import numpy as np
 import pytest
 
+from cyconv.callbacks import CHECKPOINT
 from cyconv.layers import Linear
 from cyconv.losses import CrossEntropyLoss
 from cyconv.network import Network
 from cyconv.optimizers import SGD, Adam
 from cyconv.serialization import load_arrays, save_arrays
-from cyconv.training import CHECKPOINT, Callback, Checkpoint, EarlyStopping, History, ProgressBar, train_step
+from cyconv.training import Callback, Checkpoint, EarlyStopping, History, ProgressBar, train_step
 from tests.test_network import bits, data, fit, small_net
 
 X, Y = data()

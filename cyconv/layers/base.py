@@ -18,7 +18,25 @@ Shape = tuple[int, ...]
 
 
 class Step(NamedTuple):
-    """One layer of a network as the data meets it; shapes without the batch axis."""
+    """One layer of a network as the data meets it.
+
+    Attributes
+    ----------
+    name : str
+        Its dotted name.
+    layer : Layer
+        The layer itself.
+    input_shape, output_shape : tuple of int
+        Shapes of its input and output, without the batch axis.
+
+    Examples
+    --------
+    >>> from cyconv.layers import Conv2d, Flatten, Sequential
+    >>> for step in Sequential(Conv2d(1, 4, 3), Flatten()).trace((1, 8, 8)):
+    ...     print(step.name, step.input_shape, step.output_shape)
+    0 (1, 8, 8) (4, 6, 6)
+    1 (4, 6, 6) (144,)
+    """
 
     name: str
     layer: Layer
@@ -147,7 +165,13 @@ class Layer:
             parameter.grad = None
 
     def initialize(self, rng: np.random.Generator | int | None = None) -> Self:
-        """Draw all parameters, and the seeds of random layers, anew; return the layer."""
+        """Draw all parameters, and the seeds of random layers, anew; return the layer.
+
+        Parameters
+        ----------
+        rng : numpy.random.Generator, int or None
+            Generator, or its seed; None for a new one. Parameters made from given values keep them.
+        """
         generator = as_generator("initialize", rng)
         for parameter in self.parameters().values():
             parameter.initialize(generator)
@@ -160,7 +184,18 @@ class Layer:
             child.reseed(rng)
 
     def astype(self, dtype: DTypeLike) -> Self:
-        """Change the parameters and running statistics to float32 or float64; return the layer."""
+        """Change the parameters and running statistics to float32 or float64; return the layer.
+
+        Parameters
+        ----------
+        dtype : dtype
+            float32 or float64; inputs must have it too.
+
+        Raises
+        ------
+        TypeError
+            If it is another.
+        """
         for parameter in self.parameters().values():
             parameter.astype(dtype)
         for _, layer in self.walk():

@@ -19,7 +19,14 @@ Layers = Iterable[Layer] | Mapping[str, Layer]
 
 
 class Identity(Activation):
-    """Hand the input on: a branch that does nothing."""
+    """Hand the input on: a branch that does nothing.
+
+    Examples
+    --------
+    >>> from cyconv.layers import Branches, Conv2d, Identity
+    >>> Branches([Identity(), Conv2d(8, 4, 1)]).output_shape((8, 28, 28))
+    (12, 28, 28)
+    """
 
     def forward(self, x: NDArray) -> NDArray:
         self.remember(x.shape)
