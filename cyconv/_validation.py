@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from cyconv import _geometry
 from cyconv._geometry import Padding, Pair
@@ -171,6 +171,24 @@ def as_choice(op: str, name: str, value: Any, choices: tuple[str, ...]) -> str:
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{op}: `{name}` must be one of {', '.join(map(repr, choices))}, got {value!r}")
     return value
+
+
+def as_bool(op: str, name: str, value: Any) -> bool:
+    """Return `value` as a bool if it is one."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{op}: `{name}` must be True or False, got {value!r}")
+    return bool(value)
+
+
+def as_float_dtype(op: str, name: str, value: DTypeLike) -> np.dtype:
+    """Return `value` as a dtype, float32 or float64."""
+    try:
+        dtype = None if value is None else np.dtype(value)
+    except TypeError:
+        dtype = None
+    if dtype is None or dtype not in FLOATS:  # None equals float64 to NumPy
+        raise TypeError(f"{op}: `{name}` must be float32 or float64, got {value if dtype is None else dtype}")
+    return dtype
 
 
 def as_generator(op: str, rng: np.random.Generator | int | None, name: str = "rng") -> np.random.Generator:

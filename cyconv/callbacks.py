@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cyconv._validation import as_int, as_number
+from cyconv._validation import as_bool, as_int, as_number
 from cyconv.history import History
-from cyconv.serialization import PathLike, load_arrays, save_arrays
+from cyconv.serialization import PathLike, as_path, check_target, load_arrays, save_arrays
 
 if TYPE_CHECKING:
     from cyconv.training import Run
@@ -167,10 +167,12 @@ class EarlyStopping(Callback):
     def __init__(
         self, monitor: str = "val_loss", patience: int = 5, min_delta: float = 0.0, restore_best: bool = True
     ) -> None:
+        if not isinstance(monitor, str):
+            raise TypeError(f"EarlyStopping: `monitor` must be the name of a recorded number, got {monitor!r}")
         self.monitor = monitor
         self.patience = as_int("EarlyStopping", "patience", patience)
         self.min_delta = as_number("EarlyStopping", "min_delta", min_delta, 0)
-        self.restore_best = restore_best
+        self.restore_best = as_bool("EarlyStopping", "restore_best", restore_best)
         self._sign = -1.0 if monitor.endswith("accuracy") else 1.0
         self._best, self._wait = math.inf, 0
         self.weights: dict[str, NDArray] = {}  # of the best epoch
@@ -250,13 +252,20 @@ class Checkpoint(Callback):
     last: ClassVar[bool] = True  # the others' states shall be those after the epoch
 
     def __init__(self, path: PathLike, every: int = 1) -> None:
-        self.path = path
+        self.path = as_path("Checkpoint", path)
         self.every = as_int("Checkpoint", "every", every)
+
+    def on_train_begin(self, run: Run) -> None:
+        """Raise OSError if there is no folder to write to: now, and not when an epoch would be lost."""
+        check_target(self._path(run.epoch + 1))
 
     def on_epoch_end(self, run: Run) -> None:
         """Write the file if it is time."""
         if run.epoch % self.every == 0 or run.epoch == run.epochs or run.stop:
-            save_checkpoint(str(self.path).replace("{epoch}", str(run.epoch)), run)
+            save_checkpoint(self._path(run.epoch), run)
+
+    def _path(self, epoch: int) -> str:
+        return self.path.replace("{epoch}", str(epoch))
 
 
 def save_checkpoint(path: PathLike, run: Run) -> None:
@@ -269,6 +278,13 @@ def save_checkpoint(path: PathLike, run: Run) -> None:
     callbacks = []
     for i, callback in enumerate(_with_state(run)):
         state = callback.state_dict()
+        try:
+            json.dumps({name: value for name, value in state.items() if not isinstance(value, np.ndarray)})
+        except (TypeError, AttributeError, ValueError, RecursionError) as error:
+            raise TypeError(
+                f"Checkpoint: `state_dict` of {type(callback).__name__} must return a dict of arrays and of values "
+                f"that JSON can hold, got {state!r}"
+            ) from error
         arrays.update({f"callback{i}.{k}": v for k, v in state.items() if isinstance(v, np.ndarray)})
         callbacks.append({k: v for k, v in state.items() if not isinstance(v, np.ndarray)})
     content = {
@@ -287,7 +303,7 @@ def load_checkpoint(path: PathLike, run: Run) -> None:
     """Bring a run to where the file's run stood."""
     import json
 
-    arrays, metadata = load_arrays(path)
+    arrays, metadata = load_arrays(as_path("fit", path, "resume"))
     if CHECKPOINT not in metadata:
         raise ValueError(f"fit: `resume` {path!r} holds weights only, no checkpoint")
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
-from cyconv.serialization import PathLike, write_atomically
+from cyconv.serialization import PathLike, as_path, write_atomically
 
 __all__ = ["History"]
 
@@ -30,7 +30,10 @@ class History:
     """
 
     def __init__(self, epochs: Iterable[Mapping[str, float]] = ()) -> None:
-        self.epochs = [dict(epoch) for epoch in epochs]
+        given = list(epochs) if isinstance(epochs, Iterable) else [epochs]
+        if not all(isinstance(epoch, Mapping) for epoch in given):
+            raise TypeError(f"History: `epochs` must be mappings of names to numbers, got {epochs!r}")
+        self.epochs = [dict(epoch) for epoch in given]
         self.interrupted = False
 
     def __len__(self) -> int:
@@ -51,14 +54,14 @@ class History:
         import json  # here, because it takes milliseconds to import
 
         text = json.dumps({"epochs": self.epochs, "interrupted": self.interrupted}, indent=1)
-        write_atomically(path, lambda temporary: temporary.write_text(text))
+        write_atomically(as_path("History.save", path), lambda temporary: temporary.write_text(text))
 
     @classmethod
     def load(cls, path: PathLike) -> History:
         """Read what `save` wrote; ValueError if it is something else."""
         import json
 
-        with open(path) as file:
+        with open(as_path("History.load", path)) as file:
             try:
                 content = json.load(file)
                 history = cls(content["epochs"])

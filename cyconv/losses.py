@@ -97,7 +97,7 @@ class CrossEntropyLoss(Loss):
         self, weight: ArrayLike | None = None, label_smoothing: float = 0.0, *, ignore_index: int = IGNORE_INDEX
     ) -> None:
         op = type(self).__name__
-        self.weight = None if weight is None else np.array(weight, np.float64)
+        self.weight = None if weight is None else _numbers(op, weight, np.dtype(np.float64), "weight").copy()
         if self.weight is not None and (self.weight.ndim != 1 or not np.all(self.weight >= 0)):
             raise ValueError(f"{op}: `weight` must be a list of numbers that are at least 0, got {weight!r}")
         self.label_smoothing = as_number(op, "label_smoothing", label_smoothing, 0, 1)
@@ -169,10 +169,10 @@ class MSELoss(Loss):
         _check_positions(op, target, output_shape)
 
 
-def _numbers(op: str, target: ArrayLike, dtype: np.dtype) -> NDArray:
-    array = as_array(op, "target", target)
+def _numbers(op: str, values: ArrayLike, dtype: np.dtype, name: str = "target") -> NDArray:
+    array = as_array(op, name, values)
     if array.dtype.kind not in "fiu":
-        raise TypeError(f"{op}: `target` must be numbers, got {array.dtype}")
+        raise TypeError(f"{op}: `{name}` must be numbers, got {array.dtype}")
     return array.astype(dtype, copy=False)
 
 

@@ -10,6 +10,9 @@ from cyconv._validation import as_array, as_int, as_int_array
 __all__ = ["accuracy", "confusion_matrix"]
 
 
+MOST_CLASSES = 2**15  # of a confusion matrix, which then takes 8 GiB
+
+
 def accuracy(output: ArrayLike, target: ArrayLike, *, ignore_index: int | None = None) -> float:
     """Return the share of right answers.
 
@@ -80,6 +83,8 @@ def confusion_matrix(output: ArrayLike, target: ArrayLike, num_classes: int | No
         K = scores[1] if len(scores) > right.ndim else int(highest) + 1
     else:
         K = as_int("confusion_matrix", "num_classes", num_classes)
+    if K > MOST_CLASSES:
+        raise ValueError(f"confusion_matrix: there may be at most {MOST_CLASSES} classes, got {K}")
     if lowest < 0 or highest >= K:
         raise ValueError(f"confusion_matrix: classes must be 0 to {K - 1}, got {lowest} to {highest}")
     return np.bincount((right * K + answers).ravel(), minlength=K * K).reshape(K, K)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cyconv import functional as F
-from cyconv._validation import FLOATS, as_array, as_generator, as_int
+from cyconv._validation import FLOATS, as_array, as_bool, as_generator, as_int
 from cyconv.callbacks import Callback, ProgressBar, as_callbacks, load_checkpoint, load_weights
 from cyconv.data.batches import Batches
 from cyconv.layers.activation import Softmax
@@ -69,12 +69,14 @@ class Network(Sequential):
     def __init__(
         self,
         layers: Layer | Layers,
-        input_shape: Iterable[int] | None = None,
+        input_shape: Sequence[int] | None = None,
         seed: np.random.Generator | int | None = None,
     ) -> None:
         super().__init__(layers.children() if isinstance(layers, Sequential) else layers)
         self.input_shape: Shape | None = None
         if input_shape is not None:
+            if not isinstance(input_shape, (tuple, list)):
+                raise TypeError(f"Network: `input_shape` must be (C, H, W) or (features,), got {input_shape!r}")
             self.input_shape = tuple(as_int("Network", "input_shape", extent) for extent in input_shape)
             list(self.trace(self.input_shape))
         self.history: History | None = None
@@ -151,7 +153,7 @@ class Network(Sequential):
             were finished.
         """
         op = "fit"
-        given = [*as_callbacks(op, callbacks), *([ProgressBar()] if progress else [])]
+        given = [*as_callbacks(op, callbacks), *([ProgressBar()] if as_bool(op, "progress", progress) else [])]
         run = Run(
             network=self,
             loss=as_loss(op, loss),
@@ -162,7 +164,7 @@ class Network(Sequential):
         )
         if isinstance(run.loss, CrossEntropyLoss) and len(self) and isinstance(self[-1], Softmax):
             raise ValueError("fit: cross entropy takes scores; leave the network's last Softmax to `predict_proba`")
-        options = {"shuffle": shuffle, "rng": run.rng, "prefetch": 1}
+        options = {"shuffle": as_bool(op, "shuffle", shuffle), "rng": run.rng, "prefetch": 1}
         batches, run.images = self._batches(op, x, y, run.loss, batch_size, run.epochs, **options)
         validate = None
         if validation_data is not None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
+import numpy as np
 from numpy.typing import NDArray
 
 from cyconv import memory
 from cyconv._dispatch import optimizer as kernel
-from cyconv._validation import FLOATS, as_choice, as_int, as_number
+from cyconv._validation import FLOATS, as_bool, as_choice, as_int, as_number
 from cyconv.parameter import Parameter
 from cyconv.threads import threads_for
 
@@ -76,17 +77,28 @@ class Optimizer:
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
     def step(self, parameters: Mapping[str, Parameter]) -> None:
-        """Update every trainable parameter that has a gradient, in place."""
-        for name, parameter in parameters.items():
-            if not parameter.trainable or parameter.grad is None:
-                continue
+        """Update every trainable parameter that has a gradient, in place.
+
+        Parameters
+        ----------
+        parameters : mapping of str to Parameter
+            As `Layer.parameters` returns them.
+
+        Raises
+        ------
+        ValueError
+            If the state kept for a name is that of a parameter of another size or dtype; nothing has been changed then.
+        """
+        chosen = {name: each for name, each in parameters.items() if each.trainable and each.grad is not None}
+        for name, parameter in chosen.items():
+            if name in self._state and not _suits(self._state[name], parameter):
+                raise ValueError(_foreign(type(self).__name__, name))
+        for name, parameter in chosen.items():
             state = self._state.get(name)
             if state is None or len(state) != len(self.slots):  # as when momentum was turned on or off
                 state = self._state[name] = [memory.zeros((parameter.size,), parameter.dtype) for _ in self.slots]
-            elif not _suits(state, parameter):
-                raise ValueError(f"{type(self).__name__}: the state kept for `{name}` is that of another parameter")
             self._steps[name] = self._steps.get(name, 0) + 1
-            data, gradient = parameter.flat(parameter.data), parameter.flat(parameter.grad)
+            data, gradient = parameter.flat(parameter.data), parameter.flat(cast(NDArray, parameter.grad))
             self.update(data, gradient, *state, step=self._steps[name])
 
     def update(self, parameter: NDArray, gradient: NDArray, *state: NDArray, step: int) -> None:
@@ -131,7 +143,7 @@ class Optimizer:
         loaded._steps = steps
         for name in steps:
             arrays = [state["arrays"].get(f"{name}.{slot}") for slot in loaded.slots]
-            if any(array is None for array in arrays):
+            if not all(isinstance(array, np.ndarray) for array in arrays):
                 raise ValueError(f"{op}: the state to load lacks arrays of `{name}`")
             if any(array.ndim != 1 or array.dtype not in FLOATS for array in arrays):
                 kinds = ", ".join(f"{array.dtype} of shape {array.shape}" for array in arrays)
@@ -144,10 +156,14 @@ class Optimizer:
         for name, state in self._state.items():
             parameter = parameters.get(name)
             if parameter is None or not _suits(state, parameter):
-                raise ValueError(f"{type(self).__name__}: the state kept for `{name}` is that of another parameter")
+                raise ValueError(_foreign(type(self).__name__, name))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{k}={v}' for k, v in self.hyper_parameters.items())})"
+
+
+def _foreign(op: str, name: str) -> str:
+    return f"{op}: the state kept for `{name}` is that of another parameter; each network needs an optimizer of its own"
 
 
 def _suits(state: list[NDArray], parameter: Parameter) -> bool:
@@ -200,7 +216,7 @@ class SGD(Optimizer):
     ) -> None:
         super().__init__(learning_rate, weight_decay)
         self.momentum = as_number("SGD", "momentum", momentum, 0, 1, open_maximum=True)
-        self.nesterov = bool(nesterov)
+        self.nesterov = as_bool("SGD", "nesterov", nesterov)
         if nesterov and momentum == 0:
             raise ValueError("SGD: `nesterov` needs a `momentum` above 0")
 

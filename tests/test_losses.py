@@ -89,6 +89,8 @@ def test_bad_arguments_are_named():
         CrossEntropyLoss(label_smoothing=2)
     with pytest.raises(TypeError, match=r"CrossEntropyLoss: `ignore_index` must be an integer, got 1\.5"):
         CrossEntropyLoss(ignore_index=1.5)
+    with pytest.raises(TypeError, match="CrossEntropyLoss: `weight` must be numbers, got <U1"):
+        CrossEntropyLoss(["a"])
     with pytest.raises(TypeError, match="MSELoss: `target` must be an array, got None"):
         MSELoss().forward(np.ones((1, 1)), None)
     with pytest.raises(TypeError, match="MSELoss: `target` must be numbers, got complex128"):

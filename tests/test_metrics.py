@@ -42,3 +42,5 @@ def test_bad_arguments_are_named():
         accuracy(np.zeros((0, 3)), np.zeros(0, int))
     with pytest.raises(ValueError, match="confusion_matrix: classes must be 0 to 1, got 0 to 2"):
         confusion_matrix([0, 2], [0, 1], num_classes=2)
+    with pytest.raises(ValueError, match="confusion_matrix: there may be at most 32768 classes, got 461168601842738"):
+        confusion_matrix([2**62], [0])

@@ -327,6 +327,8 @@ X, Y = data()
         (X, Y, {"batch_size": 2.5}, "fit: `batch_size` must be an integer, got 2.5"),
         (X, Y, {"optimizer": "magic"}, "fit: `optimizer` must be one of"),
         (X, Y, {"loss": "magic"}, "fit: `loss` must be one of"),
+        (X, Y, {"shuffle": "no"}, "fit: `shuffle` must be True or False, got 'no'"),
+        (X, Y, {"progress": None}, "fit: `progress` must be True or False, got None"),
         (X, Y, {"epochs": -3}, "fit: `epochs` must be at least 1, got -3"),
         (X, Y, {"batch_size": 0}, "fit: `batch_size` must be at least 1, got 0"),
         (X, Y, {"batch_size": -1}, "fit: `batch_size` must be at least 1, got -1"),
@@ -395,3 +397,10 @@ def test_bad_arguments_of_the_rest_are_named():
         net.evaluate(X[:0], Y[:0])
     with pytest.raises(ValueError, match="Network: `input_shape` must be at least 1, got 0"):
         Network([ReLU()], input_shape=(0, 8, 8))
+    for shape in (3, {1, 8}, "abc"):
+        with pytest.raises(TypeError, match=r"Network: `input_shape` must be \(C, H, W\) or \(features,\), got"):
+            Network([ReLU()], input_shape=shape)
+    with pytest.raises(
+        TypeError, match="Network: `seed` must be an integer, a numpy.random.Generator or None, got 'a'"
+    ):
+        Network([ReLU()], seed="a")

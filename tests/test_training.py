@@ -135,6 +135,29 @@ def test_what_cannot_be_resumed_is_named(tmp_path):
         Checkpoint(tmp_path / "c", every=0)
 
 
+def test_a_checkpoint_needs_a_folder_before_the_first_epoch(tmp_path):
+    net = small_net()
+    before = bits(net)
+    with pytest.raises(FileNotFoundError, match="No such folder to write to"):
+        fit(net, X, Y, callbacks=[Checkpoint(tmp_path / "no" / "c")])
+    assert bits(net) == before
+    with pytest.raises(TypeError, match="Checkpoint: `path` must be a str or a path, got 3"):
+        Checkpoint(3)
+    with pytest.raises(TypeError, match="fit: `resume` must be a str or a path, got 3"):
+        fit(net, X, Y, resume=3)
+
+
+@pytest.mark.parametrize("state", [3, {"a": object()}, {"a": {1, 2}}])
+def test_a_callbacks_state_that_cannot_be_saved_is_named(tmp_path, state):
+    class Stateful(Callback):
+        def state_dict(self):
+            return state
+
+    with pytest.raises(TypeError, match="Checkpoint: `state_dict` of Stateful must return a dict of arrays and of"):
+        fit(small_net(), X, Y, callbacks=[Stateful(), Checkpoint(tmp_path / "c")])
+    assert list(tmp_path.iterdir()) == []
+
+
 # Early stopping
 
 
@@ -178,6 +201,10 @@ def test_what_is_not_recorded_cannot_be_watched():
         fit(small_net(), X, Y, callbacks=[EarlyStopping()])
     with pytest.raises(ValueError, match="EarlyStopping: `patience` must be at least 1, got 0"):
         EarlyStopping(patience=0)
+    with pytest.raises(TypeError, match="EarlyStopping: `monitor` must be the name of a recorded number, got None"):
+        EarlyStopping(None)
+    with pytest.raises(TypeError, match="EarlyStopping: `restore_best` must be True or False, got 'yes'"):
+        EarlyStopping(restore_best="yes")
 
 
 # Reports
@@ -206,6 +233,12 @@ def test_history_round_trip(tmp_path):
     assert repr(History()) == "History(0 epochs; empty)"
     with pytest.raises(KeyError, match="'val_loss' is not recorded; recorded are"):
         loaded["val_loss"]
+
+
+@pytest.mark.parametrize("epochs", [None, 3, "ab", [3]])
+def test_a_history_is_made_of_mappings(epochs):
+    with pytest.raises(TypeError, match="History: `epochs` must be mappings of names to numbers, got"):
+        History(epochs)
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[1]", json.dumps({"epochs": 3, "interrupted": False})])

@@ -279,6 +279,13 @@ def test_wrong_generator(value, error):
         check.as_generator(OP, value)
 
 
+def test_bool():
+    assert check.as_bool(OP, "flag", np.True_) is True
+    for value in (1, 0, None, "yes", np.ones(2)):
+        with pytest.raises(TypeError, match=r"^some_op: `flag` must be True or False, got "):
+            check.as_bool(OP, "flag", value)
+
+
 def test_an_integer_beyond_all_floats_is_out_of_range():
     with pytest.raises(ValueError, match=r"^some_op: `eps` must be finite, got inf$"):
         check.as_number(OP, "eps", 10**400)

@@ -128,6 +128,8 @@ def mnist(root: str | os.PathLike[str]) -> Dataset:
     """
     from pathlib import Path  # here, because it takes milliseconds to import
 
+    if not isinstance(root, (str, os.PathLike)):
+        raise TypeError(f"mnist: `root` must be a str or a path, got {root!r}")
     train_x, train_y = _read_part(Path(root), "train")
     test_x, test_y = _read_part(Path(root), "t10k")
     return Dataset(train_x, train_y, test_x, test_y, TEN_DIGITS)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from cyconv._validation import as_array, as_generator, as_int, check_shape
+from cyconv._validation import as_array, as_bool, as_generator, as_int, check_shape
 from cyconv.initializers import Initializer, as_initializer, fan_in_uniform, fans, uniform, zeros
 from cyconv.parameter import Parameter
 
@@ -260,7 +260,7 @@ class Layer:
         entries = self._entries()
         if not isinstance(state, Mapping):
             raise TypeError(f"load_state_dict: `state` must map names to arrays, got {type(state).__name__}")
-        arrays = {name: as_array("load_state_dict", name, array) for name, array in state.items()}
+        arrays = {name: as_array("load_state_dict", str(name), array) for name, array in state.items()}
         common = [name for name in entries if name in arrays]
         lists = {
             "missing": [name for name in entries if name not in arrays] if strict else [],
@@ -272,7 +272,7 @@ class Layer:
             ],
         }
         if any(lists.values()):
-            listing = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in lists.items() if names)
+            listing = "; ".join(f"{kind}: {', '.join(map(str, names))}" for kind, names in lists.items() if names)
             raise ValueError(f"load_state_dict: `state` does not fit this {type(self).__name__}: {listing}")
         for name in common:
             if arrays[name].dtype.kind != entries[name].dtype.kind:
@@ -322,7 +322,7 @@ def weight_and_bias(
         initializer = fan_in_uniform
         draw_bias = partial(uniform, bound=fans(shape)[0] ** -0.5)  # the weight's fan_in, which a bias does not know
     weight = Parameter.drawn(shape, as_initializer(op, initializer))
-    return weight, Parameter.drawn((outputs,), draw_bias) if bias else None
+    return weight, Parameter.drawn((outputs,), draw_bias) if as_bool(op, "bias", bias) else None
 
 
 def data_of(parameter: Parameter | None) -> NDArray | None:

@@ -41,8 +41,10 @@ class Container(Layer):
     """A layer that owns others by name: "0", "1", ... unless they come in a mapping."""
 
     def __init__(self, layers: Layers) -> None:
-        named = dict(layers) if isinstance(layers, Mapping) else {str(i): layer for i, layer in enumerate(layers)}
         op = type(self).__name__
+        if isinstance(layers, str) or not isinstance(layers, Iterable) or isinstance(layers, type):
+            raise TypeError(f"{op}: `layers` must be layers or a mapping of names to them, got {layers!r}")
+        named = dict(layers) if isinstance(layers, Mapping) else {str(i): layer for i, layer in enumerate(layers)}
         for name, layer in named.items():
             if not isinstance(layer, Layer):
                 raise TypeError(f"{op}: `layers` must be layers, got {layer!r} at {name!r}")

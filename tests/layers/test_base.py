@@ -262,6 +262,7 @@ def test_what_is_no_array_of_numbers_is_refused(name):
     ("state", "message"),
     [
         ([1, 2], "load_state_dict: `state` must map names to arrays, got list"),
+        ({3: None}, "load_state_dict: `3` must be an array, got None"),
         ({"weight": None}, "load_state_dict: `weight` must be an array, got None"),
         ({"weight": np.ma.ones((2, 3))}, "load_state_dict: `weight` must have no mask, got a masked array"),
     ],
@@ -269,3 +270,13 @@ def test_what_is_no_array_of_numbers_is_refused(name):
 def test_what_is_no_state_is_named(state, message):
     with pytest.raises(TypeError, match=message):
         Linear(3, 2, bias=False).load_state_dict(state)
+
+
+def test_names_that_are_no_strings_are_listed():
+    with pytest.raises(ValueError, match="unexpected: 3"):
+        Linear(3, 2).load_state_dict({3: np.ones(1)})
+
+
+def test_a_bias_is_there_or_not():
+    with pytest.raises(TypeError, match="Conv2d: `bias` must be True or False, got 'no'"):
+        Conv2d(1, 1, 3, bias="no")
