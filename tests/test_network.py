@@ -401,6 +401,6 @@ def test_bad_arguments_of_the_rest_are_named():
         with pytest.raises(TypeError, match=r"Network: `input_shape` must be \(C, H, W\) or \(features,\), got"):
             Network([ReLU()], input_shape=shape)
     with pytest.raises(
-        TypeError, match="Network: `seed` must be an integer, a numpy.random.Generator or None, got 'a'"
+        TypeError, match=r"Network: `seed` must be an integer, a numpy.random.Generator or None, got 'a'"
     ):
         Network([ReLU()], seed="a")
