@@ -20,7 +20,10 @@ X86_LEVELS = {
 IS_X86 = platform.machine().lower() in ("x86_64", "amd64", "x64")
 INSTRUCTION_SETS = X86_LEVELS if IS_X86 else {"baseline": []}
 if os.environ.get("CYCONV_BUILD_ISA"):  # for quick rebuilds while developing: "avx512", or "baseline,avx2"
-    INSTRUCTION_SETS = {tag: INSTRUCTION_SETS[tag] for tag in os.environ["CYCONV_BUILD_ISA"].split(",")}
+    wanted = [tag.strip() for tag in os.environ["CYCONV_BUILD_ISA"].split(",")]
+    if unknown := [tag for tag in wanted if tag not in INSTRUCTION_SETS]:
+        sys.exit(f"cyconv: CYCONV_BUILD_ISA: {', '.join(map(repr, unknown))} is none of {', '.join(INSTRUCTION_SETS)}")
+    INSTRUCTION_SETS = {tag: INSTRUCTION_SETS[tag] for tag in wanted}
 
 KERNELS = [
     "activation",
