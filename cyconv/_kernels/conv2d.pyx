@@ -18,7 +18,7 @@ from cyconv._memory cimport Block
 
 cdef enum:
     BAND_BYTES = 256 << 10        # an image band that shares L2 with a panel of weights
-    LARGE_BAND_BYTES = 1408 << 10 # when the weights outgrow L2: fewer passes over them
+    LARGE_BAND_BYTES = 1408 << 10  # when the weights outgrow L2: fewer passes over them
     LARGE_WEIGHT_BYTES = 1 << 20
     PANELS_BYTES = 512 << 10
     BLOCK_PIXELS = 1024

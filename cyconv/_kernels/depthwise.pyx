@@ -31,11 +31,11 @@ cdef extern from "depthwise.h" nogil:
         const double* g, Py_ssize_t g_step, double* sums, Py_ssize_t sums_step)
 
 cdef enum:
-    VECTORS = 8         # of channels in a task: three lines of 16 pixels of them take half of L1
-    TASKS = 64          # wanted, so that uneven ones still balance; by the shape alone
-    LEAST_ROWS = 8      # of a block, which reads the lines above and below it too
-    SLICES = 32         # of the weight gradient's sum, at most
-    SEGMENT = 200000000 # multiply-adds a thread between two looks for a pending Ctrl-C
+    VECTORS = 8          # of channels in a task: three lines of 16 pixels of them take half of L1
+    TASKS = 64           # wanted, so that uneven ones still balance; by the shape alone
+    LEAST_ROWS = 8       # of a block, which reads the lines above and below it too
+    SLICES = 32          # of the weight gradient's sum, at most
+    SEGMENT = 200000000  # multiply-adds a thread between two looks for a pending Ctrl-C
 
 
 cdef struct Plan:
@@ -218,8 +218,8 @@ def conv_taps(
         first[i] = bias[i] if bias is not None else 0
     cdef const floating* image = &x[0, 0, 0, 0]
     cdef const floating* weights = &weight[0, 0] if weight.shape[0] else NULL
-    segment = max(num_threads, <Py_ssize_t>(tasks * min(
-        1.0, <double>SEGMENT * num_threads / (<double>x.shape[0] * (weight.shape[0] * plans.QH * plans.QW + OH * OW) * C))))
+    cdef double work = <double>x.shape[0] * C * (weight.shape[0] * plans.QH * plans.QW + OH * OW)
+    segment = max(num_threads, <Py_ssize_t>(tasks * min(1.0, <double>SEGMENT * num_threads / work)))
     for start in range(0, tasks, segment):
         stop = min(start + segment, tasks)
         for task in prange(start, stop, nogil=True, num_threads=num_threads, schedule="static"):

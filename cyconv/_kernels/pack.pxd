@@ -15,15 +15,11 @@ cdef inline void pack_panel(
     cdef const floating* line
     if column_stride == 1 and columns * <Py_ssize_t>sizeof(floating) == TILE_VECTORS * VECTOR_BYTES:
         for r in range(rows):
-            memcpy(panel, source, TILE_VECTORS * VECTOR_BYTES)  # a constant size compiles to moves
-            panel += columns
-            source += row_stride
+            memcpy(panel + r * columns, source + r * row_stride, TILE_VECTORS * VECTOR_BYTES)  # a few moves
         return
     if column_stride == 1 and columns * <Py_ssize_t>sizeof(floating) == VECTOR_BYTES:
         for r in range(rows):
-            memcpy(panel, source, VECTOR_BYTES)
-            panel += columns
-            source += row_stride
+            memcpy(panel + r * columns, source + r * row_stride, VECTOR_BYTES)
         return
     if column_stride == 1:
         for r in range(rows):
@@ -52,7 +48,7 @@ cdef inline void pack_panel(
 
 
 cdef inline void add_transposed(
-    const floating* source, Py_ssize_t source_step, Py_ssize_t slices, Py_ssize_t slice_step,  # IN [slices, rows, columns]
+    const floating* source, Py_ssize_t source_step, Py_ssize_t slices, Py_ssize_t slice_step,  # IN
     Py_ssize_t rows, Py_ssize_t columns,
     floating* target, Py_ssize_t target_step,  # OUT [columns, rows]
 ) noexcept nogil:

@@ -63,7 +63,7 @@ cdef void run_task(
     cdef Py_ssize_t columns = ceil_div(s.block_rows * s.band_w, s.width) * s.width, L = lanes(x)
     cdef floating* band = <floating*>scratch
     cdef floating* result = band + s.C * s.plane + s.width
-    cdef const floating** rows = <const floating**>(result + L * columns)
+    cdef const floating** rows = <const floating**>(result + max(s.OC, L) * columns)
     cdef floating** c_rows = <floating**>(rows + s.OC)
     cdef const Phase* phase
     cdef Py_ssize_t f, m, m0, p, q, stop
@@ -101,7 +101,7 @@ cdef void run_task(
 
 def conv_taps(
     const floating[:, :, :, ::1] x,   # IN [N, IH, IW, C]
-    const floating[:, :, ::1] weight, # IN [OC, T, C]
+    const floating[:, :, ::1] weight,  # IN [OC, T, C]
     const floating[::1] bias,         # IN [OC], or None
     const Py_ssize_t[:, ::1] taps,    # IN [2, T] displacements in the input, rows above columns
     const Py_ssize_t[:, ::1] phases,  # IN [F, 4] first tap, number of taps, first row and column of the output
@@ -140,7 +140,7 @@ def conv_taps(
     s.plane = s.band_h * s.band_w
     # The tile runs over the end of the last plane by less than its width, and a tap's distance is within the plane.
     s.scratch_bytes = ceil_div(
-        (s.C * s.plane + s.width + lanes(&out[0, 0, 0, 0]) * (s.block_rows * s.band_w + s.width)) * item
+        (s.C * s.plane + s.width + max(s.OC, lanes(&out[0, 0, 0, 0])) * (s.block_rows * s.band_w + s.width)) * item
         + 2 * s.OC * <Py_ssize_t>sizeof(void*), 64) * 64
 
     cdef Block block = Block(

@@ -84,7 +84,7 @@ cdef inline void wide_tile(
     const floating* B, const Py_ssize_t* b_offset, Py_ssize_t ldb,
     floating** c_rows, Py_ssize_t c_offset, Py_ssize_t columns, const floating* bias, int accumulate,
 ) noexcept nogil:
-    """At most WIDE_ROWS rows of WIDE_VECTORS vectors: C[M, columns] = start + sum over batch and K of A * B, as simd.h says."""
+    """The same for at most WIDE_ROWS rows of WIDE_VECTORS vectors each."""
     if floating is float:
         wide_tile_float(
             M, batch, K, rows, a_offset, a_step, B, b_offset, ldb, c_rows, c_offset, columns, bias, accumulate,

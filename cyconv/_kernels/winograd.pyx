@@ -75,7 +75,8 @@ cdef void make_plan(Plan* s, int num_threads) noexcept:
     # Large filters are read once for each block, so threads share the panels of one.
     s.splits = min(s.P, ceil_div(2 * num_threads, s.blocks)) if large and num_threads > 1 else 1
     s.plane = s.block * s.row + L
-    s.panels = max(1, min(ceil_div(s.P, s.splits), PRODUCT_BYTES // (POINTS * s.block * s.NR * <Py_ssize_t>sizeof(float))))
+    s.panels = PRODUCT_BYTES // (POINTS * s.block * s.NR * <Py_ssize_t>sizeof(float))
+    s.panels = max(1, min(ceil_div(s.P, s.splits), s.panels))
     s.product_row = s.panels * s.NR
     s.product_plane = s.block * s.product_row + L
     s.scratch_size = POINTS * (s.plane + s.product_plane) + 2 * s.block * <Py_ssize_t>(sizeof(void*) // sizeof(float))
