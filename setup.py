@@ -20,7 +20,10 @@ X86_LEVELS = {
 IS_X86 = platform.machine().lower() in ("x86_64", "amd64", "x64")
 INSTRUCTION_SETS = X86_LEVELS if IS_X86 else {"baseline": []}
 if os.environ.get("CYCONV_BUILD_ISA"):  # for quick rebuilds while developing: "avx512", or "baseline,avx2"
-    INSTRUCTION_SETS = {tag: INSTRUCTION_SETS[tag] for tag in os.environ["CYCONV_BUILD_ISA"].split(",")}
+    wanted = [tag.strip() for tag in os.environ["CYCONV_BUILD_ISA"].split(",")]
+    if unknown := [tag for tag in wanted if tag not in INSTRUCTION_SETS]:
+        sys.exit(f"cyconv: CYCONV_BUILD_ISA: {', '.join(map(repr, unknown))} is none of {', '.join(INSTRUCTION_SETS)}")
+    INSTRUCTION_SETS = {tag: INSTRUCTION_SETS[tag] for tag in wanted}
 
 KERNELS = [
     "activation",
@@ -34,6 +37,7 @@ KERNELS = [
     "max_pool2d",
     "normalization",
     "optimizer",
+    "planar",
     "softmax",
     "winograd",
 ]
@@ -88,7 +92,7 @@ def extension(name: str, source: str, flags: list[str], openmp: dict[str, list[s
         f"cyconv.{name}",
         [source],
         include_dirs=["cyconv/_kernels"],
-        depends=["cyconv/_kernels/simd.h", "cyconv/_kernels/winograd.h"],
+        depends=[f"cyconv/_kernels/{header}.h" for header in ("simd", "depthwise", "winograd")],
         extra_compile_args=[*optimise, *maths, *flags, *openmp["compile"]],
         extra_link_args=openmp["link"],
     )

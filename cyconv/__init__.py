@@ -4,24 +4,32 @@
 underneath; ``cyconv.models`` and ``cyconv.data`` have networks and data ready to use.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from cyconv import _runtime  # noqa: F401  (first: it loads the OpenMP runtime)
 
-from cyconv import (  # isort: skip
-    data,
-    functional,
-    gradient_check,
-    initializers,
-    layers,
-    losses,
-    memory,
-    metrics,
-    models,
-    optimizers,
-    schedules,
-    training,
-)
-from cyconv.network import Network
+from cyconv import _dispatch  # noqa: F401  isort: skip  (now: what cannot run here shall fail now)
 from cyconv.threads import get_num_threads, num_threads, set_num_threads
+
+if TYPE_CHECKING:
+    from cyconv import (
+        data,
+        functional,
+        gradient_check,
+        initializers,
+        layers,
+        losses,
+        memory,
+        metrics,
+        models,
+        optimizers,
+        parameter,
+        schedules,
+        serialization,
+        training,
+        visualize,
+    )
+    from cyconv.network import Network
 
 __version__ = "0.1.0"
 
@@ -39,7 +47,25 @@ __all__ = [
     "models",
     "num_threads",
     "optimizers",
+    "parameter",
     "schedules",
+    "serialization",
     "set_num_threads",
     "training",
+    "visualize",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first used: `import cyconv` itself takes little more than NumPy's own time."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = import_module("cyconv.network").Network if name == "Network" else import_module(f"cyconv.{name}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -34,16 +34,51 @@ cdef extern from * nogil:
     #else
       static int cyconv_guard_fork(void) { return 0; }
     #endif
+
+    /* Where the runtime cannot start a thread it ends the process, so whether it could is tried out here: all at once
+       they wait for `gate`, then end. Threads get the stack that the runtime's get, unless OMP_STACKSIZE is set. */
+    #if defined(_OPENMP) && !defined(_WIN32)
+      #include <pthread.h>
+      #include <stdlib.h>
+      static void *cyconv_pass(void *gate) {
+        pthread_mutex_lock((pthread_mutex_t *)gate);
+        pthread_mutex_unlock((pthread_mutex_t *)gate);
+        return 0;
+      }
+      static int cyconv_startable(int wanted) {
+        pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+        pthread_t *threads = (pthread_t *)malloc((wanted + 1) * sizeof(pthread_t));
+        int started = 0, i;
+        if (!threads) return 0;
+        pthread_mutex_lock(&gate);
+        while (started < wanted && !pthread_create(&threads[started], 0, cyconv_pass, &gate)) started++;
+        pthread_mutex_unlock(&gate);
+        for (i = 0; i < started; i++) pthread_join(threads[i], 0);
+        free(threads);
+        return started;
+      }
+    #else
+      static int cyconv_startable(int wanted) { return wanted; }
+    #endif
     """
     const int openmp_version "cyconv_openmp_version"
     int supports "cyconv_supports"(int level)
     int guard_fork "cyconv_guard_fork"()
+    int startable "cyconv_startable"(int wanted)
 
 
 def usable_instruction_sets():
     """Return the tags of the instruction sets this machine can run, slowest first."""
     levels = {"baseline": 2, "avx2": 3, "avx512": 4}
     return [tag for tag, level in levels.items() if supports(level)]
+
+
+def startable_threads(int wanted):
+    """Return how many of `wanted` threads more this process can have at this moment."""
+    cdef int count
+    with nogil:
+        count = startable(wanted)
+    return count
 
 
 OPENMP_VERSION = openmp_version  # date code of the OpenMP standard, 0 for a serial build

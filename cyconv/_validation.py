@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import operator
+import sys
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from cyconv import _geometry
 from cyconv._geometry import Padding, Pair
@@ -16,9 +17,24 @@ FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 LARGEST = 2**31 - 1  # of a stride, padding, dilation or kernel size: products of two fit 64 bits with room to spare
 
 
+def as_array(op: str, name: str, value: ArrayLike) -> NDArray:
+    """Return `value` as an ndarray; refuse None, ragged lists, and masked arrays, which would lose their mask."""
+    if type(value) is np.ndarray:
+        return value
+    if value is None:
+        raise TypeError(f"{op}: `{name}` must be an array, got None")
+    masked = sys.modules.get("numpy.ma")  # where it was not imported there is no masked array
+    if masked is not None and isinstance(value, masked.MaskedArray):
+        raise TypeError(f"{op}: `{name}` must have no mask, got a masked array; fill it with `.filled(...)`")
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{op}: `{name}` must be an array: {error}") from None
+
+
 def as_float_array(op: str, name: str, value: ArrayLike, ndim: int | tuple[int, ...] | None = None) -> NDArray:
     """Return `value` as a native, aligned float32 or float64 array of `ndim` axes; itself when it is one already."""
-    array = np.asarray(value)
+    array = as_array(op, name, value)
     if array.dtype not in FLOATS:
         if array.dtype.newbyteorder("=") in FLOATS:
             array = array.astype(array.dtype.newbyteorder("="))
@@ -52,7 +68,7 @@ def as_image_shape(op: str, name: str, value: Any) -> tuple[int, int, int, int]:
 
 def as_int_array(op: str, name: str, value: ArrayLike, ndim: int | None = None) -> NDArray[np.int64]:
     """Return `value` as int64 of `ndim` axes; floats and bools are refused."""
-    array = np.asarray(value)
+    array = as_array(op, name, value)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{op}: `{name}` must be integers, got {array.dtype}")
     if ndim is not None and array.ndim != ndim:
@@ -157,8 +173,28 @@ def as_choice(op: str, name: str, value: Any, choices: tuple[str, ...]) -> str:
     return value
 
 
-def as_generator(op: str, rng: np.random.Generator | int | None) -> np.random.Generator:
+def as_bool(op: str, name: str, value: Any) -> bool:
+    """Return `value` as a bool if it is one."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{op}: `{name}` must be True or False, got {value!r}")
+    return bool(value)
+
+
+def as_float_dtype(op: str, name: str, value: DTypeLike) -> np.dtype:
+    """Return `value` as a dtype, float32 or float64."""
+    try:
+        dtype = None if value is None else np.dtype(value)
+    except TypeError:
+        dtype = None
+    if dtype is None or dtype not in FLOATS:  # None equals float64 to NumPy
+        raise TypeError(f"{op}: `{name}` must be float32 or float64, got {value if dtype is None else dtype}")
+    return dtype
+
+
+def as_generator(op: str, rng: np.random.Generator | int | None, name: str = "rng") -> np.random.Generator:
     """Return the generator itself, one seeded with an int, or a fresh one for None."""
     if rng is None or isinstance(rng, np.random.Generator):
         return np.random.default_rng(rng)
-    return np.random.default_rng(as_int(op, "rng", rng, 0, 2**63 - 1))
+    if isinstance(rng, bool) or not hasattr(rng, "__index__"):
+        raise TypeError(f"{op}: `{name}` must be an integer, a numpy.random.Generator or None, got {rng!r}")
+    return np.random.default_rng(as_int(op, name, rng, 0, 2**63 - 1))

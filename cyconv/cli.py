@@ -20,6 +20,7 @@ from cyconv.network import Network
 from cyconv.optimizers import SGD, Adam, AdamW, Optimizer
 from cyconv.schedules import LinearDecay
 from cyconv.serialization import load_arrays, save_arrays
+from cyconv.training import Callback, Run
 
 IMAGE_SIZE = 28  # of every model here, so that each takes either data set
 # Zeros around a digit, as MNIST's have. With them LeNet-5, trained by the defaults below from 6 seeds, had 350 to 353
@@ -35,6 +36,22 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "adam": partial(Adam, learning_rate=0.002),
     "adamw": partial(AdamW, learning_rate=0.002),
 }
+
+
+class NamesOfTest(Callback):
+    """Call the figures of the test images what they are; `fit` calls what it evaluates validation.
+
+    Nothing is chosen by them: the training goes on to its end and its last weights are kept.
+    """
+
+    def on_epoch_end(self, run: Run) -> None:
+        """Rename them, in the record and for the progress bar, which comes later."""
+        run.logs = {_test_name(name): value for name, value in run.logs.items()}
+        run.history.epochs[-1] = {_test_name(name): value for name, value in run.history.epochs[-1].items()}
+
+
+def _test_name(name: str) -> str:
+    return f"test_{name.removeprefix('val_')}" if name.startswith("val_") else name
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -122,7 +139,7 @@ def _train(options: argparse.Namespace) -> None:
         batch_size=options.batch_size,
         optimizer=optimizer,
         validation_data=(data.test_x, data.test_y),
-        callbacks=[LinearDecay()],
+        callbacks=[LinearDecay(), NamesOfTest()],
         seed=options.seed,
         progress=True,
     )

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping
 
-from cyconv.serialization import PathLike, write_atomically
+from cyconv.serialization import PathLike, as_path, write_atomically
 
 __all__ = ["History"]
 
@@ -31,7 +30,10 @@ class History:
     """
 
     def __init__(self, epochs: Iterable[Mapping[str, float]] = ()) -> None:
-        self.epochs = [dict(epoch) for epoch in epochs]
+        given = list(epochs) if isinstance(epochs, Iterable) else [epochs]
+        if not all(isinstance(epoch, Mapping) for epoch in given):
+            raise TypeError(f"History: `epochs` must be mappings of names to numbers, got {epochs!r}")
+        self.epochs = [dict(epoch) for epoch in given]
         self.interrupted = False
 
     def __len__(self) -> int:
@@ -44,18 +46,22 @@ class History:
 
     @property
     def names(self) -> list[str]:
-        """What is recorded."""
+        """Names of what is recorded, in the order in which they appeared."""
         return list(dict.fromkeys(name for epoch in self.epochs for name in epoch))
 
     def save(self, path: PathLike) -> None:
         """Write a JSON file, replacing an older one in one step."""
+        import json  # here, because it takes milliseconds to import
+
         text = json.dumps({"epochs": self.epochs, "interrupted": self.interrupted}, indent=1)
-        write_atomically(path, lambda temporary: temporary.write_text(text))
+        write_atomically(as_path("History.save", path), lambda temporary: temporary.write_text(text))
 
     @classmethod
     def load(cls, path: PathLike) -> History:
         """Read what `save` wrote; ValueError if it is something else."""
-        with open(path) as file:
+        import json
+
+        with open(as_path("History.load", path)) as file:
             try:
                 content = json.load(file)
                 history = cls(content["epochs"])

@@ -18,6 +18,7 @@ from cyconv._validation import as_choice, as_number
 __all__ = [
     "bilinear",
     "constant",
+    "fan_in_uniform",
     "glorot_normal",
     "glorot_uniform",
     "he_normal",
@@ -31,6 +32,7 @@ __all__ = [
     "zeros",
 ]
 
+NEED_MORE = {"constant": "value", "uniform": "bound"}  # no layer can take these by their names alone
 Shape = tuple[int, ...]
 Initializer = Callable[[Shape, "np.random.Generator", DTypeLike], NDArray]  # quoted: numpy.random is slow to import
 
@@ -44,22 +46,98 @@ def fans(shape: Shape) -> tuple[int, int]:
 
 
 def zeros(shape: Shape, rng: np.random.Generator, dtype: DTypeLike = np.float32) -> NDArray:
-    """Return zeros."""
+    """Return zeros; the generator is left alone.
+
+    Parameters
+    ----------
+    shape, rng, dtype
+        As for `normal`.
+
+    Returns
+    -------
+    ndarray of `shape` and `dtype`
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv import initializers
+    >>> rng = np.random.default_rng(0)
+    >>> initializers.zeros((2,), rng)
+    array([0., 0.], dtype=float32)
+    """
     return np.zeros(shape, dtype)
 
 
 def ones(shape: Shape, rng: np.random.Generator, dtype: DTypeLike = np.float32) -> NDArray:
-    """Return ones."""
+    """Return ones; the generator is left alone.
+
+    Parameters
+    ----------
+    shape, rng, dtype
+        As for `normal`.
+
+    Returns
+    -------
+    ndarray of `shape` and `dtype`
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv import initializers
+    >>> rng = np.random.default_rng(0)
+    >>> initializers.ones((2,), rng)
+    array([1., 1.], dtype=float32)
+    """
     return np.ones(shape, dtype)
 
 
 def constant(shape: Shape, rng: np.random.Generator, dtype: DTypeLike = np.float32, *, value: float) -> NDArray:
-    """Return an array filled with `value`."""
+    """Return an array filled with one number.
+
+    Parameters
+    ----------
+    shape, rng, dtype
+        As for `normal`.
+    value : float
+        The number.
+
+    Returns
+    -------
+    ndarray of `shape` and `dtype`
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv import initializers
+    >>> rng = np.random.default_rng(0)
+    >>> initializers.constant((2,), rng, value=0.5)
+    array([0.5, 0.5], dtype=float32)
+    """
     return np.full(shape, value, dtype)
 
 
 def normal(shape: Shape, rng: np.random.Generator, dtype: DTypeLike = np.float32, *, std: float = 0.01) -> NDArray:
     """Return draws from the normal distribution of mean 0 and standard deviation `std`.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Any shape.
+    rng : numpy.random.Generator
+        Source of the draws.
+    dtype : dtype, default float32
+        float32 or float64.
+    std : float, default 0.01
+        Standard deviation.
+
+    Returns
+    -------
+    ndarray of `shape` and `dtype`
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `std` is not a number, or negative.
 
     Examples
     --------
@@ -78,7 +156,32 @@ def normal(shape: Shape, rng: np.random.Generator, dtype: DTypeLike = np.float32
 
 
 def uniform(shape: Shape, rng: np.random.Generator, dtype: DTypeLike = np.float32, *, bound: float) -> NDArray:
-    """Return draws from the uniform distribution on [-bound, bound)."""
+    """Return draws from the uniform distribution on [-bound, bound).
+
+    Parameters
+    ----------
+    shape, rng, dtype
+        As for `normal`.
+    bound : float
+        Half the width of the interval.
+
+    Returns
+    -------
+    ndarray of `shape` and `dtype`
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `bound` is not a number, or negative.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv import initializers
+    >>> rng = np.random.default_rng(0)
+    >>> bool(np.abs(initializers.uniform((100,), rng, bound=0.1)).max() <= 0.1)
+    True
+    """
     as_number("uniform", "bound", bound, 0)
     kind: Any = np.dtype(dtype)
     values = rng.random(shape, kind)
@@ -88,37 +191,214 @@ def uniform(shape: Shape, rng: np.random.Generator, dtype: DTypeLike = np.float3
 
 
 def he_normal(shape: Shape, rng: np.random.Generator, dtype: DTypeLike = np.float32) -> NDArray:
-    """Return normal draws of variance 2 / fan_in, which keeps the variance through ReLUs (He et al. 2015)."""
+    """Return normal draws whose variance is kept through layers of ReLUs.
+
+    Parameters
+    ----------
+    shape, rng, dtype
+        As for `normal`; the shape is (outputs, inputs, ...).
+
+    Returns
+    -------
+    ndarray of `shape` and `dtype`
+
+    Raises
+    ------
+    ValueError
+        If `shape` has no output and input axis.
+
+    Notes
+    -----
+    Standard deviation ``sqrt(2 / fan_in)``; an output sums fan_in numbers, inputs times kernel positions.
+    K. He, X. Zhang, S. Ren, J. Sun, Delving Deep into Rectifiers, ICCV 2015.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv import initializers
+    >>> rng = np.random.default_rng(0)
+    >>> print(f"{initializers.he_normal((64, 32, 3, 3), rng).std():.3f}")
+    0.083
+    """
     return normal(shape, rng, dtype, std=math.sqrt(2 / fans(shape)[0]))
 
 
 def he_uniform(shape: Shape, rng: np.random.Generator, dtype: DTypeLike = np.float32) -> NDArray:
-    """Return uniform draws of variance 2 / fan_in (He et al. 2015)."""
+    """Return uniform draws of the variance of `he_normal`.
+
+    Parameters
+    ----------
+    shape, rng, dtype
+        As for `normal`; the shape is (outputs, inputs, ...).
+
+    Returns
+    -------
+    ndarray of `shape` and `dtype`
+
+    Notes
+    -----
+    On [-b, b) with ``b = sqrt(6 / fan_in)``, so the standard deviation is ``sqrt(2 / fan_in)`` (He et al. 2015).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv import initializers
+    >>> rng = np.random.default_rng(0)
+    >>> print(f"{initializers.he_uniform((64, 32, 3, 3), rng).std():.3f}")
+    0.084
+    """
     return uniform(shape, rng, dtype, bound=math.sqrt(6 / fans(shape)[0]))
 
 
 def glorot_normal(shape: Shape, rng: np.random.Generator, dtype: DTypeLike = np.float32) -> NDArray:
-    """Return normal draws of variance 2 / (fan_in + fan_out), for sigmoid and tanh (Glorot and Bengio 2010)."""
+    """Return normal draws for layers of sigmoids and hyperbolic tangents.
+
+    Parameters
+    ----------
+    shape, rng, dtype
+        As for `normal`; the shape is (outputs, inputs, ...).
+
+    Returns
+    -------
+    ndarray of `shape` and `dtype`
+
+    Raises
+    ------
+    ValueError
+        If `shape` has no output and input axis.
+
+    Notes
+    -----
+    Standard deviation ``sqrt(2 / (fan_in + fan_out))``, between what keeps the variance forward and backward.
+    X. Glorot, Y. Bengio, Understanding the difficulty of training deep feedforward neural networks, AISTATS 2010.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv import initializers
+    >>> rng = np.random.default_rng(0)
+    >>> print(f"{initializers.glorot_normal((64, 32, 3, 3), rng).std():.3f}")
+    0.048
+    """
     return normal(shape, rng, dtype, std=math.sqrt(2 / sum(fans(shape))))
 
 
 def glorot_uniform(shape: Shape, rng: np.random.Generator, dtype: DTypeLike = np.float32) -> NDArray:
-    """Return uniform draws of variance 2 / (fan_in + fan_out) (Glorot and Bengio 2010)."""
+    """Return uniform draws of the variance of `glorot_normal`.
+
+    Parameters
+    ----------
+    shape, rng, dtype
+        As for `normal`; the shape is (outputs, inputs, ...).
+
+    Returns
+    -------
+    ndarray of `shape` and `dtype`
+
+    Notes
+    -----
+    On [-b, b) with ``b = sqrt(6 / (fan_in + fan_out))`` (Glorot and Bengio 2010).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv import initializers
+    >>> rng = np.random.default_rng(0)
+    >>> print(f"{initializers.glorot_uniform((64, 32, 3, 3), rng).std():.3f}")
+    0.048
+    """
     return uniform(shape, rng, dtype, bound=math.sqrt(6 / sum(fans(shape))))
 
 
 def lecun_normal(shape: Shape, rng: np.random.Generator, dtype: DTypeLike = np.float32) -> NDArray:
-    """Return normal draws of standard deviation 1 / sqrt(fan_in) (LeCun et al. 1998)."""
+    """Return normal draws that keep the variance through linear layers.
+
+    Parameters
+    ----------
+    shape, rng, dtype
+        As for `normal`; the shape is (outputs, inputs, ...).
+
+    Returns
+    -------
+    ndarray of `shape` and `dtype`
+
+    Raises
+    ------
+    ValueError
+        If `shape` has no output and input axis.
+
+    Notes
+    -----
+    Standard deviation ``1 / sqrt(fan_in)``.
+    Y. LeCun, L. Bottou, G. Orr, K.-R. Müller, Efficient BackProp, 1998.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv import initializers
+    >>> rng = np.random.default_rng(0)
+    >>> print(f"{initializers.lecun_normal((64, 32, 3, 3), rng).std():.3f}")
+    0.059
+    """
     return normal(shape, rng, dtype, std=1 / math.sqrt(fans(shape)[0]))
 
 
 def lecun_uniform(shape: Shape, rng: np.random.Generator, dtype: DTypeLike = np.float32) -> NDArray:
-    """Return uniform draws of variance 1 / fan_in (LeCun et al. 1998)."""
+    """Return uniform draws of the variance of `lecun_normal`.
+
+    Parameters
+    ----------
+    shape, rng, dtype
+        As for `normal`; the shape is (outputs, inputs, ...).
+
+    Returns
+    -------
+    ndarray of `shape` and `dtype`
+
+    Notes
+    -----
+    On [-b, b) with ``b = sqrt(3 / fan_in)`` (LeCun et al. 1998).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv import initializers
+    >>> rng = np.random.default_rng(0)
+    >>> print(f"{initializers.lecun_uniform((64, 32, 3, 3), rng).std():.3f}")
+    0.059
+    """
     return uniform(shape, rng, dtype, bound=math.sqrt(3 / fans(shape)[0]))
 
 
 def fan_in_uniform(shape: Shape, rng: np.random.Generator, dtype: DTypeLike = np.float32) -> NDArray:
-    """Return uniform draws on [-b, b), b = 1 / sqrt(fan_in): what PyTorch starts Linear and Conv2d with."""
+    """Return the draws that layers start with unless told otherwise, as PyTorch's do.
+
+    Parameters
+    ----------
+    shape, rng, dtype
+        As for `normal`; the shape is (outputs, inputs, ...).
+
+    Returns
+    -------
+    ndarray of `shape` and `dtype`
+
+    Raises
+    ------
+    ValueError
+        If `shape` has no output and input axis.
+
+    Notes
+    -----
+    Uniform on [-b, b) with ``b = 1 / sqrt(fan_in)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv import initializers
+    >>> rng = np.random.default_rng(0)
+    >>> print(f"{initializers.fan_in_uniform((64, 32, 3, 3), rng).std():.3f}")
+    0.034
+    """
     return uniform(shape, rng, dtype, bound=1 / math.sqrt(fans(shape)[0]))
 
 
@@ -126,6 +406,30 @@ def orthogonal(shape: Shape, rng: np.random.Generator, dtype: DTypeLike = np.flo
     """Return a random matrix with orthonormal rows, or columns if there are more rows, times `gain` (Saxe et al. 2014).
 
     A convolution's weight is read as the matrix (outputs, inputs * kernel positions).
+
+    Parameters
+    ----------
+    shape, rng, dtype
+        As for `normal`; the shape is (outputs, inputs, ...).
+    gain : float, default 1
+        Factor of all numbers.
+
+    Returns
+    -------
+    ndarray of `shape` and `dtype`
+
+    Raises
+    ------
+    ValueError
+        If `shape` has no output and input axis.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv import initializers
+    >>> q = initializers.orthogonal((3, 5), np.random.default_rng(0), np.float64)
+    >>> np.allclose(q @ q.T, np.eye(3))
+    True
     """
     fan_in = fans(shape)[0]
     rows, columns = max(shape[0], fan_in), min(shape[0], fan_in)
@@ -139,6 +443,27 @@ def bilinear(shape: Shape, rng: np.random.Generator, dtype: DTypeLike = np.float
 
     Each channel is enlarged by itself: the tent-shaped kernel stands where a channel meets its own number, in its group
     if there are groups, and zeros elsewhere.
+
+    Parameters
+    ----------
+    shape, rng, dtype
+        As for `normal`; the shape is (in_channels, out_channels / groups, KH, KW).
+
+    Returns
+    -------
+    ndarray of `shape` and `dtype`
+
+    Raises
+    ------
+    ValueError
+        If `shape` has not 4 axes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv import initializers
+    >>> initializers.bilinear((1, 1, 1, 4), np.random.default_rng(0))
+    array([[[[0.25, 0.75, 0.75, 0.25]]]], dtype=float32)
     """
     if len(shape) != 4:
         raise ValueError(f"bilinear: `shape` must be that of a convolution's weight (4 axes), got {shape}")
@@ -152,6 +477,11 @@ def bilinear(shape: Shape, rng: np.random.Generator, dtype: DTypeLike = np.float
 def as_initializer(op: str, initializer: Initializer | str) -> Initializer:
     """Return the function itself, or the one of that name."""
     if isinstance(initializer, str):
+        if initializer in NEED_MORE:
+            raise ValueError(
+                f"{op}: `initializer` {initializer!r} needs `{NEED_MORE[initializer]}`: give "
+                f"functools.partial(initializers.{initializer}, {NEED_MORE[initializer]}=...)"
+            )
         return cast(Initializer, globals()[as_choice(op, "initializer", initializer, tuple(__all__))])
     if not callable(initializer):
         raise TypeError(f"{op}: `initializer` must be a function (shape, rng, dtype) or a name, got {initializer!r}")

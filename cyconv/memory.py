@@ -48,12 +48,29 @@ def statistics() -> dict[str, int | None]:
 
 
 def empty_cache() -> None:
-    """Give every cached block back to the system; live arrays are untouched."""
+    """Give every cached block back to the system; live arrays are untouched.
+
+    Examples
+    --------
+    >>> import cyconv
+    >>> cyconv.memory.empty_cache()
+    >>> cyconv.memory.statistics()["cached"]
+    0
+    """
     _memory.trim(0)
 
 
 def reset_peak() -> None:
-    """Start the recorded peak anew from what is in use now."""
+    """Start the recorded peak anew from what is in use now.
+
+    Examples
+    --------
+    >>> import cyconv
+    >>> cyconv.memory.reset_peak()
+    >>> used = cyconv.memory.statistics()
+    >>> used["peak"] == used["used"]
+    True
+    """
     _memory.reset_peak()
 
 
@@ -70,6 +87,14 @@ def set_cache_limit(limit: int | None) -> None:
     ------
     TypeError, ValueError
         If `limit` is not an integer, or out of range.
+
+    Examples
+    --------
+    >>> import cyconv
+    >>> cyconv.memory.set_cache_limit(2**30)
+    >>> cyconv.memory.statistics()["limit"]
+    1073741824
+    >>> cyconv.memory.set_cache_limit(None)
     """
     if limit is not None:
         limit = as_int("set_cache_limit", "limit", limit, 0, 2**63 - 1)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cyconv._validation import as_int, as_int_array
+from cyconv._validation import as_array, as_int, as_int_array
 
 __all__ = ["accuracy", "confusion_matrix"]
 
 
-def accuracy(output: ArrayLike, target: ArrayLike) -> float:
+MOST_CLASSES = 2**15  # of a confusion matrix, which then takes 8 GiB
+
+
+def accuracy(output: ArrayLike, target: ArrayLike, *, ignore_index: int | None = None) -> float:
     """Return the share of right answers.
 
     Parameters
@@ -19,6 +22,12 @@ def accuracy(output: ArrayLike, target: ArrayLike) -> float:
         Scores along axis 1, the largest of which is the answer; or the answers, as integers.
     target : array-like of int of shape (N,) or (N, H, W)
         The right classes.
+    ignore_index : int, optional
+        A class in `target` that is left out.
+
+    Returns
+    -------
+    float
 
     Raises
     ------
@@ -32,8 +41,11 @@ def accuracy(output: ArrayLike, target: ArrayLike) -> float:
     0.5
     """
     answers, right = _answers("accuracy", output, target)
+    if ignore_index is not None:
+        counted = right != as_int("accuracy", "ignore_index", ignore_index, -(2**63), 2**63 - 1)
+        answers, right = answers[counted], right[counted]
     if right.size == 0:
-        raise ValueError("accuracy: `target` is empty")
+        raise ValueError("accuracy: `target` is empty" + ("" if ignore_index is None else f" without {ignore_index}"))
     return float(np.mean(answers == right))
 
 
@@ -71,6 +83,8 @@ def confusion_matrix(output: ArrayLike, target: ArrayLike, num_classes: int | No
         K = scores[1] if len(scores) > right.ndim else int(highest) + 1
     else:
         K = as_int("confusion_matrix", "num_classes", num_classes)
+    if K > MOST_CLASSES:
+        raise ValueError(f"confusion_matrix: there may be at most {MOST_CLASSES} classes, got {K}")
     if lowest < 0 or highest >= K:
         raise ValueError(f"confusion_matrix: classes must be 0 to {K - 1}, got {lowest} to {highest}")
     return np.bincount((right * K + answers).ravel(), minlength=K * K).reshape(K, K)
@@ -78,7 +92,7 @@ def confusion_matrix(output: ArrayLike, target: ArrayLike, num_classes: int | No
 
 def _answers(op: str, output: ArrayLike, target: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return what was answered and what is right, both as classes."""
-    right, given = as_int_array(op, "target", target), np.asarray(output)
+    right, given = as_int_array(op, "target", target), as_array(op, "output", output)
     if given.ndim == right.ndim + 1 and given.ndim > 1:
         given = given.argmax(axis=1)
     answers = as_int_array(op, "output", given)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cyconv import functional as F
-from cyconv._validation import FLOATS, as_generator, as_int
+from cyconv._validation import FLOATS, as_array, as_bool, as_generator, as_int
+from cyconv.callbacks import Callback, ProgressBar, as_callbacks, load_checkpoint, load_weights
 from cyconv.data.batches import Batches
 from cyconv.layers.activation import Softmax
 from cyconv.layers.base import Layer, Shape
@@ -18,7 +19,7 @@ from cyconv.layers.containers import Layers, Sequential
 from cyconv.losses import CrossEntropyLoss, Loss, as_loss
 from cyconv.optimizers import Optimizer, as_optimizer
 from cyconv.serialization import PathLike, save_arrays
-from cyconv.training import Callback, History, ProgressBar, Run, evaluate, load_checkpoint, load_weights, train
+from cyconv.training import History, Run, evaluate, train
 
 __all__ = ["Network"]
 
@@ -68,16 +69,18 @@ class Network(Sequential):
     def __init__(
         self,
         layers: Layer | Layers,
-        input_shape: Iterable[int] | None = None,
+        input_shape: Sequence[int] | None = None,
         seed: np.random.Generator | int | None = None,
     ) -> None:
         super().__init__(layers.children() if isinstance(layers, Sequential) else layers)
         self.input_shape: Shape | None = None
         if input_shape is not None:
+            if not isinstance(input_shape, (tuple, list)):
+                raise TypeError(f"Network: `input_shape` must be (C, H, W) or (features,), got {input_shape!r}")
             self.input_shape = tuple(as_int("Network", "input_shape", extent) for extent in input_shape)
             list(self.trace(self.input_shape))
         self.history: History | None = None
-        self.rng = as_generator("Network", seed)
+        self.rng = as_generator("Network", seed, "seed")
         for parameter in self.parameters().values():
             if not parameter.is_drawn:
                 parameter.initialize(self.rng)
@@ -150,28 +153,29 @@ class Network(Sequential):
             were finished.
         """
         op = "fit"
+        given = [*as_callbacks(op, callbacks), *([ProgressBar()] if as_bool(op, "progress", progress) else [])]
         run = Run(
             network=self,
             loss=as_loss(op, loss),
             optimizer=as_optimizer(op, optimizer),
-            rng=self.rng if seed is None else as_generator(op, seed),
+            rng=self.rng if seed is None else as_generator(op, seed, "seed"),
             epochs=as_int(op, "epochs", epochs),
-            callbacks=sorted([*callbacks, *([ProgressBar()] if progress else [])], key=lambda callback: callback.last),
+            callbacks=sorted(given, key=lambda callback: callback.last),
         )
         if isinstance(run.loss, CrossEntropyLoss) and len(self) and isinstance(self[-1], Softmax):
             raise ValueError("fit: cross entropy takes scores; leave the network's last Softmax to `predict_proba`")
-        if y is None and run.epochs > 1 and iter(cast(Iterable, x)) is x:
-            raise ValueError("fit: `x` is an iterator, good for one epoch only; give what can be iterated anew")
-        batches, run.images = self._batches(op, x, y, run.loss, batch_size, shuffle=shuffle, rng=run.rng, prefetch=1)
+        options = {"shuffle": as_bool(op, "shuffle", shuffle), "rng": run.rng, "prefetch": 1}
+        batches, run.images = self._batches(op, x, y, run.loss, batch_size, run.epochs, **options)
         validate = None
         if validation_data is not None:
-            held_x, held_y = validation_data if isinstance(validation_data, tuple) else (validation_data, None)
-            held_out, _ = self._batches("fit: validation_data", held_x, held_y, run.loss, batch_size)
+            held_x, held_y = _held_out(validation_data)
+            held_out, _ = self._batches("fit: validation_data", held_x, held_y, run.loss, batch_size, run.epochs)
             validate = partial(evaluate, self, held_out, run.loss)
-        self.history = run.history
-        self.reseed(run.rng)
-        if resume is not None:
+        if resume is None:
+            self.reseed(run.rng)
+        else:
             load_checkpoint(resume, run)
+        self.history = run.history
         return train(run, batches, validate)
 
     def evaluate(
@@ -220,14 +224,31 @@ class Network(Sequential):
         return output
 
     def predict_proba(self, x: ArrayLike, batch_size: int = 256) -> NDArray:
-        """Return the probabilities of the classes along axis 1: softmax of the scores that `predict` returns."""
+        """Return the probabilities of the classes along axis 1: softmax of the scores that `predict` returns.
+
+        Parameters
+        ----------
+        x, batch_size
+            As for `predict`.
+
+        Returns
+        -------
+        ndarray of shape (N, *output shape)
+            Adds up to 1 along axis 1. A network that ends in `Softmax` returns it already; it is not applied twice.
+        """
         scores = self.predict(x, batch_size)
         return scores if len(self) and isinstance(self[-1], Softmax) else F.softmax(scores, axis=1)
 
     # Files
 
     def save(self, path: PathLike) -> None:
-        """Write the weights and running statistics to a safetensors file, replacing an older one in one step."""
+        """Write the weights and running statistics to a safetensors file, replacing an older one in one step.
+
+        Parameters
+        ----------
+        path : str or path
+            The file. Other programs read it too; a weight has its logical shape, (OC, IC, KH, KW), in C order.
+        """
         save_arrays(path, self.state_dict())
 
     def load(self, path: PathLike, strict: bool = True) -> None:
@@ -246,7 +267,23 @@ class Network(Sequential):
     # What it is
 
     def summary(self) -> str:
-        """Return a table of the layers, the shapes of their outputs, and their numbers of parameters."""
+        """Return a table of the layers, the shapes of their outputs, and their numbers of parameters.
+
+        Raises
+        ------
+        ValueError
+            If the network was built without an `input_shape`.
+
+        Examples
+        --------
+        >>> from cyconv import Network, layers
+        >>> print(Network([layers.Linear(4, 2)], input_shape=(4,)).summary())
+        layer          output shape  parameters
+        ---------------------------------------
+        0      Linear  (2,)                  10
+        ---------------------------------------
+        10 parameters
+        """
         if self.input_shape is None:
             raise ValueError("summary: the network needs an `input_shape`")
         rows = [("layer", "", "output shape", "parameters")]
@@ -271,25 +308,32 @@ class Network(Sequential):
         return next((parameter.dtype for parameter in self.parameters().values()), np.dtype(np.float32))
 
     def _batches(
-        self, op: str, x: Any, y: Any, loss: Loss, batch_size: int, **options: Any
+        self, op: str, x: Any, y: Any, loss: Loss, batch_size: int, epochs: int = 1, **options: Any
     ) -> tuple[Iterable[Batch], int | None]:
         """Return batches that are ready for the network, and how many images they hold where that is known."""
         size = as_int(op, "batch_size", batch_size)
         if y is None:
-            if isinstance(x, np.ndarray) or not isinstance(x, Iterable):
-                raise ValueError(f"{op}: `y` is missing; only an iterable of (x, y) batches comes without it")
-            return _Ready(self, x), None
-        images, targets = self._checked(op, x), np.asarray(y)
+            if isinstance(x, (np.ndarray, str, bytes, Mapping)) or not isinstance(x, Iterable):
+                raise ValueError(
+                    f"{op}: `y` is missing; only an iterable of (x, y) batches comes without it, got {type(x).__name__}"
+                )
+            if epochs > 1 and isinstance(x, Iterator):
+                raise ValueError(f"{op}: `x` is an iterator, good for one epoch only; give what can be iterated anew")
+            batches = _Ready(self, op, x)
+            if isinstance(x, Sequence):  # here and now: others would have to prepare a batch
+                batches.check(x)
+            return batches, None
+        images, targets = self._checked(op, x), as_array(op, "y", y)
         if len(images) == 0:
             raise ValueError(f"{op}: `x` is empty")
         if targets.shape[:1] != images.shape[:1]:
             raise ValueError(f"{op}: `y` must have a row for each of the {len(images)} in `x`, got {targets.shape}")
         loss.check_target(op, targets, self.output_shape(images.shape[1:]))
-        return _Ready(self, Batches(images, targets, size, dtype=self.dtype, **options)), len(images)
+        return _Ready(self, op, Batches(images, targets, size, dtype=self.dtype, **options)), len(images)
 
     def _checked(self, op: str, x: ArrayLike) -> NDArray:
         """Return `x` with the axes that the network needs, if its dtype and shape are right."""
-        array = np.asarray(x)
+        array = as_array(op, "x", x)
         if array.dtype != np.uint8 and array.dtype.newbyteorder("=") not in FLOATS:
             raise TypeError(f"{op}: `x` must be float32, float64 or uint8, got {array.dtype}; cast it with `.astype`")
         shape = self.input_shape
@@ -310,12 +354,36 @@ class Network(Sequential):
 class _Ready:
     """Batches, each made ready for a network when its turn comes."""
 
-    def __init__(self, network: Network, batches: Iterable[Batch]) -> None:
-        self._network, self._batches = network, batches
+    def __init__(self, network: Network, op: str, batches: Iterable[Batch]) -> None:
+        self._network, self._op, self._batches = network, op, batches
 
     def __iter__(self) -> Iterator[Batch]:
+        batch: Any = None
         for batch in self._batches:
+            self.check([batch])
+            x, y = self._network._checked("batches", batch[0]), as_array("batches", "y", batch[1])
+            if len(x) == 0 or y.shape[:1] != x.shape[:1]:
+                raise ValueError(
+                    f"batches: each needs images and a row of `y` for each of them, got {x.shape} and {y.shape}"
+                )
+            yield self._network._ready(x), y
+        if batch is None:
+            self.check([])
+
+    def check(self, batches: Sequence[Any]) -> None:
+        """Raise unless there are batches and each is a pair."""
+        if not len(batches):
+            raise ValueError(f"{self._op}: `x` is empty: it holds no (x, y) batch")
+        for batch in batches:
             if not isinstance(batch, (tuple, list)) or len(batch) != 2:
-                raise TypeError(f"batches: each must be a pair (x, y), got {type(batch).__name__}")
-            x, y = batch
-            yield self._network._ready(self._network._checked("batches", x)), np.asarray(y)
+                raise TypeError(f"{self._op}: batches: each must be a pair (x, y), got {type(batch).__name__}")
+
+
+def _held_out(data: Any) -> tuple[Any, Any]:
+    """Return images and targets of `validation_data`; batches have no separate targets."""
+    if not isinstance(data, tuple):
+        return data, None
+    if len(data) != 2 or data[1] is None:
+        missing = "no targets" if len(data) == 2 else f"a tuple of {len(data)}"
+        raise ValueError(f"fit: `validation_data` must be a pair (x, y) or an iterable of batches, got {missing}")
+    return data

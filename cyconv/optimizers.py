@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
+import numpy as np
 from numpy.typing import NDArray
 
 from cyconv import memory
 from cyconv._dispatch import optimizer as kernel
-from cyconv._validation import as_choice, as_number
+from cyconv._validation import FLOATS, as_bool, as_choice, as_int, as_number
 from cyconv.parameter import Parameter
 from cyconv.threads import threads_for
 
@@ -29,6 +30,25 @@ class Optimizer:
         Size of the steps; may be changed between steps.
     weight_decay : float, default 0
         How strongly weights are pulled towards zero.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If one is not a number, or negative.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv.optimizers import Optimizer
+    >>> from cyconv.parameter import Parameter
+    >>> class SignDescent(Optimizer):
+    ...     def update(self, parameter, gradient, *state, step):
+    ...         parameter -= self.learning_rate * np.sign(gradient)
+    >>> weight = Parameter(np.ones(2))
+    >>> weight.accumulate(np.array([5.0, -0.1]))
+    >>> SignDescent(learning_rate=0.25).step({"weight": weight})
+    >>> weight.data
+    array([0.75, 1.25])
     """
 
     def __init__(self, learning_rate: float, weight_decay: float = 0.0) -> None:
@@ -57,17 +77,28 @@ class Optimizer:
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
     def step(self, parameters: Mapping[str, Parameter]) -> None:
-        """Update every trainable parameter that has a gradient, in place."""
-        for name, parameter in parameters.items():
-            if not parameter.trainable or parameter.grad is None:
-                continue
+        """Update every trainable parameter that has a gradient, in place.
+
+        Parameters
+        ----------
+        parameters : mapping of str to Parameter
+            As `Layer.parameters` returns them.
+
+        Raises
+        ------
+        ValueError
+            If the state kept for a name is that of a parameter of another size or dtype; nothing has been changed then.
+        """
+        chosen = {name: each for name, each in parameters.items() if each.trainable and each.grad is not None}
+        for name, parameter in chosen.items():
+            if name in self._state and not _suits(self._state[name], parameter):
+                raise ValueError(_foreign(type(self).__name__, name))
+        for name, parameter in chosen.items():
             state = self._state.get(name)
             if state is None or len(state) != len(self.slots):  # as when momentum was turned on or off
                 state = self._state[name] = [memory.zeros((parameter.size,), parameter.dtype) for _ in self.slots]
-            elif any(array.shape != (parameter.size,) or array.dtype != parameter.dtype for array in state):
-                raise ValueError(f"{type(self).__name__}: the state kept for `{name}` is that of another parameter")
             self._steps[name] = self._steps.get(name, 0) + 1
-            data, gradient = parameter.flat(parameter.data), parameter.flat(parameter.grad)
+            data, gradient = parameter.flat(parameter.data), parameter.flat(cast(NDArray, parameter.grad))
             self.update(data, gradient, *state, step=self._steps[name])
 
     def update(self, parameter: NDArray, gradient: NDArray, *state: NDArray, step: int) -> None:
@@ -94,22 +125,49 @@ class Optimizer:
         Raises
         ------
         ValueError
-            If the state is another optimizer's or incomplete; nothing has been changed then.
+            If the state is another optimizer's, incomplete, or not what an optimizer can come to; nothing has been
+            changed then.
         """
         op = type(self).__name__
+        parts: dict[str, Any] = {"kind": str, "hyper_parameters": Mapping, "steps": Mapping, "arrays": Mapping}
+        for part, kind in parts.items():
+            if not isinstance(state, Mapping) or not isinstance(state.get(part), kind):
+                raise ValueError(f"{op}: the state to load lacks `{part}`")
         if state["kind"] != op:
             raise ValueError(f"{op}: the state to load is that of {state['kind']}")
-        loaded = type(self)(**state["hyper_parameters"])
-        loaded._steps = dict(state["steps"])
-        for name in loaded._steps:
+        try:
+            loaded = type(self)(**state["hyper_parameters"])
+            steps = {name: as_int(op, f"steps of {name}", count, 1, 2**62) for name, count in state["steps"].items()}
+        except TypeError as error:
+            raise ValueError(f"{op}: the state to load is damaged: {error}") from error
+        loaded._steps = steps
+        for name in steps:
             arrays = [state["arrays"].get(f"{name}.{slot}") for slot in loaded.slots]
-            if any(array is None for array in arrays):
+            if not all(isinstance(array, np.ndarray) for array in arrays):
                 raise ValueError(f"{op}: the state to load lacks arrays of `{name}`")
+            if any(array.ndim != 1 or array.dtype not in FLOATS for array in arrays):
+                kinds = ", ".join(f"{array.dtype} of shape {array.shape}" for array in arrays)
+                raise ValueError(f"{op}: the state of `{name}` must be vectors of float32 or float64, got {kinds}")
             loaded._state[name] = [array.copy() for array in arrays]
         vars(self).update(vars(loaded))
 
+    def check_parameters(self, parameters: Mapping[str, Parameter]) -> None:
+        """Raise ValueError unless the state kept is that of these parameters."""
+        for name, state in self._state.items():
+            parameter = parameters.get(name)
+            if parameter is None or not _suits(state, parameter):
+                raise ValueError(_foreign(type(self).__name__, name))
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{k}={v}' for k, v in self.hyper_parameters.items())})"
+
+
+def _foreign(op: str, name: str) -> str:
+    return f"{op}: the state kept for `{name}` is that of another parameter; each network needs an optimizer of its own"
+
+
+def _suits(state: list[NDArray], parameter: Parameter) -> bool:
+    return all(array.shape == (parameter.size,) and array.dtype == parameter.dtype for array in state)
 
 
 class SGD(Optimizer):
@@ -125,6 +183,11 @@ class SGD(Optimizer):
         Whether the gradient counts as taken after the repeated part (Nesterov 1983); needs momentum.
     weight_decay : float, default 0
         Added to the gradient, times the weight.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If one is not a number or out of range, or `nesterov` comes without momentum.
 
     Notes
     -----
@@ -153,7 +216,7 @@ class SGD(Optimizer):
     ) -> None:
         super().__init__(learning_rate, weight_decay)
         self.momentum = as_number("SGD", "momentum", momentum, 0, 1, open_maximum=True)
-        self.nesterov = bool(nesterov)
+        self.nesterov = as_bool("SGD", "nesterov", nesterov)
         if nesterov and momentum == 0:
             raise ValueError("SGD: `nesterov` needs a `momentum` above 0")
 
@@ -185,6 +248,11 @@ class Adam(Optimizer):
     weight_decay : float, default 0
         Added to the gradient, times the weight.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If one is not a number, or out of range.
+
     Notes
     -----
     With g = gradient + weight_decay * w and t the number of the step::
@@ -192,6 +260,21 @@ class Adam(Optimizer):
         m = beta1 * m + (1 - beta1) * g         m' = m / (1 - beta1^t)
         v = beta2 * v + (1 - beta2) * g^2       v' = v / (1 - beta2^t)
         w -= learning_rate * m' / (sqrt(v') + epsilon)
+
+    D. P. Kingma, J. Ba, Adam: A Method for Stochastic Optimization, ICLR 2015, algorithm 1.
+
+    Examples
+    --------
+    The first step has the length of the learning rate whatever the gradient's size:
+
+    >>> import numpy as np
+    >>> from cyconv.optimizers import Adam
+    >>> from cyconv.parameter import Parameter
+    >>> weight = Parameter(np.ones(2))
+    >>> weight.accumulate(np.array([5.0, -0.5]))
+    >>> Adam(learning_rate=0.1).step({"weight": weight})
+    >>> weight.data.round(6)
+    array([0.9, 1.1])
     """
 
     decoupled: ClassVar[bool] = False  # whether weight decay goes past the averages, straight to the weights
@@ -229,10 +312,40 @@ class AdamW(Adam):
 
     Parameters
     ----------
-    learning_rate, beta1, beta2, epsilon : float
-        As for `Adam`.
+    learning_rate : float, default 0.001
+        Size of the steps.
+    beta1, beta2 : float, default 0.9 and 0.999
+        Decay of the averages of the gradient and of its square; below 1.
+    epsilon : float, default 1e-8
+        Added to the root of the second average.
     weight_decay : float, default 0.01
         Share of each weight, times the learning rate, that a step takes off.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If one is not a number, or out of range.
+
+    Notes
+    -----
+    With m' and v' the averages of the gradient alone, as for `Adam`::
+
+        w -= learning_rate * (m' / (sqrt(v') + epsilon) + weight_decay * w)
+
+    I. Loshchilov, F. Hutter, Decoupled Weight Decay Regularization, ICLR 2019, algorithm 2 without its schedule.
+
+    Examples
+    --------
+    Where the gradient is zero only the decay is left:
+
+    >>> import numpy as np
+    >>> from cyconv.optimizers import AdamW
+    >>> from cyconv.parameter import Parameter
+    >>> weight = Parameter(np.array([1.0, -2.0]))
+    >>> weight.accumulate(np.zeros(2))
+    >>> AdamW(learning_rate=0.1, weight_decay=0.5).step({"weight": weight})
+    >>> weight.data
+    array([ 0.95, -1.9 ])
     """
 
     decoupled: ClassVar[bool] = True

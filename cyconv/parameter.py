@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from cyconv import memory
-from cyconv._validation import FLOATS, as_float_array, as_generator, check_shape
+from cyconv._validation import as_array, as_float_array, as_float_dtype, as_generator, check_shape
 from cyconv.functional._arrays import NHWC, add, flat
 from cyconv.initializers import Initializer, Shape
 
@@ -95,7 +95,9 @@ class Parameter:
 
     @data.setter
     def data(self, values: ArrayLike) -> None:
-        values = np.asarray(values)
+        values = as_array("Parameter", "data", values)
+        if values.dtype.kind not in "fiu":
+            raise TypeError(f"Parameter: `data` must be numbers, got {values.dtype}")
         check_shape("Parameter", "data", values, self.shape)
         if self._data is None:
             fresh = self._empty()
@@ -112,6 +114,7 @@ class Parameter:
     @grad.setter
     def grad(self, gradient: NDArray | None) -> None:
         if gradient is not None:
+            gradient = as_array("Parameter", "grad", gradient)
             check_shape("Parameter", "grad", gradient, self.shape)
             if gradient.dtype != self.dtype:
                 raise TypeError(f"Parameter: `grad` must be {self.dtype} as the values are, got {gradient.dtype}")
@@ -134,9 +137,7 @@ class Parameter:
 
     def astype(self, dtype: DTypeLike) -> None:
         """Change the dtype, float32 or float64; the gradient is dropped."""
-        wanted = np.dtype(dtype)
-        if wanted not in FLOATS:
-            raise TypeError(f"astype: `dtype` must be float32 or float64, got {wanted}")
+        wanted = as_float_dtype("astype", "dtype", dtype)
         values, self._data = self._data, None
         self.dtype, self.grad = wanted, None
         if values is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from cyconv._validation import as_number
 from cyconv.training import Callback, Run
 
 __all__ = ["LinearDecay"]
@@ -52,4 +53,5 @@ class LinearDecay(Callback):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Set what `state_dict` returned."""
-        self._initial = state["initial"]
+        initial = state["initial"]
+        self._initial = None if initial is None else as_number("LinearDecay: state to load", "initial", initial, 0)

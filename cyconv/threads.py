@@ -7,13 +7,12 @@ import operator
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from cyconv import _cpu
 
 __all__ = ["get_num_threads", "num_threads", "set_num_threads"]
 
-MAX_THREADS = 1024
+MAX_THREADS = 1024  # more than the largest machines have
 # Operations (multiply-adds, or elements touched) below which waking another thread costs more than it saves.
 GRAIN = 32_768
 
@@ -21,16 +20,21 @@ GRAIN = 32_768
 def _cgroup_quota() -> int | None:
     """Return the CPU quota of this process's control group in whole cores, None where there is none."""
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        quota, period = _read("/sys/fs/cgroup/cpu.max").split()
         return None if quota == "max" else max(1, math.ceil(int(quota) / int(period)))
     except (OSError, ValueError):
         pass
     try:
-        quota_us = int(Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us").read_text())
-        period_us = int(Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us").read_text())
+        quota_us = int(_read("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"))
+        period_us = int(_read("/sys/fs/cgroup/cpu/cpu.cfs_period_us"))
         return None if quota_us <= 0 else max(1, math.ceil(quota_us / period_us))
     except (OSError, ValueError, ZeroDivisionError):
         return None
+
+
+def _read(path: str) -> str:
+    with open(path) as file:  # not pathlib, which takes milliseconds to import
+        return file.read()
 
 
 def _default() -> tuple[int, str]:
@@ -48,10 +52,24 @@ def _default() -> tuple[int, str]:
 
 
 _count, _source = _default()
+_startable = 1  # threads that are known to be possible at once
 
 
 def get_num_threads() -> int:
-    """Return the number of threads a kernel may use."""
+    """Return the number of threads a kernel may use.
+
+    Returns
+    -------
+    int
+        What `set_num_threads` or `num_threads` set; before that OMP_NUM_THREADS, else the cores that the process may
+        use.
+
+    Examples
+    --------
+    >>> import cyconv
+    >>> cyconv.get_num_threads() >= 1
+    True
+    """
     return _count
 
 
@@ -63,17 +81,19 @@ def source() -> str:
 def set_num_threads(count: int) -> None:
     """Set the number of threads a kernel may use, for the whole process.
 
-    Results do not depend on it, bit for bit.
+    Results do not depend on it, bit for bit. A larger count than any before is tried out: the OpenMP runtime would end
+    the process if it could not start its threads.
 
     Parameters
     ----------
     count : int
-        1 to 1024.
+        1 to 1024; more than there are cores does not help.
 
     Raises
     ------
     TypeError, ValueError
-        If `count` is not an integer, or out of range.
+        If `count` is not an integer, out of range, or more than the limits on memory and processes let this process
+        start.
 
     Examples
     --------
@@ -84,19 +104,41 @@ def set_num_threads(count: int) -> None:
     1
     >>> cyconv.set_num_threads(before)
     """
-    global _count, _source
+    global _count, _source, _startable
     try:
+        if isinstance(count, bool):
+            raise TypeError
         checked = operator.index(count)
     except TypeError:
         raise TypeError(f"set_num_threads: `count` must be an integer, got {count!r}") from None
     if not 1 <= checked <= MAX_THREADS:
         raise ValueError(f"set_num_threads: `count` must be 1 to {MAX_THREADS}, got {checked}")
+    if checked > _startable:
+        possible = 1 + _cpu.startable_threads(checked - 1)
+        if possible < checked:
+            raise ValueError(
+                f"set_num_threads: `count` must be at most {possible}, got {checked}: the limits on memory or "
+                "processes allow no more threads here"
+            )
+        _startable = checked
     _count, _source = checked, "set_num_threads"
 
 
 @contextmanager
 def num_threads(count: int) -> Iterator[None]:
     """Use `count` threads inside a ``with`` block, then what was set before.
+
+    The number is the whole process's: it holds for other Python threads too while the block runs.
+
+    Parameters
+    ----------
+    count : int
+        As for `set_num_threads`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `set_num_threads`.
 
     Examples
     --------

@@ -1,24 +1,21 @@
-"""Training: in which order things happen, and the callbacks that watch."""
+"""Training: in which order things happen."""
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cyconv._validation import as_int, as_number
+from cyconv.callbacks import Callback, Checkpoint, EarlyStopping, ProgressBar
 from cyconv.history import History
 from cyconv.layers.base import Layer
 from cyconv.losses import Loss
 from cyconv.metrics import accuracy
 from cyconv.optimizers import Optimizer
-from cyconv.serialization import PathLike, load_arrays, save_arrays
 
 __all__ = [
     "Callback",
@@ -33,7 +30,6 @@ __all__ = [
 ]
 
 Batches = Iterable[tuple[NDArray, NDArray]]
-CHECKPOINT = "cyconv.checkpoint"  # key of a run's state in a safetensors file's metadata
 
 
 @dataclass
@@ -62,6 +58,17 @@ class Run:
         Means over this epoch so far.
     stop : bool
         Set it to end the training after this epoch.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv import layers, losses, optimizers
+    >>> from cyconv.training import Run, train
+    >>> network, loss, sgd = layers.Linear(2, 2).initialize(0), losses.CrossEntropyLoss(), optimizers.SGD(0.1)
+    >>> run = Run(network, loss, sgd, np.random.default_rng(0), epochs=3)
+    >>> history = train(run, [(np.ones((4, 2), np.float32), np.arange(4) % 2)])
+    >>> run.epoch, run.seen, list(run.logs)
+    (3, 4, ['loss', 'accuracy'])
     """
 
     network: Layer
@@ -128,18 +135,41 @@ def train_step(network: Layer, x: NDArray, y: NDArray, loss: Loss, optimizer: Op
 def evaluate(network: Layer, batches: Batches, loss: Loss) -> dict[str, float]:
     """Return the mean loss, and for classifiers the accuracy, in evaluation mode; the network stays in that mode.
 
+    Parameters
+    ----------
+    network : Layer
+        What is evaluated.
+    batches : iterable of (x, y)
+        Iterated once.
+    loss : Loss
+        What is averaged, over all targets that count.
+
+    Returns
+    -------
+    dict of str to float
+        ``loss`` and, for classifiers, ``accuracy``.
+
     Raises
     ------
     ValueError
         If `batches` holds none.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv import layers, losses
+    >>> from cyconv.training import evaluate
+    >>> batches = [(np.eye(2), np.array([0, 1])), (np.eye(2), np.array([0, 0]))]
+    >>> evaluate(layers.Identity(), batches, losses.CrossEntropyLoss())["accuracy"]
+    0.75
     """
     if network.training:
         network.eval()
     means = _Means()
     for x, y in batches:
         output = network.forward(x)
-        means.add(_scores(loss, loss.forward(output, y), output, y), len(x))
-    if not means.count:
+        means.add(loss, loss.forward(output, y), output, y)
+    if not means.batches:
         raise ValueError("evaluate: there is no data")
     return means.values()
 
@@ -199,247 +229,34 @@ def run_epoch(run: Run, batches: Batches) -> None:
     means = _Means()
     for x, y in batches:
         value, output = train_step(run.network, x, y, run.loss, run.optimizer)
-        means.add(_scores(run.loss, value, output, y), len(x))
+        means.add(run.loss, value, output, y)
         run.batch += 1
         run.seen += len(x)
         run.logs = means.values()
         run.notify("on_batch_end")
-    if not means.count:
+    if not means.batches:
         raise ValueError("fit: there is no data")
 
 
-def _scores(loss: Loss, value: float, output: NDArray, y: NDArray) -> dict[str, float]:
-    return {"loss": value, "accuracy": accuracy(output, y)} if loss.classifies else {"loss": value}
-
-
 class _Means:
-    """Running means of named numbers, each weighted by a count."""
+    """Running means of the loss and, for classifiers, of the accuracy, over the targets that count."""
 
     def __init__(self) -> None:
         self._sums: dict[str, float] = {}
-        self.count = 0
+        self._count = 0
+        self.batches = 0
 
-    def add(self, values: Mapping[str, float], count: int) -> None:
-        self.count += count
-        for name, value in values.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value * count
+    def add(self, loss: Loss, value: float, output: NDArray, y: NDArray) -> None:
+        self.batches += 1
+        count = loss.count(y)
+        if not count:
+            return
+        values = {"loss": value}
+        if loss.classifies:
+            values["accuracy"] = accuracy(output, y, ignore_index=getattr(loss, "ignore_index", None))
+        self._count += count
+        for name, number in values.items():
+            self._sums[name] = self._sums.get(name, 0.0) + number * count
 
     def values(self) -> dict[str, float]:
-        return {name: total / self.count for name, total in self._sums.items()}
-
-
-class Callback:
-    """Something that watches a training run; a subclass writes the methods it cares for.
-
-    Examples
-    --------
-    >>> from cyconv.training import Callback
-    >>> class StopEarly(Callback):
-    ...     def on_epoch_end(self, run):
-    ...         run.stop = run.logs["loss"] < 0.1
-    """
-
-    last: ClassVar[bool] = False  # whether it is called after those that are not
-
-    def on_train_begin(self, run: Run) -> None:
-        """Run before everything else."""
-
-    def on_epoch_begin(self, run: Run) -> None:
-        """Run before the first batch of an epoch."""
-
-    def on_batch_end(self, run: Run) -> None:
-        """Run after the weights have been updated."""
-
-    def on_epoch_end(self, run: Run) -> None:
-        """Run after the validation, with the epoch in ``run.history``."""
-
-    def on_train_end(self, run: Run) -> None:
-        """Run at the end, however the training ended, perhaps before its first epoch."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run needs: arrays, and values that JSON can hold."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Set what `state_dict` returned, before `on_train_begin`."""
-
-
-class ProgressBar(Callback):
-    """Show a bar for each epoch, with its loss, accuracy and images a second."""
-
-    def __init__(self) -> None:
-        self._bar: Any = None
-
-    def on_epoch_begin(self, run: Run) -> None:
-        """Draw an empty bar."""
-        from tqdm.auto import tqdm
-
-        self._bar = tqdm(total=run.images, desc=f"epoch {run.epoch}/{run.epochs}", unit=" images")
-
-    def on_batch_end(self, run: Run) -> None:
-        """Draw what has been done."""
-        self._bar.set_postfix(run.logs, refresh=False)
-        self._bar.update(run.seen - self._bar.n)
-
-    def on_epoch_end(self, run: Run) -> None:
-        """Add the validation's numbers."""
-        self._bar.set_postfix(run.logs)
-        self._bar.close()
-
-    def on_train_end(self, run: Run) -> None:
-        """Leave the terminal in order."""
-        if self._bar is not None:
-            self._bar.close()
-
-
-class EarlyStopping(Callback):
-    """Stop when a recorded number no longer improves, and return to the weights of its best epoch.
-
-    Parameters
-    ----------
-    monitor : str, default "val_loss"
-        What is watched; ``accuracy`` and ``val_accuracy`` are to grow, anything else to shrink.
-    patience : int, default 5
-        Epochs without improvement after which to stop.
-    min_delta : float, default 0
-        What counts as an improvement.
-    restore_best : bool, default True
-        Whether to end with the weights of the best epoch instead of the last.
-    """
-
-    def __init__(
-        self, monitor: str = "val_loss", patience: int = 5, min_delta: float = 0.0, restore_best: bool = True
-    ) -> None:
-        self.monitor = monitor
-        self.patience = as_int("EarlyStopping", "patience", patience)
-        self.min_delta = as_number("EarlyStopping", "min_delta", min_delta, 0)
-        self.restore_best = restore_best
-        self._sign = -1.0 if monitor.endswith("accuracy") else 1.0
-        self._best, self._wait = math.inf, 0
-        self._weights: dict[str, NDArray] = {}
-
-    def on_train_begin(self, run: Run) -> None:
-        """Forget former runs, unless this one is resumed."""
-        if run.epoch == 0:
-            self._best, self._wait, self._weights = math.inf, 0, {}
-
-    def on_epoch_end(self, run: Run) -> None:
-        """Compare with the best epoch."""
-        if self.monitor not in run.logs:
-            raise ValueError(
-                f"EarlyStopping: `monitor` {self.monitor!r} is not recorded, only {', '.join(run.logs)}; "
-                "names in val_ need `validation_data`"
-            )
-        value = self._sign * run.logs[self.monitor]
-        self._wait += 1
-        if value < self._best - self.min_delta:
-            self._best, self._wait = value, 0
-            if self.restore_best:
-                self._weights = {name: array.copy() for name, array in run.network.state_dict().items()}
-        run.stop = run.stop or self._wait >= self.patience
-
-    def on_train_end(self, run: Run) -> None:
-        """Return to the best epoch's weights."""
-        if self._weights:
-            run.network.load_state_dict(self._weights)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the best epoch's number and weights, and the epochs since."""
-        return {"best": self._best, "wait": self._wait, **{f"weights.{k}": v for k, v in self._weights.items()}}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Set what `state_dict` returned."""
-        self._best, self._wait = state["best"], state["wait"]
-        self._weights = _under("weights.", state)
-
-
-class Checkpoint(Callback):
-    """Write all that a run is made of to one file after an epoch, for ``fit(resume=path)`` to go on from.
-
-    The file holds the weights, the optimizer's state, the states of the shuffling and of dropout, the history, and the
-    other callbacks' states: a resumed run gives, bit for bit, what the run would have given without the stop.
-    `Network.load` reads the weights alone.
-
-    Parameters
-    ----------
-    path : str or path
-        A safetensors file; ``{epoch}`` in it stands for the epoch's number. It is replaced in one step.
-    every : int, default 1
-        Epochs between checkpoints; the last epoch always gets one.
-    """
-
-    last: ClassVar[bool] = True  # the others' states shall be those after the epoch
-
-    def __init__(self, path: PathLike, every: int = 1) -> None:
-        self.path = path
-        self.every = as_int("Checkpoint", "every", every)
-
-    def on_epoch_end(self, run: Run) -> None:
-        """Write the file if it is time."""
-        if run.epoch % self.every == 0 or run.epoch == run.epochs or run.stop:
-            save_checkpoint(str(self.path).replace("{epoch}", str(run.epoch)), run)
-
-
-def save_checkpoint(path: PathLike, run: Run) -> None:
-    """Write a run to a file."""
-    optimizer = run.optimizer.state_dict()
-    arrays = {f"network.{name}": array for name, array in run.network.state_dict().items()}
-    arrays.update({f"optimizer.{name}": array for name, array in optimizer.pop("arrays").items()})
-    callbacks = []
-    for i, callback in enumerate(_with_state(run)):
-        state = callback.state_dict()
-        arrays.update({f"callback{i}.{k}": v for k, v in state.items() if isinstance(v, np.ndarray)})
-        callbacks.append({k: v for k, v in state.items() if not isinstance(v, np.ndarray)})
-    content = {
-        "epoch": run.epoch,
-        "stop": run.stop,
-        "history": run.history.epochs,
-        "rng": run.rng.bit_generator.state,
-        "random_state": run.network.random_state(),
-        "optimizer": optimizer,
-        "callbacks": callbacks,
-    }
-    save_arrays(path, arrays, {CHECKPOINT: json.dumps(content, default=np.ndarray.tolist)})
-
-
-def load_checkpoint(path: PathLike, run: Run) -> None:
-    """Bring a run to where the file's run stood."""
-    arrays, metadata = load_arrays(path)
-    if CHECKPOINT not in metadata:
-        raise ValueError(f"fit: `resume` {path!r} holds weights only, no checkpoint")
-    try:
-        _restore(path, run, arrays, json.loads(metadata[CHECKPOINT]))
-    except (KeyError, TypeError, AttributeError, OverflowError, RecursionError, json.JSONDecodeError) as error:
-        raise ValueError(f"fit: `resume` {path!r} is a damaged checkpoint: {error!r}") from error
-
-
-def _restore(path: PathLike, run: Run, arrays: Mapping[str, NDArray], content: dict[str, Any]) -> None:
-    callbacks = _with_state(run)
-    if len(content["callbacks"]) != len(callbacks):
-        raise ValueError(
-            f"fit: `callbacks` must be those of the run to resume: {len(content['callbacks'])} of them left a state in "
-            f"{path!r}, {len(callbacks)} look for one"
-        )
-    run.optimizer.load_state_dict({**content["optimizer"], "arrays": _under("optimizer.", arrays)})
-    run.network.load_state_dict(_under("network.", arrays))
-    run.rng.bit_generator.state = content["rng"]
-    run.network.load_random_state(content["random_state"])
-    run.history.epochs = [dict(epoch) for epoch in content["history"]]
-    run.epoch, run.stop = as_int("fit", "epoch", content["epoch"], 0), bool(content["stop"])
-    for i, (callback, state) in enumerate(zip(callbacks, content["callbacks"], strict=True)):
-        callback.load_state_dict({**state, **_under(f"callback{i}.", arrays)})
-
-
-def _with_state(run: Run) -> list[Callback]:
-    return [callback for callback in run.callbacks if callback.state_dict()]
-
-
-def load_weights(path: PathLike) -> dict[str, NDArray]:
-    """Return the network's arrays in a file of weights or a checkpoint."""
-    arrays, metadata = load_arrays(path)
-    return _under("network.", arrays) if CHECKPOINT in metadata else arrays
-
-
-def _under(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values whose names begin with `prefix`, without it."""
-    return {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
+        return {name: total / self._count for name, total in self._sums.items()}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cyconv._validation import as_float_array, check_shape
+from cyconv._validation import as_array, as_float_array, check_shape
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from cyconv.training import History
 
-TRAINING, VALIDATION = "#1f5fa8", "#d9601a"
+# By the prefix of their names in a history: what the curves are called, and their colours.
+CURVES = {"": ("training", "#1f5fa8"), "val_": ("validation", "#d9601a"), "test_": ("test", "#3c8d40")}
 MOST_ANNOTATED_CLASSES = 30  # with more, the numbers in a confusion matrix's cells run into each other
 
 
@@ -31,12 +32,12 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def learning_curves(history: History) -> Figure:
-    """Plot loss and accuracy over the epochs, of the training and, where recorded, the validation data.
+    """Plot loss and accuracy over the epochs, of the training and, where recorded, of other data.
 
     Parameters
     ----------
     history : History
-        As `Network.fit` returns it.
+        As `Network.fit` returns it: names in ``val_`` are those of the validation data, in ``test_`` of test data.
 
     Returns
     -------
@@ -64,8 +65,8 @@ def learning_curves(history: History) -> Figure:
     panels = [(name, title) for name, title in (("loss", "Loss"), ("accuracy", "Accuracy")) if name in epochs[0]]
     figure = _figure(4.6 * len(panels), 3.6)
     for axes, (name, title) in zip(np.ravel(figure.subplots(1, len(panels), squeeze=False)), panels, strict=True):
-        _curve(axes, epochs, name, "training", TRAINING)
-        _curve(axes, epochs, f"val_{name}", "validation", VALIDATION)
+        for prefix, (label, color) in CURVES.items():
+            _curve(axes, epochs, prefix + name, label, color)
         axes.set_title(title)
         axes.set_xlabel("epoch")
         axes.set_ylabel("mean over the images" if name == "loss" else "share of images right")
@@ -181,7 +182,7 @@ def confusion_matrix(matrix: ArrayLike, class_names: Sequence[str]) -> Figure:
     >>> figure.axes[0].get_title()
     'Confusion matrix: 19 of 20 right (95.00%)'
     """
-    counts = np.asarray(matrix)
+    counts = as_array("confusion_matrix", "matrix", matrix)
     K = len(class_names)
     check_shape("confusion_matrix", "matrix", counts, (K, K), f" for {K} class names")
     if counts.dtype.kind not in "iu" or counts.size == 0 or counts.min() < 0:

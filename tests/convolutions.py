@@ -51,6 +51,10 @@ def depthwise(channels, **keywords):
     return Case((2, channels, 8, 9), channels, groups=channels, **keywords)
 
 
+def depthwise_at(x, kernel, stride, padding):
+    return Case(x, x[1], kernel, stride, padding, groups=x[1])
+
+
 CASES = {
     "1x1": Case((2, 5, 6, 7), 4, (1, 1)),
     "1x1 stride 2": Case((2, 5, 7, 8), 4, (1, 1), 2),
@@ -93,6 +97,21 @@ CASES = {
     "depthwise, asymmetric": depthwise(6, kernel=(2, 3), padding=((0, 3), (4, 0)), stride=3),
     "depthwise, padding beyond kernel": depthwise(3, kernel=(2, 2), padding=5),
     "depthwise, image in one window": Case((2, 20, 2, 3), 20, padding=1, groups=20),
+    "depthwise, wide": depthwise_at((3, 20, 17, 47), (3, 3), 1, 1),
+    "depthwise, many channels": depthwise_at((1, 275, 9, 8), (3, 3), 1, 1),
+    "depthwise 3x3, stride 2, wide": depthwise_at((1, 32, 9, 61), (3, 3), 2, 1),
+    "depthwise 7x7": depthwise_at((1, 18, 11, 19), (7, 7), 1, 3),
+    "depthwise 7x7, stride 2": depthwise_at((1, 16, 11, 33), (7, 7), 2, 3),
+    "depthwise 4x4": depthwise_at((1, 16, 9, 18), (4, 4), 1, 2),
+    "depthwise 6x9": depthwise_at((1, 16, 9, 18), (6, 9), 1, 4),
+    "depthwise 1x8, stride 3": depthwise_at((2, 16, 3, 40), (1, 8), 3, 1),
+    "depthwise, few channels": depthwise_at((2, 7, 12, 25), (3, 5), 1, 2),
+    "to one channel": Case((2, 33, 9, 70), 1, padding=1),
+    "to three channels": Case((2, 20, 40, 12), 3, (5, 5), padding=2),
+    "to eight channels": Case((3, 16, 13, 29), 8, (3, 4), padding=(0, 2)),
+    "two to six channels": Case((3, 2, 14, 35), 6, (5, 5)),
+    "three to whole vectors": Case((3, 3, 9, 32), 16, padding=1),
+    "six to a vector, odd lines": Case((5, 6, 14, 14), 16, (5, 5)),
     "whole image": Case((3, 4, 6, 5), 7, (6, 5)),
     "one pixel": Case((1, 1, 1, 1), 1, (1, 1)),
     "one pixel in padding": Case((3, 17, 1, 1), 5, (3, 3), padding=1),
@@ -135,6 +154,8 @@ TRANSPOSED = {
     "2 wide groups": Case((1, 34, 3, 4), 66, (3, 3), 1, 1, groups=2),
     "depthwise": Case((2, 17, 4, 5), 17, (3, 3), 2, 1, groups=17, output_padding=1),
     "depthwise 40": Case((2, 40, 4, 5), 40, (3, 3), 1, 1, groups=40),
+    "3 channels, stride 2": Case((2, 20, 9, 23), 3, (7, 7), 2, 3, output_padding=1),
+    "depthwise 5x5, stride 2": Case((1, 32, 6, 17), 32, (5, 5), 2, 2, groups=32, output_padding=1),
     "depthwise, one channel": Case((2, 1, 4, 5), 1, (3, 3), 1, 1),
     "one pixel": Case((1, 1, 1, 1), 1, (1, 1)),
     "several bands": Case((1, 33, 30, 24), 64, (2, 2), 2),

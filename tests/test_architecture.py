@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import cyconv
 from tests import processes
 
 ROOT = Path(__file__).parent.parent
@@ -21,7 +22,7 @@ TIERS = {
     1: ["_dispatch", "_geometry", "_validation", "memory", "threads"],
     2: ["functional", "initializers", "parameter"],
     3: ["layers", "losses", "metrics", "optimizers", "gradient_check", "data"],
-    4: ["training", "history", "serialization"],
+    4: ["training", "callbacks", "history", "serialization"],
     5: ["network", "schedules"],
     6: ["models", "visualize"],
     7: ["cli", "__main__", "__init__"],
@@ -122,9 +123,52 @@ def test_importing_everything_leaves_slow_packages_out():
     assert not loaded & LATE
 
 
+def loaded_by(statement):
+    """Return the modules that a statement loads after NumPy."""
+    code = f"import sys, numpy; before = set(sys.modules); {statement}; print(*{{*sys.modules}} - before)"
+    return set(processes.output(code).split())
+
+
+# Each takes milliseconds to import, and nothing below needs it before a file is read or a batch prepared.
+HEAVY = LATE | {
+    "asyncio", "concurrent", "gzip", "json", "multiprocessing", "pathlib", "threading", "unittest", "urllib",
+}  # fmt: skip
+
+
 def test_importing_the_package_loads_little():
-    loaded = set(processes.output("import sys, cyconv; print(*sys.modules)").split())
-    assert not loaded & {*LATE, "multiprocessing", "concurrent", "asyncio", "unittest"}
+    """The kernels and the threads; every other part waits until it is used."""
+    loaded = loaded_by("import cyconv")
+    assert not loaded & HEAVY
+    parts = {name.split(".")[1] for name in loaded if name.startswith("cyconv.")}
+    assert parts == {"_cpu", "_dispatch", "_kernels", "_memory", "_runtime", "threads"}
+
+
+def test_importing_what_trains_loads_no_heavy_module():
+    assert not loaded_by("from cyconv import Network, data, functional, layers, models, training") & HEAVY
+
+
+def test_parts_are_found_when_they_are_used():
+    code = """
+    import cyconv
+    assert {*cyconv.__all__} <= {*dir(cyconv)}
+    network = cyconv.models.lenet5(seed=0)
+    assert type(network) is cyconv.Network
+    for name in cyconv.__all__:
+        part = getattr(cyconv, name)
+        assert part is getattr(cyconv, name)
+        assert f"cyconv.{name}" == part.__name__ or part.__module__.startswith("cyconv.")
+    from cyconv import *
+    print(*sorted(set(cyconv.__all__) - set(globals())))
+    """
+    assert processes.output(code).split() == []
+    with pytest.raises(AttributeError, match=r"^module 'cyconv' has no attribute 'network_'$"):
+        _ = cyconv.network_
+
+
+def test_what_cannot_run_here_fails_at_import():
+    status, _, said = processes.run("import cyconv", CYCONV_ISA="mmx")
+    assert status == 1
+    assert "ImportError: cyconv: CYCONV_ISA='mmx' is not a known instruction set" in said
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if name not in ("cyconv.cli", "cyconv.__main__")])

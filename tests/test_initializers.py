@@ -14,6 +14,7 @@ VARIANCES = {
     "glorot_uniform": 2 / 864,
     "lecun_normal": 1 / 288,
     "lecun_uniform": 1 / 288,
+    "fan_in_uniform": 1 / (3 * 288),
 }
 
 
@@ -66,5 +67,12 @@ def test_bad_arguments_are_named():
         init.normal((3,), rng, std=-1)
     with pytest.raises(ValueError, match=r"bilinear: `shape` must be that of a convolution's weight"):
         init.bilinear((3, 3), rng)
+    with pytest.raises(ValueError, match=r"op: `initializer` 'uniform' needs `bound`: give functools\.partial\(init"):
+        init.as_initializer("op", "uniform")
+    with pytest.raises(ValueError, match=r"op: `initializer` 'constant' needs `value`: give"):
+        init.as_initializer("op", "constant")
+    with pytest.raises(ValueError, match=r"op: `initializer` must be one of 'bilinear', .*got 'magic'"):
+        init.as_initializer("op", "magic")
+    assert init.as_initializer("op", "fan_in_uniform") is init.fan_in_uniform
     assert init.as_initializer("op", "he_normal") is init.he_normal
     assert callable(init.as_initializer("op", partial(init.normal, std=1)))

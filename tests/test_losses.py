@@ -36,6 +36,23 @@ def test_gradients(loss, output, target):
     check_gradients(lambda output: np.array(loss.forward(output, target)), output, backward=backward)
 
 
+def test_ignored_labels_have_no_part_in_loss_and_gradient():
+    loss, scores, target = CrossEntropyLoss(ignore_index=7), RNG.standard_normal((5, 3)), np.array([0, 7, 1, 7, 2])
+    counted = target != 7
+    assert loss.count(target) == 3
+    assert loss.forward(scores, target) == pytest.approx(CrossEntropyLoss().forward(scores[counted], target[counted]))
+    gradient = loss.backward(scores, target)
+    np.testing.assert_allclose(gradient[counted], CrossEntropyLoss().backward(scores[counted], target[counted]))
+    np.testing.assert_array_equal(gradient[~counted], 0)
+    loss.check_target("op", target, (3,))
+
+
+def test_where_no_label_counts_there_is_nothing_to_learn():
+    loss, scores, target = CrossEntropyLoss(), RNG.standard_normal((2, 3)), np.array([-100, -100])
+    assert loss.forward(scores, target) == 0
+    np.testing.assert_array_equal(loss.backward(scores, target), np.zeros((2, 3)))
+
+
 @pytest.mark.parametrize(
     ("loss", "target", "kind", "message"),
     [
@@ -47,6 +64,13 @@ def test_gradients(loss, output, target):
             r"op: `y` must have shape \(N,\) for this network, got",
         ),
         (CrossEntropyLoss(), np.array([0, 4]), ValueError, "op: `y` must be class numbers from 0 to 3, got 0 to 4"),
+        (
+            CrossEntropyLoss(),
+            np.array([-100, -100]),
+            ValueError,
+            "op: `y` holds no class, only the `ignore_index`",
+        ),
+        (CrossEntropyLoss(ignore_index=3), np.array([3, 4]), ValueError, "from 0 to 3, got 4 to 4"),
         (CrossEntropyLoss(), np.array([-1, 3]), ValueError, "from 0 to 3, got -1 to 3"),
         (CrossEntropyLoss([1, 2]), np.array([0, 1]), ValueError, "op: the loss has weights for 2 classes, but the net"),
         (MSELoss(), np.array(["a"]), TypeError, "op: `y` must be numbers"),
@@ -63,6 +87,14 @@ def test_bad_arguments_are_named():
         CrossEntropyLoss([1, np.nan])
     with pytest.raises(ValueError, match="CrossEntropyLoss: `label_smoothing` must be at least 0 and at most 1, got 2"):
         CrossEntropyLoss(label_smoothing=2)
+    with pytest.raises(TypeError, match=r"CrossEntropyLoss: `ignore_index` must be an integer, got 1\.5"):
+        CrossEntropyLoss(ignore_index=1.5)
+    with pytest.raises(TypeError, match="CrossEntropyLoss: `weight` must be numbers, got <U1"):
+        CrossEntropyLoss(["a"])
+    with pytest.raises(TypeError, match="MSELoss: `target` must be an array, got None"):
+        MSELoss().forward(np.ones((1, 1)), None)
+    with pytest.raises(TypeError, match="MSELoss: `target` must be numbers, got complex128"):
+        MSELoss().backward(np.ones((1, 1)), [[1j]])
 
 
 def test_names():

@@ -18,6 +18,12 @@ def test_accuracy_of_pixels():
     assert accuracy(scores, target) == pytest.approx(17 / 18)
 
 
+def test_accuracy_without_an_ignored_class():
+    assert accuracy(SCORES, [1, 9, 2, 2], ignore_index=9) == pytest.approx(2 / 3)
+    with pytest.raises(ValueError, match="accuracy: `target` is empty without 9"):
+        accuracy(SCORES, [9, 9, 9, 9], ignore_index=9)
+
+
 def test_confusion_matrix_has_the_true_class_in_rows():
     expected = [[1, 0, 0], [0, 1, 0], [1, 0, 1]]
     np.testing.assert_array_equal(confusion_matrix(SCORES, [1, 0, 2, 2]), expected)
@@ -36,3 +42,5 @@ def test_bad_arguments_are_named():
         accuracy(np.zeros((0, 3)), np.zeros(0, int))
     with pytest.raises(ValueError, match="confusion_matrix: classes must be 0 to 1, got 0 to 2"):
         confusion_matrix([0, 2], [0, 1], num_classes=2)
+    with pytest.raises(ValueError, match="confusion_matrix: there may be at most 32768 classes, got 461168601842738"):
+        confusion_matrix([2**62], [0])

@@ -23,6 +23,7 @@ from cyconv.layers import (
     Softmax,
 )
 from cyconv.network import Network
+from cyconv.training import Callback
 
 
 def small_net(seed=0):
@@ -134,6 +135,21 @@ def test_all_forms_of_the_same_data_give_the_same_bits(tmp_path):
         fit(net, images, labels, shuffle=False, validation_data=(images, labels) if labels is not None else images)
         results[name] = bits(net)
     assert all(result == results["bytes"] for result in results.values())
+
+
+def test_pixels_to_be_ignored_do_not_count():
+    x, _ = data(8)
+    y = (x[:, 0] > 0.5).astype(int)
+    kept = np.random.default_rng(1).random(y.shape) < 0.5
+    kept[5:] = False  # images without any label, and with batches of one also batches
+    marked, spoilt = np.where(kept, y, 9), np.where(kept, y, 1 - y)
+    net = Network([Conv2d(1, 4, 3, padding=1), ReLU(), Conv2d(4, 2, 1)], input_shape=(1, 8, 8), seed=0)
+    loss = losses.CrossEntropyLoss(ignore_index=9)
+    history = fit(net, x, marked, epochs=80, optimizer=optimizers.Adam(0.05), loss=loss, batch_size=1)
+    assert history["accuracy"][-1] > 0.98
+    assert net.evaluate(x, spoilt)["accuracy"] < 0.7
+    whole, parts = (net.evaluate(x, marked, loss=loss, batch_size=size) for size in (8, 3))
+    assert parts == pytest.approx(whole)
 
 
 def test_a_float64_network_takes_the_same_data():
@@ -311,19 +327,58 @@ X, Y = data()
         (X, Y, {"batch_size": 2.5}, "fit: `batch_size` must be an integer, got 2.5"),
         (X, Y, {"optimizer": "magic"}, "fit: `optimizer` must be one of"),
         (X, Y, {"loss": "magic"}, "fit: `loss` must be one of"),
-        (X, Y, {"seed": -1}, "fit: `rng` must be at least 0"),
+        (X, Y, {"shuffle": "no"}, "fit: `shuffle` must be True or False, got 'no'"),
+        (X, Y, {"progress": None}, "fit: `progress` must be True or False, got None"),
+        (X, Y, {"epochs": -3}, "fit: `epochs` must be at least 1, got -3"),
+        (X, Y, {"batch_size": 0}, "fit: `batch_size` must be at least 1, got 0"),
+        (X, Y, {"batch_size": -1}, "fit: `batch_size` must be at least 1, got -1"),
+        (X, Y, {"seed": -1}, "fit: `seed` must be at least 0"),
+        (X, Y, {"seed": "a"}, "fit: `seed` must be an integer, a numpy.random.Generator or None, got 'a'"),
+        (X, Y, {"callbacks": [print]}, "fit: `callbacks` must be Callback objects, got <built-in function print>"),
+        (X, Y, {"callbacks": [Callback]}, "fit: `callbacks` must be Callback objects, got .*; call the class to make"),
+        (X, Y, {"callbacks": Callback()}, "fit: `callbacks` must be a sequence of Callback objects, got <cyconv"),
+        (X, Y, {"callbacks": None}, "fit: `callbacks` must be a sequence of Callback objects, got None"),
         (X, Y, {"validation_data": (X, Y[:3])}, "fit: validation_data: `y` must have a row for each"),
+        (X, Y, {"validation_data": (X,)}, r"fit: `validation_data` must be a pair \(x, y\) or .*, got a tuple of 1"),
+        (X, Y, {"validation_data": (X, Y, Y)}, r"fit: `validation_data` must be a pair \(x, y\) .*, got a tuple of 3"),
+        (X, Y, {"validation_data": (X, None)}, r"fit: `validation_data` must be a pair \(x, y\) or .*, got no targets"),
+        (X, Y, {"validation_data": X}, "fit: validation_data: `y` is missing; .*, got ndarray"),
+        (X, Y, {"validation_data": 3}, "fit: validation_data: `y` is missing; .*, got int"),
+        (
+            X,
+            Y,
+            {"validation_data": [X, Y]},
+            "fit: validation_data: batches: each must be a pair .*, got ndarray",
+        ),
+        (X, Y, {"validation_data": []}, r"fit: validation_data: `x` is empty: it holds no \(x, y\) batch"),
+        (
+            X,
+            Y,
+            {"validation_data": iter([(X, Y)])},
+            "fit: validation_data: `x` is an iterator, good for one epoch",
+        ),
+        (X, Y, {"validation_data": ((X, Y) for _ in "a")}, "fit: validation_data: `x` is an iterator, good for one"),
+        (None, None, {}, "fit: `y` is missing; .*, got NoneType"),
+        (None, Y, {}, "fit: `x` must be an array, got None"),
+        (np.ma.masked_array(X, X > 0.5), Y, {}, "fit: `x` must have no mask, got a masked array; fill it with"),
+        (X, np.ma.masked_array(Y, Y > 1), {}, "fit: `y` must have no mask, got a masked array; fill it with"),
+        (iter([]), None, {"epochs": 1}, r"fit: `x` is empty: it holds no \(x, y\) batch"),
+        ([(X, Y), (X[:0], Y[:0])], None, {}, r"batches: each needs images and a row of `y` .*, got \(0, 1, 8, 8\) and"),
+        ([(X, Y[:3])], None, {}, r"batches: each needs images and a row of `y` .*, got \(60, 1, 8, 8\) and \(3,\)"),
         (iter([(X, Y)]), None, {}, "fit: `x` is an iterator, good for one epoch only"),
-        ([], None, {}, "fit: there is no data"),
-        ([X, Y], None, {}, r"batches: each must be a pair \(x, y\), got ndarray"),
+        ([], None, {}, r"fit: `x` is empty: it holds no \(x, y\) batch"),
+        ([X, Y], None, {}, r"fit: batches: each must be a pair \(x, y\), got ndarray"),
         ([(X[:, :, :5], Y)], None, {}, r"batches: `x` must have shape \(N, 1, 8, 8\), got"),
     ],
 )
 def test_bad_data_is_named(x, y, keywords, message):
     net = small_net()
+    before = bits(net)
     with pytest.raises((ValueError, TypeError), match=message):
         fit(net, x, y, **keywords)
     assert not net.training
+    if y is not None:  # of batches those before the bad one are trained on
+        assert bits(net) == before
 
 
 def test_softmax_in_front_of_cross_entropy_is_refused():
@@ -342,3 +397,10 @@ def test_bad_arguments_of_the_rest_are_named():
         net.evaluate(X[:0], Y[:0])
     with pytest.raises(ValueError, match="Network: `input_shape` must be at least 1, got 0"):
         Network([ReLU()], input_shape=(0, 8, 8))
+    for shape in (3, {1, 8}, "abc"):
+        with pytest.raises(TypeError, match=r"Network: `input_shape` must be \(C, H, W\) or \(features,\), got"):
+            Network([ReLU()], input_shape=shape)
+    with pytest.raises(
+        TypeError, match=r"Network: `seed` must be an integer, a numpy.random.Generator or None, got 'a'"
+    ):
+        Network([ReLU()], seed="a")

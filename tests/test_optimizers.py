@@ -92,6 +92,7 @@ def test_the_learning_rate_may_change():
         (SGD, {"learning_rate": "fast"}, "SGD: `learning_rate` must be a number, got 'fast'"),
         (SGD, {"momentum": 1}, "SGD: `momentum` must be at least 0 and below 1, got 1.0"),
         (SGD, {"weight_decay": np.inf}, "SGD: `weight_decay` must be at least 0, got inf"),
+        (SGD, {"nesterov": 1}, "SGD: `nesterov` must be True or False, got 1"),
         (SGD, {"nesterov": True}, "SGD: `nesterov` needs a `momentum` above 0"),
         (Adam, {"beta1": np.nan}, "Adam: `beta1` must be at least 0 and below 1, got nan"),
         (AdamW, {"beta2": 1}, "AdamW: `beta2` must be at least 0 and below 1, got 1.0"),
@@ -114,8 +115,26 @@ def test_foreign_states_are_refused():
         Adam().load_state_dict(state)
     other = Parameter(np.ones(3, np.float32))
     other.grad = np.ones(3, np.float32)
-    with pytest.raises(ValueError, match="Adam: the state kept for `w` is that of another parameter"):
-        optimizer.step({"w": other})
+    fresh = Parameter(np.zeros(3))
+    fresh.grad = np.ones(3)
+    with pytest.raises(ValueError, match="Adam: the state kept for `w` is that of another parameter; each net"):
+        optimizer.step({"new": fresh, "w": other})
+    np.testing.assert_array_equal(fresh.data, 0)
+
+
+@pytest.mark.parametrize("part", ["kind", "hyper_parameters", "steps", "arrays"])
+def test_incomplete_states_are_refused(part):
+    state = {**Adam().state_dict(), part: None}
+    with pytest.raises(ValueError, match=f"Adam: the state to load lacks `{part}`"):
+        Adam().load_state_dict(state)
+    with pytest.raises(ValueError, match="Adam: the state to load lacks `kind`"):
+        Adam().load_state_dict(None)
+
+
+@pytest.mark.parametrize(("arrays", "message"), [({"w.m": 3, "w.v": 3}, "lacks arrays of `w`"), ({}, "lacks arrays")])
+def test_states_without_arrays_are_refused(arrays, message):
+    with pytest.raises(ValueError, match=message):
+        Adam().load_state_dict({**Adam().state_dict(), "steps": {"w": 1}, "arrays": arrays})
 
 
 def test_names():

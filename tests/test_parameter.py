@@ -69,3 +69,21 @@ def test_bad_arrays_are_named():
     with pytest.raises(TypeError, match="Parameter: `data` must be float32 or float64, got int64"):
         Parameter(np.arange(3))
     assert repr(parameter) == "Parameter(shape=(3,), dtype=float64)"
+
+
+@pytest.mark.parametrize("gradient", ["abc", 3, [1, 2]])
+def test_a_gradient_has_the_shape_of_the_values(gradient):
+    with pytest.raises((ValueError, TypeError), match="Parameter: `grad` must "):
+        Parameter(np.ones(2)).accumulate(gradient)
+
+
+@pytest.mark.parametrize("values", [["a", "b"], [None, 1], [1j, 2]])
+def test_values_are_numbers(values):
+    with pytest.raises(TypeError, match="Parameter: `data` must be numbers, got"):
+        Parameter(np.ones(2)).data = values
+
+
+@pytest.mark.parametrize("dtype", [None, "x", int, np.float16])
+def test_a_dtype_is_one_of_two(dtype):
+    with pytest.raises(TypeError, match="astype: `dtype` must be float32 or float64, got "):
+        Parameter(np.ones(2)).astype(dtype)

@@ -79,3 +79,43 @@ def test_permissions_follow_the_umask_and_links_stay(tmp_path):
     save_arrays(link, {"x": np.ones(1)})
     assert link.is_symlink()
     assert list(load_arrays(path)[0]) == ["x"]
+
+
+def test_nothing_is_something_too(tmp_path):
+    for metadata in (None, {}, {"a": "b"}):
+        save_arrays(tmp_path / "a", {}, metadata)
+        assert load_arrays(tmp_path / "a") == ({}, metadata or {})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "message"),
+    [
+        ((3, ARRAYS), TypeError, "save: `path` must be a str or a path, got 3"),
+        ((None, ARRAYS), TypeError, "save: `path` must be a str or a path, got None"),
+        (("", ARRAYS), ValueError, "save: `path` must be the path of a file, got ''"),
+        (("a\0b", ARRAYS), ValueError, "save: `path` must be the path of a file, got 'a"),
+        (("a", None), TypeError, "save: `arrays` must map names to arrays, got None"),
+        (("a", {3: np.ones(1)}), TypeError, "save: `arrays` must map names to arrays, got {3:"),
+        (("a", {"x": None}), TypeError, "save: `x` must be an array, got None"),
+        (("a", {"x": np.ma.ones(1)}), TypeError, "save: `x` must have no mask"),
+        (("a", {"x": np.ones(1, complex)}), ValueError, "save: `arrays` cannot be written: .*complex128"),
+        (("a", {"x": np.array([None])}), ValueError, "save: `arrays` cannot be written: .*object"),
+        (("a", {"__metadata__": np.ones(1)}), ValueError, "save: `arrays` must not hold the name '__metadata__'"),
+        (("a", {}, "abc"), TypeError, "save: `metadata` must map names to text, got 'abc'"),
+        (("a", {}, {"x": 3}), TypeError, "save: `metadata` must be text, got 3 for 'x'"),
+    ],
+)
+def test_what_cannot_be_written_is_named(tmp_path, monkeypatch, arguments, kind, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(kind, match=message):
+        save_arrays(*arguments)
+    assert os.listdir(tmp_path) == []
+
+
+def test_where_there_is_no_file_to_write_or_read(tmp_path):
+    with pytest.raises(IsADirectoryError, match=f"Is a directory: '{tmp_path}'"):
+        save_arrays(tmp_path, ARRAYS)
+    with pytest.raises(FileNotFoundError, match=f"No such folder to write to: '{tmp_path / 'no'}'"):
+        save_arrays(tmp_path / "no" / "a", ARRAYS)
+    with pytest.raises(TypeError, match="load: `path` must be a str or a path, got 0"):
+        load_arrays(0)

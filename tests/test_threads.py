@@ -1,4 +1,6 @@
 import os
+import re
+import sys
 
 import pytest
 
@@ -37,13 +39,39 @@ def test_count_out_of_range(count):
     assert (cyconv.get_num_threads(), threads.source()) == before
 
 
-@pytest.mark.parametrize("count", [1.0, "2", None, (2,)])
+@pytest.mark.parametrize("count", [1.0, "2", None, (2,), True, False])
 def test_count_of_another_kind(count):
     message = "^set_num_threads: `count` must be an integer, got "
     with pytest.raises(TypeError, match=message):
         cyconv.set_num_threads(count)
     with pytest.raises(TypeError, match=message), cyconv.num_threads(count):
         pass
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the address space")
+def test_more_threads_than_the_memory_limit_allows():
+    """Where a thread cannot be started the OpenMP runtime would end the process."""
+    code = """
+    import resource
+    import numpy as np, cyconv
+    from cyconv import functional as F
+
+    with open("/proc/self/statm") as file:
+        used = int(file.read().split()[0]) * resource.getpagesize()
+    stack = resource.getrlimit(resource.RLIMIT_STACK)[0]
+    stack = 2**23 if stack == resource.RLIM_INFINITY else stack
+    resource.setrlimit(resource.RLIMIT_AS, (used + 20 * stack, -1))
+    before = cyconv.get_num_threads()
+    try:
+        cyconv.set_num_threads(1024)
+    except ValueError as error:
+        print(error)
+    assert cyconv.get_num_threads() == before
+    cyconv.set_num_threads(4)
+    F.relu(np.ones((64, 64, 64), np.float32))
+    """
+    said = processes.output(code, OMP_NUM_THREADS="2")
+    assert re.fullmatch(r"set_num_threads: `count` must be at most \d+, got 1024: the limits on memory .*\n", said)
 
 
 def test_context_restores():
@@ -97,16 +125,12 @@ def test_senseless_environment_is_ignored(monkeypatch, value):
 def fake_files(monkeypatch, contents):
     """Let the module read these files, and no others."""
 
-    class FakePath:
-        def __init__(self, path):
-            self.path = path
+    def read(path):
+        if path not in contents:
+            raise FileNotFoundError(path)
+        return contents[path]
 
-        def read_text(self):
-            if self.path not in contents:
-                raise FileNotFoundError(self.path)
-            return contents[self.path]
-
-    monkeypatch.setattr(threads, "Path", FakePath)
+    monkeypatch.setattr(threads, "_read", read)
 
 
 OLD = "/sys/fs/cgroup/cpu/cpu.cfs_"

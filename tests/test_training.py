@@ -3,12 +3,13 @@ import json
 import numpy as np
 import pytest
 
+from cyconv.callbacks import CHECKPOINT
 from cyconv.layers import Linear
 from cyconv.losses import CrossEntropyLoss
 from cyconv.network import Network
 from cyconv.optimizers import SGD, Adam
 from cyconv.serialization import load_arrays, save_arrays
-from cyconv.training import CHECKPOINT, Callback, Checkpoint, EarlyStopping, History, ProgressBar, train_step
+from cyconv.training import Callback, Checkpoint, EarlyStopping, History, ProgressBar, train_step
 from tests.test_network import bits, data, fit, small_net
 
 X, Y = data()
@@ -123,7 +124,7 @@ def test_what_cannot_be_resumed_is_named(tmp_path):
     fit(net, X, Y, callbacks=[Checkpoint(tmp_path / "c")])
     with pytest.raises(ValueError, match="SGD: the state to load is that of Adam"):
         fit(small_net(), X, Y, optimizer="sgd", resume=tmp_path / "c")
-    with pytest.raises(ValueError, match="fit: `callbacks` must be those of the run to resume: 0 of them left a state"):
+    with pytest.raises(ValueError, match="`callbacks` must be those of the run to resume: 0 of them left a state, 1 l"):
         fit(small_net(), X, Y, callbacks=[EarlyStopping("loss")], resume=tmp_path / "c")
     net.save(tmp_path / "w")
     with pytest.raises(ValueError, match="holds weights only, no checkpoint"):
@@ -132,6 +133,29 @@ def test_what_cannot_be_resumed_is_named(tmp_path):
         fit(small_net(), X, Y, resume=tmp_path / "none")
     with pytest.raises(ValueError, match="Checkpoint: `every` must be at least 1, got 0"):
         Checkpoint(tmp_path / "c", every=0)
+
+
+def test_a_checkpoint_needs_a_folder_before_the_first_epoch(tmp_path):
+    net = small_net()
+    before = bits(net)
+    with pytest.raises(FileNotFoundError, match="No such folder to write to"):
+        fit(net, X, Y, callbacks=[Checkpoint(tmp_path / "no" / "c")])
+    assert bits(net) == before
+    with pytest.raises(TypeError, match="Checkpoint: `path` must be a str or a path, got 3"):
+        Checkpoint(3)
+    with pytest.raises(TypeError, match="fit: `resume` must be a str or a path, got 3"):
+        fit(net, X, Y, resume=3)
+
+
+@pytest.mark.parametrize("state", [3, {"a": object()}, {"a": {1, 2}}])
+def test_a_callbacks_state_that_cannot_be_saved_is_named(tmp_path, state):
+    class Stateful(Callback):
+        def state_dict(self):
+            return state
+
+    with pytest.raises(TypeError, match="Checkpoint: `state_dict` of Stateful must return a dict of arrays and of"):
+        fit(small_net(), X, Y, callbacks=[Stateful(), Checkpoint(tmp_path / "c")])
+    assert list(tmp_path.iterdir()) == []
 
 
 # Early stopping
@@ -177,6 +201,10 @@ def test_what_is_not_recorded_cannot_be_watched():
         fit(small_net(), X, Y, callbacks=[EarlyStopping()])
     with pytest.raises(ValueError, match="EarlyStopping: `patience` must be at least 1, got 0"):
         EarlyStopping(patience=0)
+    with pytest.raises(TypeError, match="EarlyStopping: `monitor` must be the name of a recorded number, got None"):
+        EarlyStopping(None)
+    with pytest.raises(TypeError, match="EarlyStopping: `restore_best` must be True or False, got 'yes'"):
+        EarlyStopping(restore_best="yes")
 
 
 # Reports
@@ -207,6 +235,12 @@ def test_history_round_trip(tmp_path):
         loaded["val_loss"]
 
 
+@pytest.mark.parametrize("epochs", [None, 3, "ab", [3]])
+def test_a_history_is_made_of_mappings(epochs):
+    with pytest.raises(TypeError, match="History: `epochs` must be mappings of names to numbers, got"):
+        History(epochs)
+
+
 @pytest.mark.parametrize("content", ["", "{}", "[1]", json.dumps({"epochs": 3, "interrupted": False})])
 def test_foreign_histories_are_refused(tmp_path, content):
     (tmp_path / "h").write_text(content)
@@ -214,20 +248,124 @@ def test_foreign_histories_are_refused(tmp_path, content):
         History.load(tmp_path / "h")
 
 
+def edited(path, change):
+    """Write the checkpoint at `path` with `change` made to its arrays and its content to a file beside it."""
+    arrays, metadata = load_arrays(path)
+    content = json.loads(metadata[CHECKPOINT])
+    change(arrays, content)
+    other = path.with_name("edited")
+    save_arrays(other, arrays, {CHECKPOINT: json.dumps(content)})
+    return other
+
+
+def put(*keys):
+    """Return a change of the content: the value at the keys before it."""
+    *path, last, value = keys
+
+    def change(arrays, content):
+        for key in path:
+            content = content[key]
+        content[last] = value
+
+    return change
+
+
+def put_array(name, value):
+    return lambda arrays, content: arrays.update({name: value})
+
+
+WEIGHT = "optimizer.0.weight"
+DAMAGED, OTHER = "is a damaged checkpoint: ", "does not suit this run: "
+
+
 @pytest.mark.parametrize(
-    ("name", "value"),
+    ("change", "message"),
     [
-        ("epoch", "x"), ("epoch", 1.5), ("history", None), ("history", [1]), ("rng", None), ("random_state", []),
-        ("optimizer", {}), ("callbacks", None),
+        (put("epoch", "x"), DAMAGED),
+        (put("epoch", 1.5), DAMAGED),
+        (put("epoch", -1), OTHER + "checkpoint: `epoch` must be at least 0, got -1"),
+        (put("epoch", 7), OTHER + "its history is not that of 7 epochs"),
+        (put("epoch", 10**30), OTHER + "checkpoint: `epoch` must be at most"),
+        (put("history", None), DAMAGED),
+        (put("history", [1]), DAMAGED),
+        (put("history", 0, "loss", "low"), OTHER + "its history is not that of 2 epochs"),
+        (put("rng", None), DAMAGED),
+        (put("rng", "bit_generator", "MT19937"), OTHER + "state must be for a PCG64 RNG"),
+        (put("rng", "state", "inc", -1), DAMAGED),
+        (
+            put("random_state", []),
+            OTHER + r"load_random_state: `state` must map 6\.seed, 6\.offset to integers, got",
+        ),
+        (
+            put("random_state", "6.offset", -1),
+            OTHER + r"load_random_state: `6\.offset` must be at least 0, got -1",
+        ),
+        (put("random_state", "6.seed", "1"), DAMAGED),
+        (put("optimizer", {}), OTHER + "Adam: the state to load lacks `kind`"),
+        (put("optimizer", "steps", None), OTHER + "Adam: the state to load lacks `steps`"),
+        (
+            put("optimizer", "steps", "0.weight", -3),
+            OTHER + r"Adam: `steps of 0\.weight` must be at least 1, got -3",
+        ),
+        (put("optimizer", "steps", "0.weight", 1.5), OTHER + "Adam: the state to load is damaged: .*got 1.5"),
+        (put("optimizer", "steps", "9.weight", 1), OTHER + r"Adam: the state to load lacks arrays of `9\.weight`"),
+        (put("optimizer", "hyper_parameters", "speed", 3), OTHER + "Adam: the state to load is damaged: .*speed"),
+        (put("optimizer", "hyper_parameters", "beta1", 2), OTHER + "Adam: `beta1` must be at least 0 and below 1"),
+        (
+            put_array(f"{WEIGHT}.v", np.zeros(72, np.int64)),
+            OTHER + r"Adam: the state of `0\.weight` must be vectors of float32 or float64, got float32 of shape "
+            r"\(72,\), int64 of shape \(72,\)",
+        ),
+        (
+            put_array(f"{WEIGHT}.m", np.zeros(72)),
+            OTHER + r"Adam: the state kept for `0\.weight` is that of another",
+        ),
+        (
+            put_array(f"{WEIGHT}.m", np.zeros(3, np.float32)),
+            OTHER + r"Adam: the state kept for `0\.weight` is that of another parameter",
+        ),
+        (
+            put_array("network.7.bias", np.zeros(4)),
+            OTHER + r"load_state_dict: .* misshapen: 7\.bias \(4,\) instead",
+        ),
+        (
+            put_array("network.7.bias", np.zeros(3, int)),
+            DAMAGED + ".*`7.bias` must be of the kind of float32, got int64",
+        ),
+        (put("callbacks", None), DAMAGED),
+        (put("callbacks", [3]), DAMAGED),
+        (
+            put("callbacks", 0, "wait", -1),
+            OTHER + "EarlyStopping: state to load: `wait` must be at least 0, got -1",
+        ),
+        (
+            put("callbacks", 0, "best", "x"),
+            OTHER + "EarlyStopping: state to load: `best` must be a number, got 'x'",
+        ),
+        (put_array("callback0.weights.7.bias", np.zeros(4)), OTHER + "load_state_dict: .* misshapen: 7"),
+        (lambda arrays, content: arrays.pop("network.7.bias"), OTHER + r"load_state_dict: .* missing: 7\.bias"),
     ],
-)  # fmt: skip
-def test_damaged_checkpoints_are_named(tmp_path, name, value):
+)
+def test_checkpoints_that_cannot_be_resumed_are_named_and_change_nothing(tmp_path, change, message):
+    fit(small_net(), X, Y, callbacks=[EarlyStopping("loss"), Checkpoint(tmp_path / "c")])
+    path = edited(tmp_path / "c", change)
+    net, optimizer = small_net(1), Adam()
+    fit(net, X, Y, optimizer=optimizer, epochs=1)
+    before = everything(net, optimizer)
+    with pytest.raises(ValueError, match=r"^fit: `resume` .*edited'\) " + message):
+        fit(net, X, Y, optimizer=optimizer, callbacks=[EarlyStopping("loss")], resume=path)
+    assert everything(net, optimizer) == before
+
+
+def everything(net, optimizer):
+    state = optimizer.state_dict()
+    arrays = {name: array.tobytes() for name, array in state.pop("arrays").items()}
+    return bits(net), net.random_state(), net.rng.bit_generator.state, len(net.history), state, arrays
+
+
+def test_a_checkpoint_of_no_content_is_damaged(tmp_path):
     fit(small_net(), X, Y, callbacks=[Checkpoint(tmp_path / "c")])
-    arrays, metadata = load_arrays(tmp_path / "c")
-    content = {**json.loads(metadata[CHECKPOINT]), name: value}
-    save_arrays(tmp_path / "d", arrays, {CHECKPOINT: json.dumps(content)})
-    with pytest.raises(ValueError, match=r"fit: `resume` .* is a damaged checkpoint: "):
-        fit(small_net(), X, Y, resume=tmp_path / "d")
-    save_arrays(tmp_path / "d", arrays, {CHECKPOINT: "["})
-    with pytest.raises(ValueError, match=r"fit: `resume` .* is a damaged checkpoint: "):
-        fit(small_net(), X, Y, resume=tmp_path / "d")
+    for content in ("[", "3", "[]", "null", "{}", "[" * 100_000):
+        save_arrays(tmp_path / "d", load_arrays(tmp_path / "c")[0], {CHECKPOINT: content})
+        with pytest.raises(ValueError, match=r"fit: `resume` .* is a damaged checkpoint: "):
+            fit(small_net(), X, Y, resume=tmp_path / "d")

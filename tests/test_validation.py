@@ -31,6 +31,16 @@ def test_float_array_of_lists():
     assert check.as_float_array(OP, "x", [[1.0, 2.0]], 2).dtype == np.float64
 
 
+@pytest.mark.parametrize("convert", [check.as_array, check.as_float_array, check.as_int_array])
+def test_what_is_no_plain_array(convert):
+    with pytest.raises(TypeError, match=r"^some_op: `x` must be an array, got None$"):
+        convert(OP, "x", None)
+    with pytest.raises(TypeError, match=r"^some_op: `x` must have no mask, got a masked array; fill it with `\.filled"):
+        convert(OP, "x", np.ma.masked_array([1.0, 2.0], [True, False]))
+    with pytest.raises(ValueError, match=r"^some_op: `x` must be an array: .*inhomogeneous"):
+        convert(OP, "x", [[1.0], [1.0, 2.0]])
+
+
 @pytest.mark.parametrize("dtype", [int, bool, complex, np.float16, np.longdouble, np.uint8, object, "U3", "M8[s]"])
 def test_float_array_of_another_kind(dtype):
     value = np.zeros(3, dtype)
@@ -267,6 +277,13 @@ def test_generator():
 def test_wrong_generator(value, error):
     with pytest.raises(error, match=r"^some_op: `rng` must be "):
         check.as_generator(OP, value)
+
+
+def test_bool():
+    assert check.as_bool(OP, "flag", np.True_) is True
+    for value in (1, 0, None, "yes", np.ones(2)):
+        with pytest.raises(TypeError, match=r"^some_op: `flag` must be True or False, got "):
+            check.as_bool(OP, "flag", value)
 
 
 def test_an_integer_beyond_all_floats_is_out_of_range():

@@ -39,6 +39,12 @@ def test_learning_curves_draw_what_was_recorded():
     assert len(np.unique(drawn(figure))) > 2
 
 
+def test_learning_curves_of_test_data_are_called_so():
+    figure = visualize.learning_curves(History([{"loss": 1.0, "test_loss": 2.0}]))
+    texts = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert texts == ["training, last 1.0000", "test, last 2.0000"]
+
+
 def test_learning_curves_leave_out_what_was_not_recorded():
     figure = visualize.learning_curves(History([{"loss": 1.0}]))
     (loss,) = figure.axes

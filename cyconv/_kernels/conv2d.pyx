@@ -13,22 +13,23 @@ from cython.parallel cimport prange
 
 from cyconv._kernels.pack cimport copy_band, pack_panel
 from cyconv._kernels.parallel cimport ceil_div, share_start, this_thread
-from cyconv._kernels.simd cimport TILE_ROWS, TILE_VECTORS, lanes, tile
+from cyconv._kernels.simd cimport TILE_ROWS, TILE_VECTORS, fetching_tile, lanes, tile
 from cyconv._memory cimport Block
 
 cdef enum:
     BAND_BYTES = 256 << 10        # an image band that shares L2 with a panel of weights
-    LARGE_BAND_BYTES = 1 << 20    # when the weights outgrow L2: fewer passes over them
+    LARGE_BAND_BYTES = 1408 << 10  # when the weights outgrow L2: fewer passes over them
     LARGE_WEIGHT_BYTES = 1 << 20
     PANELS_BYTES = 512 << 10
     BLOCK_PIXELS = 1024
+    LARGE_BLOCK_PIXELS = 4096
 
 
 cdef struct Plan:
     Py_ssize_t N, IH, IW, IC, OC, QH, QW, G
     Py_ssize_t step_h, step_w, top, left                 # top, left: smallest tap displacements
     Py_ssize_t runs, K                                   # runs of taps that lie contiguously, numbers in each
-    Py_ssize_t L, NR, P, most_rows
+    Py_ssize_t L, NR, P
     bint band                                            # copy into zero-bordered bands, or read in place
     Py_ssize_t pixel, line                               # distances of pixels and lines where the tile reads
     Py_ssize_t band_h, band_w, block_rows, block_images, blocks_per_image, blocks, splits
@@ -104,16 +105,16 @@ cdef void make_plan(Plan* s, const Py_ssize_t[:, ::1] taps, Py_ssize_t item, int
     s.band_w = (s.QW - 1) * s.step_w + right - s.left + 1
     s.pixel = s.IC
     s.line = (s.band_w if s.band else s.IW) * s.IC
-    # Rows a multiple of 4 KB apart compete for one L1 set of a dozen lines.
-    s.most_rows = min(TILE_ROWS, 7) if s.step_w * s.pixel * item % 4096 == 0 else TILE_ROWS
 
-    cdef Py_ssize_t budget = LARGE_BAND_BYTES if T * s.IC * s.OC * item > LARGE_WEIGHT_BYTES else BAND_BYTES
-    rows = budget // max(1, s.step_h * s.band_w * s.IC * item)
-    rows = max(1, min(rows, ceil_div(BLOCK_PIXELS * (4 if budget == LARGE_BAND_BYTES else 1), s.QW)))
-    wanted = 3 * num_threads  # tasks, so that uneven ones still balance
-    while rows > 1 and ceil_div(s.N * s.QH, rows) * s.G < wanted and rows * s.QW >= 4 * s.most_rows:
+    # Weights that outgrow L2 are read once for each block, so blocks are large then and threads share the panels.
+    cdef bint large = T * s.IC * s.OC * item > LARGE_WEIGHT_BYTES
+    rows = (LARGE_BAND_BYTES if large else BAND_BYTES) // max(1, s.step_h * s.band_w * s.IC * item)
+    rows = max(1, min(rows, ceil_div(LARGE_BLOCK_PIXELS if large else BLOCK_PIXELS, s.QW)))
+    wanted = 3 * num_threads if num_threads > 1 else 1  # tasks, so that uneven ones still balance
+    while not large and rows > 1 and ceil_div(s.N * s.QH, rows) * s.G < wanted and rows * s.QW >= 4 * TILE_ROWS:
         rows = (rows + 1) // 2
     s.block_images = max(1, rows // s.QH)
+    s.block_images = ceil_div(s.N, ceil_div(s.N, s.block_images))
     s.blocks_per_image = ceil_div(s.QH, rows) if rows < s.QH else 1
     s.block_rows = ceil_div(s.QH, s.blocks_per_image)
     s.blocks = ceil_div(s.N, s.block_images) * s.blocks_per_image
@@ -161,20 +162,44 @@ cdef void run_task(
     cdef Py_ssize_t first = share_start(s.P, s.splits, split), last = share_start(s.P, s.splits, split + 1)
     cdef Py_ssize_t depth = s.runs * s.K, padded = ceil_div(s.OC, s.L) * s.L
     cdef Py_ssize_t group = max(1, PANELS_BYTES // max(1, depth * s.NR * <Py_ssize_t>sizeof(floating)))
-    cdef Py_ssize_t tiles = ceil_div(pixel, s.most_rows), p0, p, t, i0, i1, columns, width
+    cdef Py_ssize_t tiles = ceil_div(pixel, TILE_ROWS), p0, p, t, i0, i1, i2, columns, width
+    cdef const char* ahead
+    cdef const char* ahead_x
+    cdef const char* end
+    cdef const char* end_x
     p0 = first
     while p0 < last:
         for t in range(tiles):
             i0 = share_start(pixel, tiles, t)
             i1 = share_start(pixel, tiles, t + 1)
+            # While this tile works, the next one's results and, of a 1x1 filter, pixels come into L2.
+            ahead = end = ahead_x = end_x = <const char*>panels
+            if t + 1 < tiles and s.G == 1 and group >= last - first:
+                i2 = share_start(pixel, tiles, t + 2)
+                if s.splits == 1 and c_rows[i2 - 1] == c_rows[i1] + (i2 - i1 - 1) * s.OC:
+                    ahead = <const char*>c_rows[i1]
+                    end = <const char*>(c_rows[i2 - 1] + s.OC)
+                if not s.band and s.runs == 1 and rows[i2 - 1] == rows[i1] + (i2 - i1 - 1) * s.K:
+                    ahead_x = <const char*>rows[i1]
+                    end_x = <const char*>(rows[i2 - 1] + s.K)
             for p in range(p0, min(p0 + group, last)):
                 columns = min(s.NR, s.OC - p * s.NR)
                 width = min(s.NR, ceil_div(columns, s.L) * s.L)
-                tile(
-                    i1 - i0, s.runs, s.K, rows + i0, a_offset, 1,
-                    panels + (g * padded + p * s.NR) * depth, b_offset + (s.runs if width < s.NR else 0), width,
-                    c_rows + i0, p * s.NR, columns,
-                    bias + g * padded + p * s.NR if bias != NULL else NULL, 0)
+                if ahead >= end:
+                    ahead, end, ahead_x = ahead_x, end_x, end_x
+                if ahead < end:
+                    fetching_tile(
+                        i1 - i0, s.runs, s.K, rows + i0, a_offset, 1,
+                        panels + (g * padded + p * s.NR) * depth, b_offset + (s.runs if width < s.NR else 0), width,
+                        c_rows + i0, p * s.NR, columns,
+                        bias + g * padded + p * s.NR if bias != NULL else NULL, 0, ahead)
+                    ahead += s.runs * s.K * 64
+                else:
+                    tile(
+                        i1 - i0, s.runs, s.K, rows + i0, a_offset, 1,
+                        panels + (g * padded + p * s.NR) * depth, b_offset + (s.runs if width < s.NR else 0), width,
+                        c_rows + i0, p * s.NR, columns,
+                        bias + g * padded + p * s.NR if bias != NULL else NULL, 0)
         p0 += group
 
 

@@ -11,30 +11,33 @@ own, and the slices are added in order: the same bits for any number of threads.
 from cpython.exc cimport PyErr_CheckSignals
 from cython cimport floating
 from cython.parallel cimport prange
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
-from cyconv._kernels.pack cimport Ahead, ask_for, copy_band, look_ahead, pack_panel
+from cyconv._kernels.pack cimport add_transposed, copy_band, copy_planes, pack_panel
 from cyconv._kernels.parallel cimport ceil_div, share_start, this_thread
-from cyconv._kernels.simd cimport TILE_ROWS, TILE_VECTORS, lanes, tile
+from cyconv._kernels.simd cimport TILE_ROWS, TILE_VECTORS, fetching_tile, lanes, tile
 from cyconv._memory cimport Block
 
 cdef enum:
     MOST_ROWS = 16             # bounds TILE_ROWS
     BLOCK_BYTES = 512 << 10    # of a block's image band, and of its grad_output: both stay in L2
     BLOCK_PIXELS = 2048
-    PACKED_PIXELS = 512        # where the tile's rows are packed: 512 x 14 numbers stay in L1
+    PACKED_PIXELS = 256        # where the tile's rows are packed: 256 x 16 numbers stay in L1
     PACKED_PANELS = 4          # panels that must share the packed rows to pay for them
-    PARTIAL_BYTES = 8 << 20    # of all slices' sums
+    PARTIAL_BYTES = 2 << 20    # of all slices' sums
     SLICES = 8
     TASKS = 32
+    RUN = 64                   # rows of the sums that are added and transposed in one go
 
 
 cdef struct Plan:
     Py_ssize_t N, IH, IW, IC, OC, QH, QW, G, M
     Py_ssize_t step_h, step_w, top, left
     Py_ssize_t L, NR, P, padded
-    bint band, packed
-    Py_ssize_t pixel, line, band_h, band_w, band_size
+    bint band, planar        # image copied with its border; into planes
+    bint packed, in_place    # its rows packed; grad_output one panel as it lies
+    bint joined              # lines of the band and of grad_output in one run
+    Py_ssize_t pixel, line, plane, band_h, band_w, band_size
     Py_ssize_t block_rows, block_images, blocks_per_image, blocks, slices, splits, tiles
     Py_ssize_t scratch_bytes
 
@@ -46,17 +49,22 @@ cdef void make_plan(Plan* s, const Py_ssize_t[:, ::1] taps, Py_ssize_t item, int
     for t in range(T):
         s.top, bottom = min(s.top, taps[0, t]), max(bottom, taps[0, t])
         s.left, right = min(s.left, taps[1, t]), max(right, taps[1, t])
+    # With one vector of columns the tile waits for its scalars, least where they follow each other: in planes. Unless
+    # its lines suit the tile as they are, k runs over whole lines of the band, past whose ends grad_output is zero.
+    s.planar = s.OC <= s.L and s.step_h == s.step_w == 1
     s.band = (
-        s.G > 1 or s.top < 0 or s.left < 0
+        s.planar or s.G > 1 or s.top < 0 or s.left < 0
         or (s.QH - 1) * s.step_h + bottom >= s.IH or (s.QW - 1) * s.step_w + right >= s.IW)
     s.M = T * s.IC
     s.tiles = ceil_div(s.M, TILE_ROWS)
     s.P = ceil_div(s.OC, s.NR)
     s.padded = ceil_div(s.OC, s.L) * s.L
     s.band_w = (s.QW - 1) * s.step_w + right - s.left + 1
-    s.pixel = s.IC
-    s.line = (s.band_w if s.band else s.IW) * s.IC
+    s.pixel = 1 if s.planar else s.IC
+    s.line = (s.band_w if s.band else s.IW) * s.pixel
     s.packed = s.P >= PACKED_PANELS
+    s.in_place = s.P == 1 and s.G == 1 and s.OC == s.padded and (not s.planar or s.QW % 8 == 0)
+    s.joined = s.planar and not s.in_place
     if s.packed and not s.band:  # packed rows are read once, so the image itself need not stay in L2
         rows = BLOCK_BYTES // (item * s.QW * s.padded)
     else:
@@ -67,7 +75,8 @@ cdef void make_plan(Plan* s, const Py_ssize_t[:, ::1] taps, Py_ssize_t item, int
     s.block_rows = ceil_div(s.QH, s.blocks_per_image)
     s.blocks = ceil_div(s.N, s.block_images) * s.blocks_per_image
     s.band_h = (s.block_rows - 1) * s.step_h + bottom - s.top + 1
-    s.band_size = s.block_images * s.band_h * s.band_w * s.IC if s.band else 0
+    s.plane = s.block_images * s.band_h * s.band_w
+    s.band_size = s.plane * s.IC if s.band else 0
 
     pairs = s.tiles * s.P * s.G
     s.slices = min(SLICES, PARTIAL_BYTES // max(1, s.G * s.M * s.padded * item))
@@ -75,7 +84,7 @@ cdef void make_plan(Plan* s, const Py_ssize_t[:, ::1] taps, Py_ssize_t item, int
     s.splits = min(s.tiles * s.P, ceil_div(num_threads, s.slices * s.G))
     rows = s.block_images * s.block_rows
     s.scratch_bytes = ceil_div(
-        (s.band_size + rows * s.QW * (s.padded + (MOST_ROWS if s.packed else 0))) * item
+        (s.band_size + rows * (s.band_w if s.joined else s.QW) * (s.padded + (MOST_ROWS if s.packed else 0))) * item
         + s.M * <Py_ssize_t>sizeof(void*) + 2 * rows * <Py_ssize_t>sizeof(Py_ssize_t), 4096) * 4096 + 320
 
 
@@ -109,23 +118,28 @@ cdef void run_task(
     cdef Py_ssize_t last_pair = share_start(s.P * s.tiles, s.splits, split + 1)
     cdef Py_ssize_t most_lines = s.block_images * s.block_rows
     cdef floating* band = <floating*>scratch
-    cdef floating* slab = band + s.band_size
-    cdef floating* packed = slab + most_lines * s.QW * s.padded
+    cdef floating* packed_slab = band + s.band_size
+    cdef const floating* slab
+    cdef floating* packed = packed_slab + most_lines * (s.band_w if s.joined else s.QW) * s.padded
     cdef const floating** rows = <const floating**>(packed + (most_lines * s.QW * MOST_ROWS if s.packed else 0))
     cdef Py_ssize_t* a_offset = <Py_ssize_t*>(rows + s.M)
     cdef Py_ssize_t* b_offset = a_offset + most_lines
     cdef const floating* packed_rows[MOST_ROWS]
     cdef floating* c_rows[MOST_ROWS]
     cdef floating* sums
+    cdef const floating* origin
     cdef Py_ssize_t C = s.G * s.OC, zero = 0, m, block, n0, n1, q0, q1, n, q
-    cdef Py_ssize_t lines, pair, p, t, m0, m1, columns, width, i
-    cdef const floating* end = slab if s.band else x + s.N * s.IH * s.IW * s.G * s.IC
+    cdef Py_ssize_t lines, pair, p, t, m0, m1, columns, width, i, h, first_line, band_rows
+    cdef const floating* end = packed_slab if s.band else x + s.N * s.IH * s.IW * s.G * s.IC
     for m in range(s.M):
         rows[m] = (<const floating*>band if s.band else x) + m_offset[m]
     cdef Py_ssize_t first_block = share_start(s.blocks, s.slices, slice_)
     cdef Py_ssize_t all_blocks = share_start(s.blocks, s.slices, slice_ + 1) - first_block
     cdef Py_ssize_t stop_block = first_block + share_start(all_blocks, rounds, round_ + 1)
-    cdef Ahead ahead_x, ahead_g
+    cdef const char* ahead_g
+    cdef const char* ahead_x
+    cdef const char* end_g
+    cdef const char* end_x
     for block in range(first_block + share_start(all_blocks, rounds, round_), stop_block):
         n0 = block // s.blocks_per_image * s.block_images
         n1 = min(n0 + s.block_images, s.N)
@@ -133,40 +147,61 @@ cdef void run_task(
         q1 = share_start(s.QH, s.blocks_per_image, block % s.blocks_per_image + 1)
         lines = 0
         for n in range(n0, n1):
-            if s.band:
+            origin = x + n * s.IH * s.IW * s.G * s.IC + g * s.IC
+            first_line = q0 * s.step_h + s.top
+            band_rows = s.band_h - (s.block_rows - q1 + q0) * s.step_h
+            if s.planar:
+                copy_planes(
+                    origin, s.IH, s.IW, s.G * s.IC, s.IC, first_line, s.left, band_rows, s.band_w,
+                    band + (n - n0) * s.band_h * s.line, s.plane)
+            elif s.band:
                 copy_band(
-                    x + n * s.IH * s.IW * s.G * s.IC + g * s.IC, s.IH, s.IW, s.G * s.IC, s.IC,
-                    q0 * s.step_h + s.top, s.left, s.band_h - (s.block_rows - q1 + q0) * s.step_h, s.band_w,
+                    origin, s.IH, s.IW, s.G * s.IC, s.IC, first_line, s.left, band_rows, s.band_w,
                     band + (n - n0) * s.band_h * s.line)
+            if s.joined:
+                a_offset[lines] = (n - n0) * s.band_h * s.line
+                b_offset[lines] = (n - n0) * (q1 - q0) * s.band_w * s.padded
+                lines += 1
+                for q in range(q0, q1):
+                    pack_panel(
+                        grad_output + (n * s.QH + q) * s.QW * C + g * s.OC, C, 1, s.QW, s.OC, s.padded,
+                        packed_slab + ((n - n0) * (q1 - q0) + q - q0) * s.band_w * s.padded)
+                    memset(
+                        packed_slab + (((n - n0) * (q1 - q0) + q - q0) * s.band_w + s.QW) * s.padded, 0,
+                        (s.band_w - s.QW) * s.padded * sizeof(floating))
+                continue
             for q in range(q0, q1):
                 if s.band:
                     a_offset[lines] = ((n - n0) * s.band_h + (q - q0) * s.step_h) * s.line
                 else:
                     a_offset[lines] = (n * s.IH + q * s.step_h) * s.line
                 lines += 1
-        for p in range(s.P):
+        slab = packed_slab
+        if s.in_place:
+            slab = grad_output + (n0 * s.QH + q0) * s.QW * C
+        for p in range(0 if s.in_place or s.joined else s.P):
             columns = min(s.NR, s.OC - p * s.NR)
             width = min(s.NR, ceil_div(columns, s.L) * s.L)
             for n in range(n0, n1):
                 pack_panel(
                     grad_output + (n * s.QH + q0) * s.QW * C + g * s.OC + p * s.NR, C, 1, (q1 - q0) * s.QW,
-                    columns, width, slab + lines * s.QW * p * s.NR + (n - n0) * (q1 - q0) * s.QW * width)
+                    columns, width, packed_slab + lines * s.QW * p * s.NR + (n - n0) * (q1 - q0) * s.QW * width)
+        # While the tiles work, the next block's memory comes into L2: grad_output's first, then the image's.
+        ahead_g = ahead_x = <const char*>slab
+        end_g = end_x = ahead_g
         if block + 1 < stop_block and s.G == 1:
             n = (block + 1) // s.blocks_per_image * s.block_images
             q = share_start(s.QH, s.blocks_per_image, (block + 1) % s.blocks_per_image)
-            ahead_x = look_ahead(
-                x + (n * s.IH + max(q * s.step_h + s.top, 0)) * s.IW * s.IC,
-                s.IW * s.IC * min(
-                    s.block_images * s.block_rows * s.step_h, (s.N - n) * s.IH - q * s.step_h - max(s.top, 0)),
-                last_pair - first_pair)
-            ahead_g = look_ahead(
-                grad_output + (n * s.QH + q) * s.QW * C, min(most_lines, (s.N - n) * s.QH - q) * s.QW * C,
-                last_pair - first_pair)
-        else:
-            ahead_x = ahead_g = look_ahead(x, 0, 1)
+            ahead_g = <const char*>(grad_output + (n * s.QH + q) * s.QW * C)
+            end_g = ahead_g + min(most_lines, (s.N - n) * s.QH - q) * s.QW * C * <Py_ssize_t>sizeof(floating)
+            h = max(q * s.step_h + s.top, 0)
+            ahead_x = <const char*>(x + (n * s.IH + h) * s.IW * s.IC)
+            end_x = ahead_x + s.IW * s.IC * <Py_ssize_t>sizeof(floating) * min(
+                most_lines * s.step_h, (s.N - n) * s.IH - h)
         for pair in range(first_pair, last_pair):
-            ask_for(&ahead_x)
-            ask_for(&ahead_g)
+            if ahead_g >= end_g:
+                ahead_g, end_g = ahead_x, end_x
+                ahead_x = end_x
             t = pair // s.P
             p = pair % s.P
             m0 = share_start(s.M, s.tiles, t)
@@ -180,32 +215,40 @@ cdef void run_task(
                     pack_rows(s, rows + m0, m1 - m0, a_offset, lines, end, packed)
                     for i in range(m1 - m0):
                         packed_rows[i] = packed + i
+                if ahead_g < end_g:
+                    fetching_tile(
+                        m1 - m0, 1, lines * s.QW, packed_rows, &zero, MOST_ROWS, slab + lines * s.QW * p * s.NR,
+                        &zero, width, c_rows, 0, width, <const floating*>NULL, block > first_block, ahead_g)
+                    ahead_g += lines * s.QW * 64
+                else:
+                    tile(
+                        m1 - m0, 1, lines * s.QW, packed_rows, &zero, MOST_ROWS, slab + lines * s.QW * p * s.NR,
+                        &zero, width, c_rows, 0, width, <const floating*>NULL, block > first_block)
+            elif s.joined:
                 tile(
-                    m1 - m0, 1, lines * s.QW, packed_rows, &zero, MOST_ROWS, slab + lines * s.QW * p * s.NR,
-                    &zero, width, c_rows, 0, width, <const floating*>NULL, block > first_block)
+                    m1 - m0, lines, (q1 - q0 - 1) * s.band_w + s.QW, rows + m0, a_offset, 1, slab, b_offset, width,
+                    c_rows, 0, width, <const floating*>NULL, block > first_block)
             else:
                 for i in range(lines):
                     b_offset[i] = i * s.QW * width
-                tile(
-                    m1 - m0, lines, s.QW, rows + m0, a_offset, s.step_w * s.pixel, slab + lines * s.QW * p * s.NR,
-                    b_offset, width, c_rows, 0, width, <const floating*>NULL, block > first_block)
+                if ahead_g < end_g:
+                    fetching_tile(
+                        m1 - m0, lines, s.QW, rows + m0, a_offset, s.step_w * s.pixel, slab + lines * s.QW * p * s.NR,
+                        b_offset, width, c_rows, 0, width, <const floating*>NULL, block > first_block, ahead_g)
+                    ahead_g += lines * s.QW * 64
+                else:
+                    tile(
+                        m1 - m0, lines, s.QW, rows + m0, a_offset, s.step_w * s.pixel, slab + lines * s.QW * p * s.NR,
+                        b_offset, width, c_rows, 0, width, <const floating*>NULL, block > first_block)
 
 
 cdef void add_slices(Plan* s, Py_ssize_t task, const floating* partial, floating* grad_weight) noexcept nogil:
-    """Add the slices of one panel's run of 16 rows in order and write them transposed, [panel, m, oc] -> [oc, m]."""
-    cdef Py_ssize_t runs = ceil_div(s.M, 16), m0 = task % runs * 16, p = task // runs % s.P, g = task // runs // s.P
+    """Add the slices of one panel's run of rows in order and write them transposed, [panel, m, oc] -> [oc, m]."""
+    cdef Py_ssize_t runs = ceil_div(s.M, RUN), m0 = task % runs * RUN, p = task // runs % s.P, g = task // runs // s.P
     cdef Py_ssize_t columns = min(s.NR, s.OC - p * s.NR), width = min(s.NR, ceil_div(columns, s.L) * s.L)
-    cdef Py_ssize_t stride = s.G * s.padded * s.M
-    cdef const floating* source = partial + (g * s.padded + p * s.NR) * s.M
-    cdef floating* target = grad_weight + (g * s.OC + p * s.NR) * s.M
-    cdef Py_ssize_t m, j, i
-    cdef floating total
-    for j in range(columns):
-        for m in range(m0, min(m0 + 16, s.M)):
-            total = source[m * width + j]
-            for i in range(1, s.slices):
-                total += source[i * stride + m * width + j]
-            target[j * s.M + m] = total
+    add_transposed(
+        partial + (g * s.padded + p * s.NR) * s.M + m0 * width, width, s.slices, s.G * s.padded * s.M,
+        min(<Py_ssize_t>RUN, s.M - m0), columns, grad_weight + (g * s.OC + p * s.NR) * s.M + m0, s.M)
 
 
 def weight_gradient(
@@ -238,7 +281,8 @@ def weight_gradient(
     cdef Py_ssize_t base_h = s.top if s.band else 0, base_w = s.left if s.band else 0
     for t in range(taps.shape[1]):
         for i in range(s.IC):
-            m_offset[t * s.IC + i] = (taps[0, t] - base_h) * s.line + (taps[1, t] - base_w) * s.pixel + i
+            m_offset[t * s.IC + i] = (
+                (taps[0, t] - base_h) * s.line + (taps[1, t] - base_w) * s.pixel + i * (s.plane if s.planar else 1))
 
     # In segments of some 10 ms a core, between which a pending Ctrl-C is heard.
     cdef const floating* image = &x[0, 0, 0, 0]
@@ -254,6 +298,6 @@ def weight_gradient(
                 run_task(
                     &s, task, i, rounds, image, gradient, m_offset, partial, bands + this_thread() * s.scratch_bytes)
             PyErr_CheckSignals()
-    tasks = G * s.P * ceil_div(s.M, 16)
+    tasks = G * s.P * ceil_div(s.M, RUN)
     for task in prange(tasks, nogil=True, num_threads=num_threads, schedule="static"):
         add_slices(&s, task, partial, target)

@@ -55,13 +55,13 @@ cdef void multiply_tile(
 
 cdef void multiply_block(
     const floating* a, const floating* panels, floating* c, Strides* s,
-    Py_ssize_t M, Py_ssize_t K, Py_ssize_t N, Py_ssize_t first, Py_ssize_t last, Py_ssize_t most, bint accumulate,
+    Py_ssize_t M, Py_ssize_t K, Py_ssize_t N, Py_ssize_t first, Py_ssize_t last, bint accumulate,
 ) noexcept nogil:
     """Rows 0..M of C, columns of panels first..last, for one chunk of K."""
     cdef Py_ssize_t L = lanes(a)
     cdef Py_ssize_t NR = TILE_VECTORS * L
     cdef Py_ssize_t group = max(1, PANELS_BYTES // max(1, K * NR * <Py_ssize_t>sizeof(floating)))
-    cdef Py_ssize_t tiles = ceil_div(M, most)
+    cdef Py_ssize_t tiles = ceil_div(M, TILE_ROWS)
     cdef Py_ssize_t p0, p, t, m0, m1, columns
     p0 = first
     while p0 < last:
@@ -108,11 +108,9 @@ cdef int multiply(
     cdef Py_ssize_t P = ceil_div(N, NR)
     cdef Block scratch = Block(min(K, CHUNK) * ceil_div(N, L) * L * item)
     cdef floating* panels = <floating*>scratch.address
-    # Rows a multiple of 4 KB apart compete for one L1 set of a dozen lines.
-    cdef Py_ssize_t most = min(TILE_ROWS, 7) if s.a_row * item % 4096 == 0 else TILE_ROWS
     # In segments of some 10 ms a core, between which a pending Ctrl-C is heard.
     cdef Py_ssize_t segments = 1 + <Py_ssize_t>(<double>M * N * min(K, CHUNK) / (1e9 * num_threads))
-    cdef Py_ssize_t row_blocks = min(ceil_div(M, most), num_threads * segments)
+    cdef Py_ssize_t row_blocks = min(ceil_div(M, TILE_ROWS), num_threads * segments)
     cdef Py_ssize_t splits = min(P, ceil_div(num_threads, row_blocks))
     cdef Py_ssize_t tasks = row_blocks * splits, segment = max(num_threads, ceil_div(tasks, segments))
     cdef Py_ssize_t task, p, k0 = 0, KC, block, split, m0, columns, start, stop
@@ -132,7 +130,7 @@ cdef int multiply(
                 multiply_block(
                     a + m0 * s.a_row + k0 * s.a_column, panels, c + m0 * s.c_row, &s,
                     share_start(M, row_blocks, block + 1) - m0, KC, N,
-                    share_start(P, splits, split), share_start(P, splits, split + 1), most, accumulate or k0 > 0)
+                    share_start(P, splits, split), share_start(P, splits, split + 1), accumulate or k0 > 0)
             PyErr_CheckSignals()
         k0 += CHUNK
         if k0 >= K:

@@ -3,34 +3,7 @@
 from cython cimport floating
 from libc.string cimport memcpy, memset
 
-cdef extern from * nogil:
-    void prefetch "__builtin_prefetch"(const void* address, int write, int locality)
-
-
-cdef struct Ahead:
-    # Memory that the next block will read, and how much of it to ask for with each tile of this one.
-    const char* address
-    const char* end
-    Py_ssize_t step
-
-
-cdef inline Ahead look_ahead(const floating* start, Py_ssize_t count, Py_ssize_t tiles) noexcept nogil:
-    """Spread `count` numbers from `start` over `tiles` tiles."""
-    cdef Ahead ahead
-    cdef Py_ssize_t size = max(count, 0) * <Py_ssize_t>sizeof(floating)
-    ahead.address = <const char*>start
-    ahead.end = ahead.address + size
-    ahead.step = (size // max(tiles, 1) // 64 + 1) * 64
-    return ahead
-
-
-cdef inline void ask_for(Ahead* ahead) noexcept nogil:
-    """Prefetch the next share into L2: strided reads of memory far away would wait for each line."""
-    cdef const char* stop = min(ahead.address + ahead.step, ahead.end)
-    while ahead.address < stop:
-        prefetch(ahead.address, 0, 2)
-        ahead.address += 64
-
+from cyconv._kernels.simd cimport TILE_VECTORS, VECTOR_BYTES, lanes, transpose
 
 cdef inline void pack_panel(
     const floating* source, Py_ssize_t row_stride, Py_ssize_t column_stride,  # IN
@@ -38,17 +11,33 @@ cdef inline void pack_panel(
     floating* panel,  # OUT [rows, width]
 ) noexcept nogil:
     """panel[r, j] = source[r * row_stride + j * column_stride], zero for j >= columns."""
-    cdef Py_ssize_t r, j, r0, r1
+    cdef Py_ssize_t r, j, r0, r1, c0 = 0, L = lanes(source)
     cdef const floating* line
+    if column_stride == 1 and columns * <Py_ssize_t>sizeof(floating) == TILE_VECTORS * VECTOR_BYTES:
+        for r in range(rows):
+            memcpy(panel + r * columns, source + r * row_stride, TILE_VECTORS * VECTOR_BYTES)  # a few moves
+        return
+    if column_stride == 1 and columns * <Py_ssize_t>sizeof(floating) == VECTOR_BYTES:
+        for r in range(rows):
+            memcpy(panel + r * columns, source + r * row_stride, VECTOR_BYTES)
+        return
     if column_stride == 1:
         for r in range(rows):
             memcpy(panel + r * width, source + r * row_stride, columns * sizeof(floating))
             for j in range(columns, width):
                 panel[r * width + j] = 0
         return
+    if row_stride == 1:
+        while c0 + L <= columns:
+            for r0 in range(rows // L):
+                transpose(source + c0 * column_stride + r0 * L, column_stride, panel + r0 * L * width + c0, width)
+            for r in range(rows // L * L, rows):
+                for j in range(c0, c0 + L):
+                    panel[r * width + j] = source[r + j * column_stride]
+            c0 += L
     for r0 in range(0, rows, 16):  # blocks of rows keep both sides of the transpose in L1
         r1 = min(r0 + 16, rows)
-        for j in range(columns):
+        for j in range(c0, columns):
             line = source + j * column_stride
             for r in range(r0, r1):
                 panel[r * width + j] = line[r * row_stride]
@@ -56,6 +45,37 @@ cdef inline void pack_panel(
             for r in range(r0, r1):
                 for j in range(columns, width):
                     panel[r * width + j] = 0
+
+
+cdef inline void add_transposed(
+    const floating* source, Py_ssize_t source_step, Py_ssize_t slices, Py_ssize_t slice_step,  # IN
+    Py_ssize_t rows, Py_ssize_t columns,
+    floating* target, Py_ssize_t target_step,  # OUT [columns, rows]
+) noexcept nogil:
+    """target[j, r] = sum over slices of source[slice, r, j], in order."""
+    cdef Py_ssize_t L = lanes(source), r0 = 0, j0, r, j, i, R, J
+    cdef floating[256] square
+    cdef const floating* corner
+    while r0 < rows:
+        R = min(L, rows - r0)
+        j0 = 0
+        while j0 < columns:
+            J = min(L, columns - j0)
+            corner = source + r0 * source_step + j0
+            for r in range(R):
+                for j in range(J):
+                    square[r * L + j] = corner[r * source_step + j]
+                for i in range(1, slices):
+                    for j in range(J):
+                        square[r * L + j] += corner[i * slice_step + r * source_step + j]
+            if R == L and J == L:
+                transpose(&square[0], L, target + j0 * target_step + r0, target_step)
+            else:
+                for j in range(J):
+                    for r in range(R):
+                        target[(j0 + j) * target_step + r0 + r] = square[r * L + j]
+            j0 += L
+        r0 += L
 
 
 cdef inline void copy_band(
@@ -84,3 +104,40 @@ cdef inline void copy_band(
             for c in range(first, stop):
                 memcpy(line + c * channels, source + (c - first) * C, channels * sizeof(floating))
         memset(line + stop * channels, 0, (columns - stop) * channels * sizeof(floating))
+
+
+cdef inline void copy_planes(
+    const floating* image,  # IN [H, W, C], first wanted channel
+    Py_ssize_t H, Py_ssize_t W, Py_ssize_t C, Py_ssize_t channels,
+    Py_ssize_t top, Py_ssize_t left, Py_ssize_t rows, Py_ssize_t columns,
+    floating* band, Py_ssize_t plane,  # OUT [channels, rows, columns], planes so many numbers apart
+) noexcept nogil:
+    """The same, a plane a channel: band[c, r, w] = image[top + r, left + w, c]."""
+    cdef Py_ssize_t L = lanes(image), r, c, i, w
+    cdef Py_ssize_t first = min(max(-left, 0), columns)
+    cdef Py_ssize_t stop = max(first, min(W - left, columns))
+    cdef const floating* source
+    cdef floating* target
+    for r in range(rows):
+        target = band + r * columns
+        if top + r < 0 or top + r >= H:
+            for c in range(channels):
+                memset(target + c * plane, 0, columns * sizeof(floating))
+            continue
+        source = image + ((top + r) * W + left) * C
+        for c in range(channels):
+            memset(target + c * plane, 0, first * sizeof(floating))
+            memset(target + c * plane + stop, 0, (columns - stop) * sizeof(floating))
+        c = 0
+        while c + L <= channels:
+            w = first
+            while w + L <= stop:
+                transpose(source + w * C + c, C, target + c * plane + w, plane)
+                w += L
+            for w in range(w, stop):
+                for i in range(c, c + L):
+                    target[i * plane + w] = source[w * C + i]
+            c += L
+        for c in range(c, channels):
+            for w in range(first, stop):
+                target[c * plane + w] = source[w * C + c]

@@ -4,7 +4,9 @@
    where start is C itself (accumulate), a bias vector, or zero; it is added last, so that the accumulators begin as
    constants: with anything else gcc spills them. Rows of A and C are given by pointers, so a tile may
    run over the end of an image line and on to the next image; A may be an image in place, its transpose, or a matrix.
-   Scalars of A are broadcast, B and C are vectors. k is unrolled: one load of a row's pointer serves several steps. */
+   Scalars of A are broadcast, B and C are vectors. k is unrolled: one load of a row's pointer serves several steps.
+   Each step also asks for a cache line at `ahead`, ahead_step bytes after the last one, which a later tile will read:
+   asked for all at once, they would stall it. */
 
 #ifndef CYCONV_SIMD_H
 #define CYCONV_SIMD_H
@@ -26,6 +28,13 @@
   #define TILE_ROWS 6
 #endif
 #define TILE_VECTORS 2
+#define WIDE_ROWS 4 /* of a tile with few rows */
+#if VECTOR_BYTES == 64
+  #define WIDE_VECTORS 6
+#else
+  #define WIDE_VECTORS 3
+#endif
+#define MOST_VECTORS 6
 #define LANES(T) ((ptrdiff_t)(VECTOR_BYTES / sizeof(T)))
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
@@ -37,34 +46,50 @@
     for (ptrdiff_t n = 0; n < columns; n++) target[n] = accumulate ? target[n] + line[n] : line[n];                \
   }                                                                                                                \
                                                                                                                    \
-  INLINE void tile_body_##T(const int M, const int V, ptrdiff_t batch, ptrdiff_t K, const T *const *rows,          \
+  INLINE void tile_body_##T(const int M, const int V, const int unit, ptrdiff_t batch, ptrdiff_t K, const T *const *rows,          \
                             const ptrdiff_t *a_offset, ptrdiff_t a_step, const T *B, const ptrdiff_t *b_offset,    \
                             ptrdiff_t ldb, T *const *c_rows, ptrdiff_t c_offset, ptrdiff_t columns,                \
-                            const T *bias, int accumulate) {                                                       \
+                            const T *bias, int accumulate, const char *ahead, ptrdiff_t ahead_step) {              \
     const ptrdiff_t L = LANES(T);                                                                                  \
-    const int U = V == 1 ? 4 : 2; /* steps of k to one load of the rows' pointers */                               \
-    vector_##T c[TILE_ROWS][TILE_VECTORS];                                                                         \
+    /* Steps of k to one load of the rows' pointers; with one vector a row, loads are what it waits for. */        \
+    const int U = V > 1 ? 2 : unit ? 8 : 4;                                                                        \
+    const ptrdiff_t step = unit ? 1 : a_step;                                                                      \
+    vector_##T c[TILE_ROWS][MOST_VECTORS];                                                                         \
     UNROLL for (int m = 0; m < M; m++)                                                                             \
-      UNROLL for (int v = 0; v < V; v++) c[m][v] = (vector_##T){0};                                                \
+      UNROLL for (int v = 0; v < V; v++) {                                                                         \
+        c[m][v] = (vector_##T){0};                                                                                 \
+        __builtin_prefetch(c_rows[m] + c_offset + v * L, 1, 3);                                                    \
+      }                                                                                                            \
     for (ptrdiff_t b = 0; b < batch; b++) {                                                                        \
       const T *restrict w = B + b_offset[b];                                                                       \
       ptrdiff_t a = a_offset[b];                                                                                   \
-      for (ptrdiff_t k = 0; k + U <= K; k += U, a += U * a_step, w += U * ldb)                                     \
-        UNROLL for (int u = 0; u < U; u++) {                                                                       \
-          vector_##T line[TILE_VECTORS];                                                                           \
-          UNROLL for (int v = 0; v < V; v++) line[v] = *(const vector_##T *)(w + u * ldb + v * L);                 \
+      for (ptrdiff_t k = 0; k + U <= K; k += U, a += U * step, w += U * ldb) {                                     \
+        if (V == 1) {                                                                                              \
+          vector_##T line[8];                                                                                      \
+          UNROLL for (int u = 0; u < U; u++) line[u] = *(const vector_##T *)(w + u * ldb);                         \
           UNROLL for (int m = 0; m < M; m++) {                                                                     \
-            const T scalar = rows[m][a + u * a_step];                                                              \
-            UNROLL for (int v = 0; v < V; v++) c[m][v] += scalar * line[v];                                        \
+            const T *row = rows[m] + a;                                                                            \
+            UNROLL for (int u = 0; u < U; u++) c[m][0] += row[u * step] * line[u];                                 \
           }                                                                                                        \
-        }                                                                                                          \
+        } else                                                                                                     \
+          UNROLL for (int u = 0; u < U; u++) {                                                                     \
+            vector_##T line[MOST_VECTORS];                                                                         \
+            UNROLL for (int v = 0; v < V; v++) line[v] = *(const vector_##T *)(w + u * ldb + v * L);               \
+            __builtin_prefetch(ahead, 0, 2);                                                                       \
+            ahead += ahead_step;                                                                                   \
+            UNROLL for (int m = 0; m < M; m++) {                                                                   \
+              const T scalar = rows[m][a + u * step];                                                              \
+              UNROLL for (int v = 0; v < V; v++) c[m][v] += scalar * line[v];                                      \
+            }                                                                                                      \
+          }                                                                                                        \
+      }                                                                                                            \
     }                                                                                                              \
     for (ptrdiff_t k = K - K % U; k < K; k++) /* apart from the loop above, where it would make gcc spill */       \
       for (ptrdiff_t b = 0; b < batch; b++) {                                                                      \
-        vector_##T line[TILE_VECTORS];                                                                             \
+        vector_##T line[MOST_VECTORS];                                                                             \
         UNROLL for (int v = 0; v < V; v++) line[v] = *(const vector_##T *)(B + b_offset[b] + k * ldb + v * L);     \
         UNROLL for (int m = 0; m < M; m++) {                                                                       \
-          const T scalar = rows[m][a_offset[b] + k * a_step];                                                      \
+          const T scalar = rows[m][a_offset[b] + k * step];                                                      \
           UNROLL for (int v = 0; v < V; v++) c[m][v] += scalar * line[v];                                          \
         }                                                                                                          \
       }                                                                                                            \
@@ -81,23 +106,61 @@
           *target = c[m][v];                                                                                       \
         }                                                                                                          \
     } else {                                                                                                       \
-      T edge[TILE_ROWS][TILE_VECTORS * (VECTOR_BYTES / sizeof(T))];                                                \
+      T edge[TILE_ROWS][MOST_VECTORS * (VECTOR_BYTES / sizeof(T))];                                                \
       UNROLL for (int m = 0; m < M; m++)                                                                           \
         UNROLL for (int v = 0; v < V; v++) *(vector_##T *)(edge[m] + v * L) = c[m][v];                             \
       for (int m = 0; m < M; m++) store_edge_##T(edge[m], columns, accumulate, c_rows[m] + c_offset);              \
     }                                                                                                              \
   }
 
+/* target[j][i] = source[i][j] for a square of a vector's side, in log2(side) rounds that deal rows i and i + side/2
+   alternately: after all of them row j holds column j. */
+#if VECTOR_BYTES == 64
+  #define DEAL_float(h) h, h + 16, h + 1, h + 17, h + 2, h + 18, h + 3, h + 19, \
+                        h + 4, h + 20, h + 5, h + 21, h + 6, h + 22, h + 7, h + 23
+  #define DEAL_double(h) h, h + 8, h + 1, h + 9, h + 2, h + 10, h + 3, h + 11
+#elif VECTOR_BYTES == 32
+  #define DEAL_float(h) h, h + 8, h + 1, h + 9, h + 2, h + 10, h + 3, h + 11
+  #define DEAL_double(h) h, h + 4, h + 1, h + 5
+#else
+  #define DEAL_float(h) h, h + 4, h + 1, h + 5
+  #define DEAL_double(h) h, h + 2
+#endif
+#ifdef __clang__
+  #define DEAL(T, I, a, b, h) __builtin_shufflevector(a, b, DEAL_##T(h))
+#else
+  #define DEAL(T, I, a, b, h) __builtin_shuffle(a, b, (index_##T){DEAL_##T(h)})
+#endif
+
+#define DEFINE_TRANSPOSE(T, I)                                                                                     \
+  typedef I index_##T __attribute__((vector_size(VECTOR_BYTES)));                                                  \
+  static inline void cyconv_transpose_##T(const T *source, ptrdiff_t source_step, T *target, ptrdiff_t target_step) { \
+    enum { SIDE = VECTOR_BYTES / sizeof(T) };                                                                      \
+    vector_##T a[SIDE], b[SIDE];                                                                                   \
+    UNROLL for (int i = 0; i < SIDE; i++) a[i] = *(const vector_##T *)(source + i * source_step);                  \
+    UNROLL for (int side = 1; side < SIDE; side *= 2) {                                                            \
+      UNROLL for (int i = 0; i < SIDE / 2; i++) {                                                                  \
+        b[2 * i] = DEAL(T, I, a[i], a[i + SIDE / 2], 0);                                                           \
+        b[2 * i + 1] = DEAL(T, I, a[i], a[i + SIDE / 2], SIDE / 2);                                                \
+      }                                                                                                            \
+      UNROLL for (int i = 0; i < SIDE; i++) a[i] = b[i];                                                           \
+    }                                                                                                              \
+    UNROLL for (int i = 0; i < SIDE; i++) *(vector_##T *)(target + i * target_step) = a[i];                        \
+  }
+
 #define TILE_ARGUMENTS(T)                                                                                          \
   ptrdiff_t batch, ptrdiff_t K, const T *const *rows, const ptrdiff_t *a_offset, ptrdiff_t a_step, const T *B,     \
       const ptrdiff_t *b_offset, ptrdiff_t ldb, T *const *c_rows, ptrdiff_t c_offset, ptrdiff_t columns,           \
-      const T *bias, int accumulate
+      const T *bias, int accumulate, const char *ahead, ptrdiff_t ahead_step
 #define TILE_PASS                                                                                                  \
-  batch, K, rows, a_offset, a_step, B, b_offset, ldb, c_rows, c_offset, columns, bias, accumulate
+  batch, K, rows, a_offset, a_step, B, b_offset, ldb, c_rows, c_offset, columns, bias, accumulate, ahead, ahead_step
 
 #define TILE_ROW(T, M)                                                                                             \
-  static __attribute__((noinline)) void tile_##T##_##M##_1(TILE_ARGUMENTS(T)) { tile_body_##T(M, 1, TILE_PASS); }  \
-  static __attribute__((noinline)) void tile_##T##_##M##_2(TILE_ARGUMENTS(T)) { tile_body_##T(M, 2, TILE_PASS); }
+  static __attribute__((noinline)) void tile_##T##_##M##_1(TILE_ARGUMENTS(T)) {                                    \
+    if (a_step == 1) tile_body_##T(M, 1, 1, TILE_PASS);                                                            \
+    else tile_body_##T(M, 1, 0, TILE_PASS);                                                                        \
+  }                                                                                                                \
+  static __attribute__((noinline)) void tile_##T##_##M##_2(TILE_ARGUMENTS(T)) { tile_body_##T(M, 2, 0, TILE_PASS); }
 #define TILE_ENTRY(T, M) {tile_##T##_##M##_1, tile_##T##_##M##_2}
 
 #if TILE_ROWS == 14
@@ -121,79 +184,22 @@
     tiles_##T[M - 1][columns > LANES(T)](TILE_PASS);                                                               \
   }
 
-DEFINE_TILES(float)
-DEFINE_TILES(double)
-
-/* Depthwise tiles: channels lie along vectors, one filter a channel, nothing is broadcast.
-
-   pixels: out[i*out_step + c] = bias[c] + sum over t of x[i*x_step + offset[t] + c] * weight[t*weight_step + c]
-           for i < count and vectors of channels, in register tiles of P pixels by one vector
-   products: sums[t*sums_step + c] += sum over l < lines, i < count of
-             x[l*x_line + i*x_step + offset[t] + c] * g[l*g_line + i*g_step + c]
-             for N taps and one vector of channels; g is loaded once for all of them */
-#define DEPTHWISE_TAPS 9
-#define PIXELS_PASS                                                                                                \
-  taps, x + i * x_step + c, x_step, offset, weight + c, weight_step, bias + c, out + i * out_step + c, out_step
-#define PRODUCTS_PASS lines, count, x, x_line, x_step, offset, g, g_line, g_step, sums, sums_step
-
-#define DEFINE_DEPTHWISE(T)                                                                                        \
-  INLINE void pixels_body_##T(const int P, ptrdiff_t taps, const T *x, ptrdiff_t x_step, const ptrdiff_t *offset,  \
-                              const T *weight, ptrdiff_t weight_step, const T *bias, T *out, ptrdiff_t out_step) { \
-    vector_##T total[TILE_ROWS];                                                                                   \
-    UNROLL for (int i = 0; i < P; i++) total[i] = *(const vector_##T *)bias;                                       \
-    for (ptrdiff_t t = 0; t < taps; t++, weight += weight_step) {                                                  \
-      const vector_##T filter = *(const vector_##T *)weight;                                                       \
-      const T *source = x + offset[t];                                                                             \
-      UNROLL for (int i = 0; i < P; i++) total[i] += *(const vector_##T *)(source + i * x_step) * filter;          \
-    }                                                                                                              \
-    UNROLL for (int i = 0; i < P; i++) *(vector_##T *)(out + i * out_step) = total[i];                             \
-  }                                                                                                                \
-  static void cyconv_pixels_##T(ptrdiff_t vectors, ptrdiff_t count, ptrdiff_t taps, const T *x, ptrdiff_t x_step,  \
-                                const ptrdiff_t *offset, const T *weight, ptrdiff_t weight_step, const T *bias,    \
-                                T *out, ptrdiff_t out_step) {                                                      \
-    ptrdiff_t i = 0;                                                                                               \
-    for (; i + TILE_ROWS <= count; i += TILE_ROWS)                                                                 \
-      for (ptrdiff_t c = 0; c < vectors * LANES(T); c += LANES(T)) pixels_body_##T(TILE_ROWS, PIXELS_PASS);        \
-    for (; i + TILE_ROWS / 2 <= count; i += TILE_ROWS / 2)                                                         \
-      for (ptrdiff_t c = 0; c < vectors * LANES(T); c += LANES(T)) pixels_body_##T(TILE_ROWS / 2, PIXELS_PASS);    \
-    for (; i + 2 <= count; i += 2)                                                                                 \
-      for (ptrdiff_t c = 0; c < vectors * LANES(T); c += LANES(T)) pixels_body_##T(2, PIXELS_PASS);                \
-    for (; i < count; i++)                                                                                         \
-      for (ptrdiff_t c = 0; c < vectors * LANES(T); c += LANES(T)) pixels_body_##T(1, PIXELS_PASS);                \
-  }                                                                                                                \
-                                                                                                                   \
-  INLINE void products_body_##T(const int N, ptrdiff_t lines, ptrdiff_t count, const T *x, ptrdiff_t x_line,       \
-                                ptrdiff_t x_step, const ptrdiff_t *offset, const T *g, ptrdiff_t g_line,           \
-                                ptrdiff_t g_step, T *sums, ptrdiff_t sums_step) {                                  \
-    vector_##T total[DEPTHWISE_TAPS];                                                                              \
-    UNROLL for (int t = 0; t < N; t++) total[t] = (vector_##T){0};                                                 \
-    for (ptrdiff_t l = 0; l < lines; l++) {                                                                        \
-      const T *source[DEPTHWISE_TAPS];                                                                             \
-      UNROLL for (int t = 0; t < N; t++) source[t] = x + l * x_line + offset[t];                                   \
-      for (ptrdiff_t i = 0; i < count; i++) {                                                                      \
-        const vector_##T gradient = *(const vector_##T *)(g + l * g_line + i * g_step);                            \
-        UNROLL for (int t = 0; t < N; t++) total[t] += *(const vector_##T *)(source[t] + i * x_step) * gradient;   \
-      }                                                                                                            \
-    }                                                                                                              \
-    UNROLL for (int t = 0; t < N; t++) *(vector_##T *)(sums + t * sums_step) += total[t];                          \
-  }                                                                                                                \
-  static void cyconv_products_##T(ptrdiff_t taps, ptrdiff_t lines, ptrdiff_t count, const T *x, ptrdiff_t x_line,  \
-                                  ptrdiff_t x_step, const ptrdiff_t *offset, const T *g, ptrdiff_t g_line,         \
-                                  ptrdiff_t g_step, T *sums, ptrdiff_t sums_step) {                                \
-    switch (taps) {                                                                                                \
-      case 1: products_body_##T(1, PRODUCTS_PASS); break;                                                          \
-      case 2: products_body_##T(2, PRODUCTS_PASS); break;                                                          \
-      case 3: products_body_##T(3, PRODUCTS_PASS); break;                                                          \
-      case 4: products_body_##T(4, PRODUCTS_PASS); break;                                                          \
-      case 5: products_body_##T(5, PRODUCTS_PASS); break;                                                          \
-      case 6: products_body_##T(6, PRODUCTS_PASS); break;                                                          \
-      case 7: products_body_##T(7, PRODUCTS_PASS); break;                                                          \
-      case 8: products_body_##T(8, PRODUCTS_PASS); break;                                                          \
-      default: products_body_##T(9, PRODUCTS_PASS);                                                                \
+/* At most WIDE_ROWS rows, all of WIDE_VECTORS vectors of columns. */
+#define DEFINE_WIDE_TILE(T)                                                                                        \
+  static void cyconv_wide_tile_##T(ptrdiff_t M, TILE_ARGUMENTS(T)) {                                               \
+    switch (M) {                                                                                                   \
+      case 1: tile_body_##T(1, WIDE_VECTORS, 0, TILE_PASS); break;                                                 \
+      case 2: tile_body_##T(2, WIDE_VECTORS, 0, TILE_PASS); break;                                                 \
+      case 3: tile_body_##T(3, WIDE_VECTORS, 0, TILE_PASS); break;                                                 \
+      default: tile_body_##T(4, WIDE_VECTORS, 0, TILE_PASS);                                                       \
     }                                                                                                              \
   }
 
-DEFINE_DEPTHWISE(float)
-DEFINE_DEPTHWISE(double)
+DEFINE_TILES(float)
+DEFINE_TILES(double)
+DEFINE_WIDE_TILE(float)
+DEFINE_WIDE_TILE(double)
+DEFINE_TRANSPOSE(float, int)
+DEFINE_TRANSPOSE(double, long long)
 
 #endif

@@ -6,33 +6,36 @@ cdef extern from "simd.h" nogil:
     const Py_ssize_t VECTOR_BYTES
     const Py_ssize_t TILE_ROWS
     const Py_ssize_t TILE_VECTORS
+    const Py_ssize_t WIDE_ROWS
+    const Py_ssize_t WIDE_VECTORS
     void tile_float "cyconv_tile_float"(
         Py_ssize_t M, Py_ssize_t batch, Py_ssize_t K,
         const float** rows, const Py_ssize_t* a_offset, Py_ssize_t a_step,
         const float* B, const Py_ssize_t* b_offset, Py_ssize_t ldb,
-        float** c_rows, Py_ssize_t c_offset, Py_ssize_t columns, const float* bias, int accumulate)
+        float** c_rows, Py_ssize_t c_offset, Py_ssize_t columns, const float* bias, int accumulate,
+        const char* ahead, Py_ssize_t ahead_step)
     void tile_double "cyconv_tile_double"(
         Py_ssize_t M, Py_ssize_t batch, Py_ssize_t K,
         const double** rows, const Py_ssize_t* a_offset, Py_ssize_t a_step,
         const double* B, const Py_ssize_t* b_offset, Py_ssize_t ldb,
-        double** c_rows, Py_ssize_t c_offset, Py_ssize_t columns, const double* bias, int accumulate)
-    const Py_ssize_t DEPTHWISE_TAPS
-    void pixels_float "cyconv_pixels_float"(
-        Py_ssize_t vectors, Py_ssize_t count, Py_ssize_t taps,
-        const float* x, Py_ssize_t x_step, const Py_ssize_t* offset,
-        const float* weight, Py_ssize_t weight_step, const float* bias, float* out, Py_ssize_t out_step)
-    void products_float "cyconv_products_float"(
-        Py_ssize_t taps, Py_ssize_t lines, Py_ssize_t count, const float* x, Py_ssize_t x_line, Py_ssize_t x_step,
-        const Py_ssize_t* offset, const float* g, Py_ssize_t g_line, Py_ssize_t g_step,
-        float* sums, Py_ssize_t sums_step)
-    void pixels_double "cyconv_pixels_double"(
-        Py_ssize_t vectors, Py_ssize_t count, Py_ssize_t taps,
-        const double* x, Py_ssize_t x_step, const Py_ssize_t* offset,
-        const double* weight, Py_ssize_t weight_step, const double* bias, double* out, Py_ssize_t out_step)
-    void products_double "cyconv_products_double"(
-        Py_ssize_t taps, Py_ssize_t lines, Py_ssize_t count, const double* x, Py_ssize_t x_line, Py_ssize_t x_step,
-        const Py_ssize_t* offset, const double* g, Py_ssize_t g_line, Py_ssize_t g_step,
-        double* sums, Py_ssize_t sums_step)
+        double** c_rows, Py_ssize_t c_offset, Py_ssize_t columns, const double* bias, int accumulate,
+        const char* ahead, Py_ssize_t ahead_step)
+    void wide_tile_float "cyconv_wide_tile_float"(
+        Py_ssize_t M, Py_ssize_t batch, Py_ssize_t K,
+        const float** rows, const Py_ssize_t* a_offset, Py_ssize_t a_step,
+        const float* B, const Py_ssize_t* b_offset, Py_ssize_t ldb,
+        float** c_rows, Py_ssize_t c_offset, Py_ssize_t columns, const float* bias, int accumulate,
+        const char* ahead, Py_ssize_t ahead_step)
+    void wide_tile_double "cyconv_wide_tile_double"(
+        Py_ssize_t M, Py_ssize_t batch, Py_ssize_t K,
+        const double** rows, const Py_ssize_t* a_offset, Py_ssize_t a_step,
+        const double* B, const Py_ssize_t* b_offset, Py_ssize_t ldb,
+        double** c_rows, Py_ssize_t c_offset, Py_ssize_t columns, const double* bias, int accumulate,
+        const char* ahead, Py_ssize_t ahead_step)
+    void transpose_float "cyconv_transpose_float"(
+        const float* source, Py_ssize_t source_step, float* target, Py_ssize_t target_step)
+    void transpose_double "cyconv_transpose_double"(
+        const double* source, Py_ssize_t source_step, double* target, Py_ssize_t target_step)
 
 
 cdef inline Py_ssize_t lanes(const floating* element) noexcept nogil:
@@ -49,31 +52,54 @@ cdef inline void tile(
     """C[M, columns] = start + sum over batch and K of A * B, as simd.h says."""
     if floating is float:
         tile_float(
-            M, batch, K, rows, a_offset, a_step, B, b_offset, ldb, c_rows, c_offset, columns, bias, accumulate)
+            M, batch, K, rows, a_offset, a_step, B, b_offset, ldb, c_rows, c_offset, columns, bias, accumulate,
+            <const char*>B, 0)
     else:
         tile_double(
-            M, batch, K, rows, a_offset, a_step, B, b_offset, ldb, c_rows, c_offset, columns, bias, accumulate)
+            M, batch, K, rows, a_offset, a_step, B, b_offset, ldb, c_rows, c_offset, columns, bias, accumulate,
+            <const char*>B, 0)
 
 
-cdef inline void depthwise_pixels(
-    Py_ssize_t vectors, Py_ssize_t count, Py_ssize_t taps,
-    const floating* x, Py_ssize_t x_step, const Py_ssize_t* offset,
-    const floating* weight, Py_ssize_t weight_step, const floating* bias, floating* out, Py_ssize_t out_step,
+cdef inline void fetching_tile(
+    Py_ssize_t M, Py_ssize_t batch, Py_ssize_t K,
+    const floating** rows, const Py_ssize_t* a_offset, Py_ssize_t a_step,
+    const floating* B, const Py_ssize_t* b_offset, Py_ssize_t ldb,
+    floating** c_rows, Py_ssize_t c_offset, Py_ssize_t columns, const floating* bias, int accumulate,
+    const char* ahead,
 ) noexcept nogil:
-    """A run of pixels, some vectors of channels, as simd.h says."""
+    """The same, asking for a cache line from `ahead` on with each step of k."""
     if floating is float:
-        pixels_float(vectors, count, taps, x, x_step, offset, weight, weight_step, bias, out, out_step)
+        tile_float(
+            M, batch, K, rows, a_offset, a_step, B, b_offset, ldb, c_rows, c_offset, columns, bias, accumulate,
+            ahead, 64)
     else:
-        pixels_double(vectors, count, taps, x, x_step, offset, weight, weight_step, bias, out, out_step)
+        tile_double(
+            M, batch, K, rows, a_offset, a_step, B, b_offset, ldb, c_rows, c_offset, columns, bias, accumulate,
+            ahead, 64)
 
 
-cdef inline void depthwise_products(
-    Py_ssize_t taps, Py_ssize_t lines, Py_ssize_t count, const floating* x, Py_ssize_t x_line, Py_ssize_t x_step,
-    const Py_ssize_t* offset, const floating* g, Py_ssize_t g_line, Py_ssize_t g_step,
-    floating* sums, Py_ssize_t sums_step,
+cdef inline void wide_tile(
+    Py_ssize_t M, Py_ssize_t batch, Py_ssize_t K,
+    const floating** rows, const Py_ssize_t* a_offset, Py_ssize_t a_step,
+    const floating* B, const Py_ssize_t* b_offset, Py_ssize_t ldb,
+    floating** c_rows, Py_ssize_t c_offset, Py_ssize_t columns, const floating* bias, int accumulate,
 ) noexcept nogil:
-    """Sums of products over lines of pixels for up to nine taps, one vector of channels, as simd.h says."""
+    """The same for at most WIDE_ROWS rows of WIDE_VECTORS vectors each."""
     if floating is float:
-        products_float(taps, lines, count, x, x_line, x_step, offset, g, g_line, g_step, sums, sums_step)
+        wide_tile_float(
+            M, batch, K, rows, a_offset, a_step, B, b_offset, ldb, c_rows, c_offset, columns, bias, accumulate,
+            <const char*>B, 0)
     else:
-        products_double(taps, lines, count, x, x_line, x_step, offset, g, g_line, g_step, sums, sums_step)
+        wide_tile_double(
+            M, batch, K, rows, a_offset, a_step, B, b_offset, ldb, c_rows, c_offset, columns, bias, accumulate,
+            <const char*>B, 0)
+
+
+cdef inline void transpose(
+    const floating* source, Py_ssize_t source_step, floating* target, Py_ssize_t target_step,
+) noexcept nogil:
+    """target[j, i] = source[i, j] for a square of a vector's side."""
+    if floating is float:
+        transpose_float(source, source_step, target, target_step)
+    else:
+        transpose_double(source, source_step, target, target_step)

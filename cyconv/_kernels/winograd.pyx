@@ -9,6 +9,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange
 from libc.string cimport memset
 
+from cyconv._kernels.pack cimport add_transposed
 from cyconv._kernels.parallel cimport ceil_div, share_start, this_thread
 from cyconv._kernels.simd cimport TILE_ROWS, TILE_VECTORS, lanes, tile
 from cyconv._memory cimport Block
@@ -32,7 +33,7 @@ cdef enum:
 cdef struct Plan:
     Py_ssize_t N, IH, IW, IC, OH, OW, OC
     Py_ssize_t top, left                              # padding
-    Py_ssize_t tiles_h, tiles_w, tiles, block, blocks
+    Py_ssize_t tiles_h, tiles_w, tiles, block, blocks, splits
     Py_ssize_t row, plane                             # distances in V
     Py_ssize_t product_row, product_plane, panels     # in M, and its panels at a time
     Py_ssize_t NR, P
@@ -64,13 +65,18 @@ cdef void make_plan(Plan* s, int num_threads) noexcept:
     s.tiles = s.N * s.tiles_h * s.tiles_w
     s.row = s.IC + L  # off the multiples of 4 KB, whose cache lines compete
     s.block = max(1, IMAGE_BYTES // (POINTS * s.row * <Py_ssize_t>sizeof(float) * most)) * most
-    if POINTS * s.IC * s.OC * <Py_ssize_t>sizeof(float) > LARGE_FILTER_BYTES:
+    cdef bint large = POINTS * s.IC * s.OC * <Py_ssize_t>sizeof(float) > LARGE_FILTER_BYTES
+    if large:
         s.block = max(s.block, LARGE_BLOCK)
-    s.block = min(s.block, max(most, ceil_div(ceil_div(s.tiles, 3 * num_threads), most) * most))
+    elif num_threads > 1:  # tasks enough for all threads, uneven ones too
+        s.block = min(s.block, max(most, ceil_div(ceil_div(s.tiles, 3 * num_threads), most) * most))
     s.block = min(s.block, s.tiles)
     s.blocks = ceil_div(s.tiles, s.block)
+    # Large filters are read once for each block, so threads share the panels of one.
+    s.splits = min(s.P, ceil_div(2 * num_threads, s.blocks)) if large and num_threads > 1 else 1
     s.plane = s.block * s.row + L
-    s.panels = max(1, min(s.P, PRODUCT_BYTES // (POINTS * s.block * s.NR * <Py_ssize_t>sizeof(float))))
+    s.panels = PRODUCT_BYTES // (POINTS * s.block * s.NR * <Py_ssize_t>sizeof(float))
+    s.panels = max(1, min(ceil_div(s.P, s.splits), s.panels))
     s.product_row = s.panels * s.NR
     s.product_plane = s.block * s.product_row + L
     s.scratch_size = POINTS * (s.plane + s.product_plane) + 2 * s.block * <Py_ssize_t>(sizeof(void*) // sizeof(float))
@@ -91,10 +97,11 @@ cdef void find_patch(Plan* s, Py_ssize_t t, const float* x, const float* zeros, 
 
 
 cdef void run_block(
-    Plan* s, Py_ssize_t block, const float* x, const float* filters, const float* bias, const float* zeros,
+    Plan* s, Py_ssize_t task, const float* x, const float* filters, const float* bias, const float* zeros,
     const Py_ssize_t* point_offset, float* out, float* scratch,
 ) noexcept nogil:
-    """One block of tiles, all output channels."""
+    """One block of tiles, one share of the output channels."""
+    cdef Py_ssize_t block = task // s.splits, split = task % s.splits
     cdef float* V = scratch
     cdef float* M = V + POINTS * s.plane
     cdef const float** rows = <const float**>(M + POINTS * s.product_plane)
@@ -104,25 +111,27 @@ cdef void run_block(
     cdef Py_ssize_t t0 = share_start(s.tiles, s.blocks, block)
     cdef Py_ssize_t count = share_start(s.tiles, s.blocks, block + 1) - t0
     cdef Py_ssize_t groups = ceil_div(count, TILE_ROWS), zero = 0
-    cdef Py_ssize_t t, k, p0, p, point, g, i0, i1, columns, n, h, w
+    cdef Py_ssize_t t, k, p0, p, last, stop, point, g, i0, i1, columns, n, h, w
     for t in range(count):
         find_patch(s, t0 + t, x, zeros, patch)
         winograd_image(patch, s.IC, V + t * s.row, s.plane)
         rows[t] = V + t * s.row
         c_rows[t] = M + t * s.product_row
-    p0 = 0
-    while p0 < s.P:
+    p0 = share_start(s.P, s.splits, split)
+    last = share_start(s.P, s.splits, split + 1)
+    while p0 < last:
+        stop = min(p0 + s.panels, last)
         for point in range(POINTS):
             for g in range(groups):
                 i0 = share_start(count, groups, g)
                 i1 = share_start(count, groups, g + 1)
-                for p in range(p0, min(p0 + s.panels, s.P)):
+                for p in range(p0, stop):
                     columns = min(s.NR, s.OC - p * s.NR)
                     tile(
                         i1 - i0, 1, s.IC, rows + i0, point_offset + point, 1,
                         filters + (p * s.NR * POINTS + point * columns) * s.IC, &zero, columns,
                         c_rows + i0, point * s.product_plane + (p - p0) * s.NR, columns, <const float*>NULL, 0)
-        columns = min(s.panels * s.NR, s.OC - p0 * s.NR)
+        columns = min((stop - p0) * s.NR, s.OC - p0 * s.NR)
         for t in range(count):
             n = (t0 + t) // (s.tiles_h * s.tiles_w)
             for k in range(16):
@@ -133,7 +142,7 @@ cdef void run_block(
                     pixels[k] = out + n * s.out_n + h * s.out_h + w * s.out_w + p0 * s.NR
             winograd_output(
                 M + t * s.product_row, s.product_plane, columns, bias + p0 * s.NR if bias != NULL else NULL, pixels)
-        p0 += s.panels
+        p0 = stop
 
 
 def conv3x3(
@@ -146,7 +155,7 @@ def conv3x3(
 ):
     """out[n, h, w] = bias + sum over the 3x3 taps of x[n, h - top + kh, w - left + kw] @ filter."""
     cdef Plan s
-    cdef Py_ssize_t item = sizeof(float), block, start, stop, segment, i
+    cdef Py_ssize_t item = sizeof(float), task, tasks, start, stop, segment, i
     s.N, s.IH, s.IW, s.IC = x.shape[0], x.shape[1], x.shape[2], x.shape[3]
     s.OH, s.OW, s.OC = out.shape[1], out.shape[2], out.shape[3]
     s.top, s.left = top, left
@@ -166,12 +175,13 @@ def conv3x3(
     cdef const float* first = &bias[0] if bias is not None else NULL
     cdef float* target = &out[0, 0, 0, 0]
     cdef double operations = <double>s.tiles * POINTS * s.IC * s.OC
-    segment = max(num_threads, <Py_ssize_t>(s.blocks * min(1.0, 1e9 * num_threads / operations)))
-    for start in range(0, s.blocks, segment):
-        stop = min(start + segment, s.blocks)
-        for block in prange(start, stop, nogil=True, num_threads=num_threads, schedule="static"):
+    tasks = s.blocks * s.splits
+    segment = max(num_threads, <Py_ssize_t>(tasks * min(1.0, 1e9 * num_threads / operations)))
+    for start in range(0, tasks, segment):
+        stop = min(start + segment, tasks)
+        for task in prange(start, stop, nogil=True, num_threads=num_threads, schedule="static"):
             run_block(
-                &s, block, image, weights, first, zeros, point_offset, target,
+                &s, task, image, weights, first, zeros, point_offset, target,
                 work + this_thread() * s.scratch_size)
         PyErr_CheckSignals()
 
@@ -305,16 +315,6 @@ def weight_gradient3x3(
                 &s, task, image, gradient, zeros, point_offset, partial, work + this_thread() * s.scratch_size)
         PyErr_CheckSignals()
     for task in prange(ceil_div(s.OC, 16), nogil=True, num_threads=num_threads, schedule="static"):
-        add_slices(&s, task * 16, partial, target)
-
-
-cdef void add_slices(WeightPlan* s, Py_ssize_t oc0, const float* partial, float* grad_weight) noexcept nogil:
-    """Add the slices of 16 output channels in order and write them transposed, [m, oc] -> [oc, m]."""
-    cdef Py_ssize_t M = 9 * s.IC, m, oc, i, last = min(oc0 + 16, s.OC)
-    cdef float total
-    for m in range(M):
-        for oc in range(oc0, last):
-            total = partial[m * s.OC + oc]
-            for i in range(1, s.slices):
-                total += partial[(i * M + m) * s.OC + oc]
-            grad_weight[oc * M + m] = total
+        add_transposed(
+            partial + task * 16, s.OC, s.slices, weights, 9 * s.IC, min(<Py_ssize_t>16, s.OC - task * 16),
+            target + task * 16 * 9 * s.IC, 9 * s.IC)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from cyconv import memory
-from cyconv._validation import FLOATS, as_generator, as_int
+from cyconv._validation import FLOATS, as_array, as_bool, as_float_dtype, as_generator, as_int
 
 Batch = tuple[NDArray, NDArray]
 Rows = slice | NDArray[np.int64]
@@ -74,7 +74,7 @@ class Batches:
         drop_last: bool = False,
         dtype: DTypeLike = np.float32,
     ) -> None:
-        images, targets = np.asarray(x), np.asarray(y)
+        images, targets = as_array("Batches", "x", x), as_array("Batches", "y", y)
         if images.dtype != np.uint8 and images.dtype.newbyteorder("=") not in FLOATS:
             raise TypeError(f"Batches: `x` must be uint8, float32 or float64, got {images.dtype}")
         if images.ndim not in (2, 3, 4):
@@ -83,16 +83,14 @@ class Batches:
             )
         if targets.shape[:1] != images.shape[:1]:
             raise ValueError(f"Batches: `y` must have a row for each of the {len(images)} in `x`, got {targets.shape}")
-        self._dtype = np.dtype(dtype)
-        if self._dtype not in FLOATS:
-            raise TypeError(f"Batches: `dtype` must be float32 or float64, got {self._dtype}")
+        self._dtype = as_float_dtype("Batches", "dtype", dtype)
         self._x = images[:, np.newaxis] if images.ndim == 3 else images
         self._y = targets
         self._batch_size = as_int("Batches", "batch_size", batch_size)
         self._prefetch = as_int("Batches", "prefetch", prefetch, 0)
         self._rng = as_generator("Batches", rng)
-        self._shuffle = shuffle
-        self._drop_last = drop_last
+        self._shuffle = as_bool("Batches", "shuffle", shuffle)
+        self._drop_last = as_bool("Batches", "drop_last", drop_last)
 
     def __len__(self) -> int:
         whole, rest = divmod(len(self._x), self._batch_size)

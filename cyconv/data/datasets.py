@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import gzip
 import math
 import os
-import zlib
-from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cyconv._validation import as_int
+
+if TYPE_CHECKING:
+    from gzip import GzipFile
+    from pathlib import Path
 
 PIECE = 1 << 20  # bytes read at a time: memory grows with what a file really holds, not with what its header claims
 GZIP_MAGIC = b"\x1f\x8b"
@@ -80,7 +81,7 @@ def digits(size: int | None = None) -> Dataset:
     """
     if size is not None:
         size = as_int("digits", "size", size, 8, 256)
-    with np.load(Path(__file__).with_name("files") / "digits.npz") as file:
+    with np.load(os.path.join(os.path.dirname(__file__), "files", "digits.npz")) as file:
         levels, labels = file["images"].astype(np.float32), file["labels"].astype(np.int64)
     if size is not None:
         weights = _bilinear(levels.shape[-1], size)
@@ -125,6 +126,10 @@ def mnist(root: str | os.PathLike[str]) -> Dataset:
     The IDX format: two zero bytes, a type code, the number of axes, each axis's extent as four bytes, highest first,
     then the values. Y. LeCun, C. Cortes, C. J. C. Burges, The MNIST database of handwritten digits.
     """
+    from pathlib import Path  # here, because it takes milliseconds to import
+
+    if not isinstance(root, (str, os.PathLike)):
+        raise TypeError(f"mnist: `root` must be a str or a path, got {root!r}")
     train_x, train_y = _read_part(Path(root), "train")
     test_x, test_y = _read_part(Path(root), "t10k")
     return Dataset(train_x, train_y, test_x, test_y, TEN_DIGITS)
@@ -152,6 +157,9 @@ def _find(root: Path, name: str) -> Path:
 
 def _read_idx(path: Path, expected_shape: tuple[int | None, ...]) -> NDArray[np.uint8]:
     """Return the array in an IDX file of bytes, plain or gzipped; None stands for any extent."""
+    import gzip  # here, because they take milliseconds to import
+    import zlib
+
     with path.open("rb") as raw:
         gzipped = raw.read(2) == GZIP_MAGIC  # by content: downloads often lose or keep a misleading suffix
         raw.seek(0)
@@ -164,9 +172,7 @@ def _read_idx(path: Path, expected_shape: tuple[int | None, ...]) -> NDArray[np.
             raise ValueError(f"mnist: {path} is a truncated or damaged gzip file ({error})") from None
 
 
-def _parse_idx(
-    stream: IO[bytes] | gzip.GzipFile, path: Path, expected_shape: tuple[int | None, ...]
-) -> NDArray[np.uint8]:
+def _parse_idx(stream: IO[bytes] | GzipFile, path: Path, expected_shape: tuple[int | None, ...]) -> NDArray[np.uint8]:
     """Return the array in `stream`, which comes from the file `path`."""
     ndim = len(expected_shape)
     header = stream.read(4 + 4 * ndim)

@@ -16,6 +16,7 @@ from cyconv import memory
 from cyconv._dispatch import conv2d as kernels
 from cyconv._dispatch import conv2d_weight as weight_kernels
 from cyconv._dispatch import depthwise as depthwise_kernels
+from cyconv._dispatch import planar as planar_kernels
 from cyconv._dispatch import winograd as winograd_kernels
 from cyconv._geometry import Padding, Pair
 from cyconv.functional.linear import matmul
@@ -24,11 +25,16 @@ from cyconv.threads import threads_for
 
 ALGORITHMS = ("auto", "direct", "winograd", "im2col")
 COLUMN_BYTES = 4 << 20  # of the matrix of patches at a time: it stays in the outer cache
-# Input channels below which the input gradient would leave most of a vector's lanes idle: there a matrix product makes
-# whole patches, which are wide, and col2im adds them up (3 channels: 4 times faster; `python -m benchmarks conv`).
+# Output channels up to which vectors run along pixels: along channels most of their lanes would be idle
+# (`python -m benchmarks conv`: 6 channels, 5x5: 2.5 times faster; the input gradient of 3 channels: 5 times).
 FEW_CHANNELS = 8
-FEW_TILES = 64  # `python -m benchmarks conv`: 512 channels @7, 32 tiles: half the direct kernel's speed; 128: twice
-FEW_FILTERS = 128 * 128
+# Winograd's transformed filters must be shared by so many 4x4 tiles to pay, and channels outweigh its transforms
+# (`python -m benchmarks conv`: 512 channels @7, 32 tiles: 1.4 times the direct kernel's speed forward, 0.9 times for
+# the weight gradient; 16 channels: 1.1 times forward, 1.6 times for the weight gradient).
+LEAST_TILES = 24
+LEAST_GRADIENT_TILES = 128
+LEAST_CHANNELS = 32
+LEAST_GRADIENT_CHANNELS = 16
 
 
 class Geometry(NamedTuple):
@@ -133,20 +139,16 @@ def allows_winograd(weight: NDArray, geometry: Geometry) -> bool:
     return geometry.kernel == (3, 3) and plain and IC % 16 == OC % 16 == 0 and weight.dtype == np.float32
 
 
-def suits_winograd(x: NDArray, weight: NDArray, geometry: Geometry) -> bool:
-    """Whether minimal filtering pays too, or was asked for.
-
-    Outputs come in tiles of 4x4. With less than half of them used, or too few of them to share the transformed
-    filters, the direct kernel is faster; below 32 channels the transforms outweigh the products.
-    """
+def suits_winograd(x: NDArray, weight: NDArray, geometry: Geometry, tiles: int, channels: int) -> bool:
+    """Whether minimal filtering pays too, from so many tiles and channels on, or was asked for."""
     if geometry.algorithm == "winograd":
         return True
     if geometry.algorithm != "auto" or not allows_winograd(weight, geometry):
         return False
     (OH, OW), (OC, _, _, IC) = geometry.out_size, weight.shape
-    tiles = -(-OH // 4) * -(-OW // 4)
-    enough = x.shape[0] * tiles >= (FEW_TILES if IC * OC <= FEW_FILTERS else 2 * FEW_TILES)
-    return enough and min(IC, OC) >= 32 and 8 * tiles <= OH * OW
+    per_image = -(-OH // 4) * -(-OW // 4)
+    # With less than half of the tiles' pixels in the image the direct kernel is faster.
+    return x.shape[0] * per_image >= tiles and min(IC, OC) >= channels and 8 * per_image <= OH * OW
 
 
 def _winograd_filters(weight: NDArray, positions: NDArray, transposed: bool, num_threads: int) -> NDArray:
@@ -165,8 +167,10 @@ def correlate(x: NDArray, weight: NDArray, bias: NDArray | None, geometry: Geome
     if geometry.algorithm == "im2col":
         _correlate_im2col(x, weight, bias, geometry, out)
     elif geometry.depthwise:
-        depthwise_kernels.conv_taps(x, _by_tap(weight, total), bias, total.taps, *geometry.stride, out, threads)
-    elif suits_winograd(x, weight, geometry):
+        _depthwise(x, weight, bias, geometry, False, out, threads)
+    elif geometry.stride == (1, 1) and _suits_planes(weight.shape[0], geometry):
+        _correlate_planes(x, weight.reshape(weight.shape[0], -1, weight.shape[3]), bias, geometry, False, out, threads)
+    elif suits_winograd(x, weight, geometry, LEAST_TILES, LEAST_CHANNELS):
         padding = geometry.padding
         filters = _winograd_filters(weight, np.arange(9), False, threads)
         winograd_kernels.conv3x3(x, filters, bias, padding.top, padding.left, out, threads)
@@ -180,24 +184,27 @@ def correlate_adjoint(
 ) -> None:
     """Fill out [N, IH, IW, IC] with the adjoint of `correlate` applied to grad_output [N, OH, OW, OC]."""
     threads = threads_for(_work(grad_output, weight, geometry))
-    few_channels = geometry.groups == 1 and weight.shape[3] <= FEW_CHANNELS and geometry.algorithm == "auto"
-    if geometry.algorithm == "im2col" or few_channels:
+    if geometry.algorithm == "im2col":
         _correlate_adjoint_im2col(grad_output, weight, bias, geometry, out)
         return
-    if suits_winograd(grad_output, weight, geometry):
+    if suits_winograd(grad_output, weight, geometry, LEAST_TILES, LEAST_CHANNELS):
         # The adjoint is the convolution by the filters turned half round, with the rest of the full padding.
         filters = _winograd_filters(weight, np.arange(9)[::-1].copy(), True, threads)
         padding = geometry.padding
         winograd_kernels.conv3x3(grad_output, filters, bias, 2 - padding.top, 2 - padding.left, out, threads)
         return
     stride_h, stride_w = geometry.stride
+    if geometry.depthwise:
+        _depthwise(grad_output, weight, bias, geometry, True, out, threads)
+        return
+    if _suits_planes(weight.shape[3], geometry):
+        filters = weight.reshape(weight.shape[0], -1, weight.shape[3]).transpose(2, 1, 0)
+        _correlate_planes(grad_output, filters, bias, geometry, True, out, threads)
+        return
     for total in _adjoint_sums(geometry):
         phase = out[:, total.start[0] :: stride_h, total.start[1] :: stride_w]
-        if geometry.depthwise:
-            depthwise_kernels.conv_taps(grad_output, _by_tap(weight, total), bias, total.taps, 1, 1, phase, threads)
-        else:
-            panels = _packed(weight, total, geometry.groups, True, threads)
-            kernels.conv_taps(grad_output, panels, bias, total.taps, 1, 1, geometry.groups, phase, threads)
+        panels = _packed(weight, total, geometry.groups, True, threads)
+        kernels.conv_taps(grad_output, panels, bias, total.taps, 1, 1, geometry.groups, phase, threads)
 
 
 def weight_gradient(x: NDArray, grad_output: NDArray, geometry: Geometry, out: NDArray) -> None:
@@ -208,7 +215,7 @@ def weight_gradient(x: NDArray, grad_output: NDArray, geometry: Geometry, out: N
     flat = out.reshape(OC, KH * KW, IC)
     if geometry.algorithm == "im2col":
         _weight_gradient_im2col(x, grad_output, geometry, out)
-    elif suits_winograd(x, out, geometry):
+    elif suits_winograd(x, out, geometry, LEAST_GRADIENT_TILES, LEAST_GRADIENT_CHANNELS):
         padding = geometry.padding
         winograd_kernels.weight_gradient3x3(x, grad_output, padding.top, padding.left, flat, threads)
     elif len(total.positions) == KH * KW:
@@ -227,16 +234,53 @@ def _weight_gradient_of_taps(
     if not len(total.positions):
         return
     if geometry.depthwise:
-        per_row = len(total.positions) // len(np.unique(total.taps[0]))
-        flat = out[:, :, 0]
-        depthwise_kernels.weight_gradient(x, grad_output, total.taps, *geometry.stride, per_row, flat, threads)
+        depthwise_kernels.weight_gradient(x, grad_output, total.taps, *geometry.stride, out[:, :, 0], threads)
     else:
         weight_kernels.weight_gradient(x, grad_output, total.taps, *geometry.stride, geometry.groups, out, threads)
 
 
-def _by_tap(weight: NDArray, total: Sum) -> NDArray:
-    """Return depthwise weights [C, KH, KW, 1] as [taps, C], channels contiguous."""
-    return np.ascontiguousarray(weight.reshape(weight.shape[0], -1)[:, total.positions].T)
+def _depthwise(
+    x: NDArray,
+    weight: NDArray,
+    bias: NDArray | None,
+    geometry: Geometry,
+    adjoint: bool,
+    out: NDArray,
+    threads: int,
+) -> None:
+    """Fill out with the depthwise convolution of x, or its adjoint."""
+    taps, positions, phases = _phases(geometry, adjoint)
+    filters = weight.reshape(weight.shape[0], -1)
+    if not np.array_equal(positions, np.arange(filters.shape[1])):
+        filters = filters[:, positions]
+    step, phase = ((1, 1), geometry.stride) if adjoint else (geometry.stride, (1, 1))
+    by_tap = np.ascontiguousarray(filters.T)
+    depthwise_kernels.conv_taps(x, by_tap, bias, taps, *step, phases, *phase, out, threads)
+
+
+def _suits_planes(channels: int, geometry: Geometry) -> bool:
+    """Whether an output of so many channels is best computed with vectors along pixels."""
+    return channels <= FEW_CHANNELS and geometry.groups == 1 and geometry.algorithm == "auto"
+
+
+def _correlate_planes(
+    x: NDArray, filters: NDArray, bias: NDArray | None, geometry: Geometry, adjoint: bool, out: NDArray, threads: int
+) -> None:
+    """Fill out with the convolution of x by filters [out channels, kernel positions, channels], or its adjoint."""
+    taps, positions, phases = _phases(geometry, adjoint)
+    phase = geometry.stride if adjoint else (1, 1)
+    weight = np.ascontiguousarray(filters[:, positions])
+    planar_kernels.conv_taps(x, weight, bias, taps, phases, *phase, out, threads)
+
+
+@lru_cache(maxsize=1024)
+def _phases(geometry: Geometry, adjoint: bool) -> tuple[NDArray, NDArray, NDArray]:
+    """Return all sums' taps, their positions, and [first tap, taps, first row, first column] of each sum."""
+    sums = _adjoint_sums(geometry) if adjoint else [_forward_sum(geometry)]
+    counts = [len(total.positions) for total in sums]
+    phases = [(sum(counts[:i]), counts[i], *total.start) for i, total in enumerate(sums)]
+    taps = np.concatenate([total.taps for total in sums], axis=1)
+    return np.ascontiguousarray(taps), np.concatenate([t.positions for t in sums]), np.array(phases, np.intp)
 
 
 # The textbook path: a matrix of all patches, one matrix product. Readable reference and honest baseline.

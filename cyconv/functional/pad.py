@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from numbers import Real
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cyconv import _validation as check
@@ -33,7 +35,7 @@ def pad(x: ArrayLike, padding: tuple[int, ...], value: float = 0.0) -> NDArray:
     TypeError
         If `x` is not float32 or float64, a width is not an integer, or `value` not a number.
     ValueError
-        If `padding` has not two or four numbers, or a negative one.
+        If `padding` has not two or four numbers, or a negative one, or `value` is finite and beyond the dtype.
 
     Examples
     --------
@@ -46,8 +48,7 @@ def pad(x: ArrayLike, padding: tuple[int, ...], value: float = 0.0) -> NDArray:
     x = check.as_image("pad", "x", x)
     N, C, H, W = x.shape
     top, bottom, left, right = _check_padding("pad", padding)
-    if not isinstance(value, Real) or isinstance(value, bool):
-        raise TypeError(f"pad: `value` must be a number, got {value!r}")
+    _check_value(value, x.dtype)
     output = empty_image(N, C, top + H + bottom, left + W + right, x.dtype)
     pixels = nhwc(output)
     pixels[:, :top] = pixels[:, top + H :] = value
@@ -96,6 +97,19 @@ def pad_backward(grad_output: ArrayLike, x: ArrayLike | None, padding: tuple[int
     grad_x = empty_image(N, C, H, W, grad.dtype)
     nhwc(grad_x)[...] = channels_last(grad)[:, top : top + H, left : left + W]
     return grad_x
+
+
+def _check_value(value: Any, dtype: np.dtype) -> None:
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(f"pad: `value` must be a number, got {value!r}")
+    largest = float(np.finfo(dtype).max)
+    try:
+        number = float(value)
+        fits = not math.isfinite(number) or abs(number) <= largest
+    except OverflowError:  # an integer beyond all floats
+        fits = False
+    if not fits:
+        raise ValueError(f"pad: `value` must be within {dtype}, {largest:.4g} at most, got {value}")
 
 
 def _check_padding(op: str, padding: Any) -> Padding:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from cyconv._validation import as_generator
+from cyconv._validation import as_array, as_bool, as_generator, as_int, check_shape
 from cyconv.initializers import Initializer, as_initializer, fan_in_uniform, fans, uniform, zeros
 from cyconv.parameter import Parameter
 
@@ -18,7 +18,25 @@ Shape = tuple[int, ...]
 
 
 class Step(NamedTuple):
-    """One layer of a network as the data meets it; shapes without the batch axis."""
+    """One layer of a network as the data meets it.
+
+    Attributes
+    ----------
+    name : str
+        Its dotted name.
+    layer : Layer
+        The layer itself.
+    input_shape, output_shape : tuple of int
+        Shapes of its input and output, without the batch axis.
+
+    Examples
+    --------
+    >>> from cyconv.layers import Conv2d, Flatten, Sequential
+    >>> for step in Sequential(Conv2d(1, 4, 3), Flatten()).trace((1, 8, 8)):
+    ...     print(step.name, step.input_shape, step.output_shape)
+    0 (1, 8, 8) (4, 6, 6)
+    1 (4, 6, 6) (144,)
+    """
 
     name: str
     layer: Layer
@@ -83,7 +101,7 @@ class Layer:
         raise NotImplementedError(f"{type(self).__name__}: `output_shape` is not written")
 
     def __call__(self, x: NDArray) -> NDArray:
-        return self.forward(x)
+        return self.forward(as_array(type(self).__name__, "x", x))
 
     # What backward needs of forward
 
@@ -100,6 +118,13 @@ class Layer:
                 f"{type(self).__name__}: each `backward` needs a `forward` in training mode before it; there was none"
             )
         return values
+
+    def check_gradient(self, grad_output: NDArray, shape: Shape) -> NDArray:
+        """Return `grad_output` if it has the shape of the output; for layers whose op in `functional` cannot tell."""
+        op = f"{type(self).__name__}.backward"
+        gradient = as_array(op, "grad_output", grad_output)
+        check_shape(op, "grad_output", gradient, tuple(shape), " (that of the output)")
+        return gradient
 
     def forget(self) -> None:
         """Drop what any layer keeps for `backward`."""
@@ -140,7 +165,13 @@ class Layer:
             parameter.grad = None
 
     def initialize(self, rng: np.random.Generator | int | None = None) -> Self:
-        """Draw all parameters, and the seeds of random layers, anew; return the layer."""
+        """Draw all parameters, and the seeds of random layers, anew; return the layer.
+
+        Parameters
+        ----------
+        rng : numpy.random.Generator, int or None
+            Generator, or its seed; None for a new one. Parameters made from given values keep them.
+        """
         generator = as_generator("initialize", rng)
         for parameter in self.parameters().values():
             parameter.initialize(generator)
@@ -153,7 +184,18 @@ class Layer:
             child.reseed(rng)
 
     def astype(self, dtype: DTypeLike) -> Self:
-        """Change the parameters and running statistics to float32 or float64; return the layer."""
+        """Change the parameters and running statistics to float32 or float64; return the layer.
+
+        Parameters
+        ----------
+        dtype : dtype
+            float32 or float64; inputs must have it too.
+
+        Raises
+        ------
+        TypeError
+            If it is another.
+        """
         for parameter in self.parameters().values():
             parameter.astype(dtype)
         for _, layer in self.walk():
@@ -206,7 +248,19 @@ class Layer:
             If an array is not of numbers of the layer's kind; nothing has been changed then.
         """
         entries = self._entries()
-        arrays = {name: np.asarray(array) for name, array in state.items()}
+        for name, array in self.check_state_dict(state, strict).items():
+            entry = entries[name]
+            if isinstance(entry, Parameter):
+                entry.data = array
+            else:
+                entry[...] = array
+
+    def check_state_dict(self, state: Mapping[str, NDArray], strict: bool = True) -> dict[str, NDArray]:
+        """Return the arrays that `load_state_dict` would copy; raise what it would raise."""
+        entries = self._entries()
+        if not isinstance(state, Mapping):
+            raise TypeError(f"load_state_dict: `state` must map names to arrays, got {type(state).__name__}")
+        arrays = {name: as_array("load_state_dict", str(name), array) for name, array in state.items()}
         common = [name for name in entries if name in arrays]
         lists = {
             "missing": [name for name in entries if name not in arrays] if strict else [],
@@ -218,29 +272,28 @@ class Layer:
             ],
         }
         if any(lists.values()):
-            listing = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in lists.items() if names)
+            listing = "; ".join(f"{kind}: {', '.join(map(str, names))}" for kind, names in lists.items() if names)
             raise ValueError(f"load_state_dict: `state` does not fit this {type(self).__name__}: {listing}")
         for name in common:
             if arrays[name].dtype.kind != entries[name].dtype.kind:
                 raise TypeError(
                     f"load_state_dict: `{name}` must be of the kind of {entries[name].dtype}, got {arrays[name].dtype}"
                 )
-        for name in common:
-            entry = entries[name]
-            if isinstance(entry, Parameter):
-                entry.data = arrays[name]
-            else:
-                entry[...] = arrays[name]
+        return {name: arrays[name] for name in common}
 
     def random_state(self) -> dict[str, int]:
         """Return the seeds and positions of the random layers inside, by dotted name."""
         return {prefix + name: getattr(layer, name) for prefix, layer in self.walk() for name in layer.counters}
 
     def load_random_state(self, state: Mapping[str, int]) -> None:
-        """Set what `random_state` returned."""
+        """Set what `random_state` returned; where it is something else nothing is changed."""
+        names = self.random_state().keys()
+        if not isinstance(state, Mapping) or not state.keys() >= names:
+            raise ValueError(f"load_random_state: `state` must map {', '.join(names)} to integers, got {state!r}")
+        counts = {name: as_int("load_random_state", name, state[name], 0, 2**64 - 1) for name in names}
         for prefix, layer in self.walk():
             for name in layer.counters:
-                setattr(layer, name, int(state[prefix + name]))
+                setattr(layer, name, counts[prefix + name])
 
     def __getstate__(self) -> dict:
         return {name: value for name, value in vars(self).items() if name != "_remembered"}
@@ -269,7 +322,7 @@ def weight_and_bias(
         initializer = fan_in_uniform
         draw_bias = partial(uniform, bound=fans(shape)[0] ** -0.5)  # the weight's fan_in, which a bias does not know
     weight = Parameter.drawn(shape, as_initializer(op, initializer))
-    return weight, Parameter.drawn((outputs,), draw_bias) if bias else None
+    return weight, Parameter.drawn((outputs,), draw_bias) if as_bool(op, "bias", bias) else None
 
 
 def data_of(parameter: Parameter | None) -> NDArray | None:

@@ -19,21 +19,32 @@ Layers = Iterable[Layer] | Mapping[str, Layer]
 
 
 class Identity(Activation):
-    """Hand the input on: a branch that does nothing."""
+    """Hand the input on: a branch that does nothing.
+
+    Examples
+    --------
+    >>> from cyconv.layers import Branches, Conv2d, Identity
+    >>> Branches([Identity(), Conv2d(8, 4, 1)]).output_shape((8, 28, 28))
+    (12, 28, 28)
+    """
 
     def forward(self, x: NDArray) -> NDArray:
+        self.remember(x.shape)
         return x
 
     def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
-        return grad_output
+        (shape,) = self.recall()
+        return self.check_gradient(grad_output, shape)
 
 
 class Container(Layer):
     """A layer that owns others by name: "0", "1", ... unless they come in a mapping."""
 
     def __init__(self, layers: Layers) -> None:
-        named = dict(layers) if isinstance(layers, Mapping) else {str(i): layer for i, layer in enumerate(layers)}
         op = type(self).__name__
+        if isinstance(layers, str) or not isinstance(layers, Iterable) or isinstance(layers, type):
+            raise TypeError(f"{op}: `layers` must be layers or a mapping of names to them, got {layers!r}")
+        named = dict(layers) if isinstance(layers, Mapping) else {str(i): layer for i, layer in enumerate(layers)}
         for name, layer in named.items():
             if not isinstance(layer, Layer):
                 raise TypeError(f"{op}: `layers` must be layers, got {layer!r} at {name!r}")
@@ -176,6 +187,7 @@ class Branches(Container):
 
     def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
         (shapes,) = self.recall()
+        self.check_gradient(grad_output, (shapes[0][0], *self._merged_shape([shape[1:] for shape in shapes])))
         if self.merge == "sum":
             parts = [grad_output] * len(shapes)
         else:

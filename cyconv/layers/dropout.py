@@ -47,11 +47,11 @@ class Dropout(Activation):
     def forward(self, x: NDArray) -> NDArray:
         if not self.training:
             return x
-        self.remember(self.offset)
         output = F.dropout(x, self.p, seed=self.seed, offset=self.offset)
+        self.remember(x.shape, self.offset)
         self.offset += x.size
         return output
 
     def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
-        (offset,) = self.recall()
-        return F.dropout_backward(grad_output, self.p, seed=self.seed, offset=offset)
+        shape, offset = self.recall()
+        return F.dropout_backward(self.check_gradient(grad_output, shape), self.p, seed=self.seed, offset=offset)

@@ -263,3 +263,9 @@ def test_a_forked_child_goes_on_where_its_parent_was(x, y, started):
 def test_refuses(x, y, change, error, message):
     with pytest.raises(error, match=message):
         Batches(**{"x": x, "y": y, "batch_size": 4, **change})
+
+
+@pytest.mark.parametrize("name", ["shuffle", "drop_last"])
+def test_what_is_said_with_yes_or_no(name):
+    with pytest.raises(TypeError, match=f"^Batches: `{name}` must be True or False, got 'no'$"):
+        Batches(np.zeros((2, 3)), [0, 1], 1, **{name: "no"})

@@ -172,3 +172,9 @@ def test_mnist_itself():
     # The mean and deviation that everyone who trains on MNIST subtracts and divides by.
     assert abs(data.train_x.mean() / 255 - 0.1307) < 1e-4
     assert abs(data.train_x.std() / 255 - 0.3081) < 1e-4
+
+
+@pytest.mark.parametrize("root", [None, 3, b"data"])
+def test_a_folder_is_a_path(root):
+    with pytest.raises(TypeError, match=r"^mnist: `root` must be a str or a path, got "):
+        mnist(root)

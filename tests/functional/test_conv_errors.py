@@ -81,7 +81,7 @@ WRONG_DTYPES = {
     "complex": ((IMAGES, FILTERS, BIAS.astype(complex)), r"`bias` must be float32 or float64, got complex128"),
     "bool": ((IMAGES > 0, FILTERS), r"`x` must be float32 or float64, got bool"),
     "objects": ((IMAGES.astype(object), FILTERS), r"`x` must be float32 or float64, got object"),
-    "None": ((None, FILTERS), r"`x` must be float32 or float64, got object"),
+    "None": ((None, FILTERS), "`x` must be an array, got None"),
     "text": (("image", FILTERS), r"`x` must be float32 or float64, got <U5"),
     "mixed": (
         (IMAGES, FILTERS.astype(np.float32)),

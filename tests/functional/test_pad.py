@@ -60,6 +60,12 @@ WRONG = [
     (lambda: F.pad(X, (1, -1)), ValueError, "pad: `padding` must be at least 0, got -1"),
     (lambda: F.pad(X, (1, 2**62)), ValueError, "pad: `padding` must be at most 2147483647"),
     (lambda: F.pad(X, (1, 0.5)), TypeError, "pad: `padding` must be an integer, got 0.5"),
+    (
+        lambda: F.pad(X.astype(np.float32), (1, 1), 1e60),
+        ValueError,
+        r"pad: `value` must be within float32, 3\.403e\+38 at most, got 1e\+60",
+    ),
+    (lambda: F.pad(X, (1, 1), -(10**400)), ValueError, r"pad: `value` must be within float64, 1\.798e\+308 at most"),
     (lambda: F.pad(X, (1, 1), "zero"), TypeError, "pad: `value` must be a number, got 'zero'"),
     (
         lambda: F.pad_backward(X, X, (1, 1)),

@@ -1,9 +1,11 @@
 import copy
 import pickle
+import re
 
 import numpy as np
 import pytest
 
+from cyconv import layers
 from cyconv.layers import BatchNorm2d, Conv2d, Dropout, Flatten, Layer, Linear, ReLU, Residual, Sequential
 from cyconv.parameter import Parameter
 
@@ -197,3 +199,84 @@ def test_a_layer_of_ones_own():
 def test_what_a_subclass_has_to_write(method):
     with pytest.raises(NotImplementedError, match=f"Layer: `{method}` is not written"):
         getattr(Layer(), method)(np.ones(1))
+
+
+IMAGES = np.random.default_rng(0).standard_normal((2, 4, 6, 6)).astype(np.float32)
+LAYERS = {
+    "Conv2d": layers.Conv2d(4, 3, 3),
+    "ConvTranspose2d": layers.ConvTranspose2d(4, 3, 2),
+    "MaxPool2d": layers.MaxPool2d(2),
+    "AvgPool2d": layers.AvgPool2d(2),
+    "GlobalAvgPool2d": layers.GlobalAvgPool2d(),
+    "AdaptiveAvgPool2d": layers.AdaptiveAvgPool2d(3),
+    "BatchNorm2d": layers.BatchNorm2d(4),
+    "ReLU": layers.ReLU(),
+    "LeakyReLU": layers.LeakyReLU(),
+    "Sigmoid": layers.Sigmoid(),
+    "Tanh": layers.Tanh(),
+    "Softmax": layers.Softmax(),
+    "Dropout": layers.Dropout(),
+    "Flatten": layers.Flatten(),
+    "Linear": layers.Linear(4, 3),
+    "Identity": layers.Identity(),
+    "Residual": layers.Residual(layers.Identity()),
+    "Branches": layers.Branches([layers.Identity(), layers.Conv2d(4, 2, 1)]),
+    "Skip": layers.Skip(layers.Conv2d(4, 3, 3)),
+    "Sequential": layers.Sequential(layers.ReLU(), layers.Dropout()),
+}
+
+
+def test_the_list_of_layers_is_complete():
+    assert {*LAYERS} == {*layers.__all__} - {"Layer", "Step"}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_a_gradient_of_another_shape_than_the_output_is_refused(name, axis):
+    layer, x = LAYERS[name], IMAGES[:, :, 0, 0] if name == "Linear" else IMAGES
+    shape = layer(x).shape
+    wrong = list(shape)
+    wrong[axis] += 1
+    named = [re.escape(str(each)) for each in (shape, tuple(wrong))]
+    with pytest.raises(ValueError, match=f"backward: `grad_output` must have shape {named[0]}.*, got {named[1]}"):
+        layer.backward(np.ones(wrong, np.float32))
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_what_is_no_array_of_numbers_is_refused(name):
+    layer, x = LAYERS[name], IMAGES[:, :, 0, 0] if name == "Linear" else IMAGES
+    masked = np.ma.masked_array(x, x > 0)
+    with pytest.raises(TypeError, match=f"^{name}: `x` must be an array, got None$"):
+        layer(None)
+    with pytest.raises(TypeError, match=f"^{name}: `x` must have no mask, got a masked array"):
+        layer(masked)
+    y = layer(x)
+    with pytest.raises(TypeError, match=r"backward: `grad_output` must be an array, got None$"):
+        layer.backward(None)
+    layer(x)
+    with pytest.raises(TypeError, match="backward: `grad_output` must have no mask, got a masked array"):
+        layer.backward(np.ma.masked_array(y, y > 0))
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ([1, 2], "load_state_dict: `state` must map names to arrays, got list"),
+        ({3: None}, "load_state_dict: `3` must be an array, got None"),
+        ({"weight": None}, "load_state_dict: `weight` must be an array, got None"),
+        ({"weight": np.ma.ones((2, 3))}, "load_state_dict: `weight` must have no mask, got a masked array"),
+    ],
+)
+def test_what_is_no_state_is_named(state, message):
+    with pytest.raises(TypeError, match=message):
+        Linear(3, 2, bias=False).load_state_dict(state)
+
+
+def test_names_that_are_no_strings_are_listed():
+    with pytest.raises(ValueError, match="unexpected: 3"):
+        Linear(3, 2).load_state_dict({3: np.ones(1)})
+
+
+def test_a_bias_is_there_or_not():
+    with pytest.raises(TypeError, match="Conv2d: `bias` must be True or False, got 'no'"):
+        Conv2d(1, 1, 3, bias="no")

@@ -114,6 +114,11 @@ def test_bad_layers_are_named():
     shared = ReLU()
     with pytest.raises(ValueError, match=r"Sequential: the ReLU at '1\.0' stands elsewhere too"):
         Sequential(shared, Sequential(shared))
+    for given in (None, 3, "ab", ReLU):
+        with pytest.raises(TypeError, match="Sequential: `layers` must be layers or a mapping of names to them, got"):
+            Sequential(given)
+    with pytest.raises(TypeError, match=r"Branches: `layers` must be layers or .*, got ReLU\(\)"):
+        Branches(ReLU())
     with pytest.raises(ValueError, match="Branches: `layers` must hold at least one layer"):
         Branches([])
     with pytest.raises(ValueError, match="Branches: `merge` must be one of 'concat', 'sum', got 'mean'"):

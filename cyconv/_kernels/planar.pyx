@@ -1,0 +1,199 @@
+"""Convolution to a few channels, as a sum over taps: vectors along pixels, weights broadcast.
+
+    out[n, qh, qw, oc] = bias[oc] + sum over t, c of x[n, qh + tap_h[t], qw + tap_w[t], c] * weight[oc, t, c]
+
+A handful of output channels would leave most of a vector's lanes idle. So a band of the image is turned into planes,
+one a channel, with their border of zeros. There a tap is a distance, and the register tile runs over pixels: its rows
+are the filters, its columns whole runs of the band, line ends included, whose results are dropped.
+"""
+
+from cpython.exc cimport PyErr_CheckSignals
+from cython cimport floating
+from cython.parallel cimport prange
+from libc.string cimport memset
+
+from cyconv._kernels.pack cimport copy_planes
+from cyconv._kernels.parallel cimport ceil_div, share_start, this_thread
+from cyconv._kernels.simd cimport TILE_ROWS, TILE_VECTORS, WIDE_ROWS, WIDE_VECTORS, lanes, tile, transpose, wide_tile
+from cyconv._memory cimport Block
+
+cdef enum:
+    BAND_BYTES = 256 << 10  # of a task's planes, in L2
+    FEW = 8                 # channels of the image below which a line of taps makes the longer inner loop
+
+
+cdef struct Plan:
+    Py_ssize_t N, IH, IW, C, OC, T, QH, QW          # QH, QW of the largest phase
+    Py_ssize_t top, left, band_h, band_w, plane     # of the band around all taps; numbers of a plane
+    Py_ssize_t block_rows, blocks_per_image, width  # of the tile, in numbers
+    Py_ssize_t scratch_bytes
+
+
+cdef struct Phase:
+    Py_ssize_t QH, QW, batch, K, a_step, ldb        # of its outputs; of the tile
+    Py_ssize_t first                                # number of its offsets before it
+    Py_ssize_t out_first
+
+
+cdef void interleave(
+    const floating* planes, Py_ssize_t plane, Py_ssize_t C, Py_ssize_t count,  # IN [L, count], C of them with a meaning
+    floating* pixels, Py_ssize_t step,  # OUT [count, C], pixels so many numbers apart
+) noexcept nogil:
+    """Write a line of pixels, several at a time where they lie side by side."""
+    cdef Py_ssize_t L = lanes(planes), i = 0, c
+    # A pixel is written as a whole vector; what it writes too much, the next one or the loop below writes again.
+    cdef Py_ssize_t room = count - (L - 1) - ceil_div(L, C) if step == C <= L else -1
+    while i <= room:
+        transpose(planes + i, plane, pixels + i * C, C)
+        i = min(i + L, room) if i < room else i + L
+    for i in range(i if i < count else count, count):
+        for c in range(C):
+            pixels[i * step + c] = planes[c * plane + i]
+
+
+cdef void run_task(
+    Plan* s, Py_ssize_t task, const Phase* phases, Py_ssize_t F, const Py_ssize_t* a_offset,
+    const Py_ssize_t* b_offset, const floating* x, const floating* weight, const floating* bias,
+    Py_ssize_t out_n, Py_ssize_t out_h, Py_ssize_t out_w, floating* out, char* scratch,
+) noexcept nogil:
+    """One block of rows, all phases."""
+    cdef Py_ssize_t n = task // s.blocks_per_image, part = task % s.blocks_per_image
+    cdef Py_ssize_t q0 = share_start(s.QH, s.blocks_per_image, part)
+    cdef Py_ssize_t q1 = share_start(s.QH, s.blocks_per_image, part + 1)
+    cdef Py_ssize_t columns = ceil_div(s.block_rows * s.band_w, s.width) * s.width, L = lanes(x)
+    cdef floating* band = <floating*>scratch
+    cdef floating* result = band + s.C * s.plane + s.width
+    cdef const floating** rows = <const floating**>(result + max(s.OC, L) * columns)
+    cdef floating** c_rows = <floating**>(rows + s.OC)
+    cdef const Phase* phase
+    cdef Py_ssize_t f, m, m0, p, q, stop
+    copy_planes(
+        x + n * s.IH * s.IW * s.C, s.IH, s.IW, s.C, s.C, q0 + s.top, s.left, s.band_h, s.band_w, band, s.plane)
+    for m in range(s.OC):
+        rows[m] = weight + m * s.T * s.C
+        c_rows[m] = result + m * columns
+    for f in range(F):
+        phase = phases + f
+        stop = min(q1, phase.QH)
+        p = 0
+        while p < (stop - q0 - 1) * s.band_w + phase.QW:
+            if s.OC <= WIDE_ROWS:
+                wide_tile(
+                    s.OC, phase.batch, phase.K, rows, a_offset + phase.first, phase.a_step, band + p,
+                    b_offset + phase.first, phase.ldb, c_rows, p, s.width, <const floating*>NULL, 0)
+            else:
+                for m in range(ceil_div(s.OC, TILE_ROWS)):
+                    m0 = m * TILE_ROWS
+                    tile(
+                        min(TILE_ROWS, s.OC - m0), phase.batch, phase.K, rows + m0, a_offset + phase.first,
+                        phase.a_step, band + p, b_offset + phase.first, phase.ldb, c_rows + m0, p, s.width,
+                        <const floating*>NULL, 0)
+            p += s.width
+        if bias != NULL:
+            for m in range(s.OC):
+                for p in range((stop - q0) * s.band_w):
+                    result[m * columns + p] += bias[m]
+        for q in range(q0, stop):
+            interleave(
+                result + (q - q0) * s.band_w, columns, s.OC, phase.QW,
+                out + n * out_n + q * out_h + phase.out_first, out_w)
+
+
+def conv_taps(
+    const floating[:, :, :, ::1] x,   # IN [N, IH, IW, C]
+    const floating[:, :, ::1] weight,  # IN [OC, T, C]
+    const floating[::1] bias,         # IN [OC], or None
+    const Py_ssize_t[:, ::1] taps,    # IN [2, T] displacements in the input, rows above columns
+    const Py_ssize_t[:, ::1] phases,  # IN [F, 4] first tap, number of taps, first row and column of the output
+    Py_ssize_t phase_h, Py_ssize_t phase_w,
+    floating[:, :, :, ::1] out,       # OUT [N, OH, OW, OC]
+    int num_threads,
+):
+    """Sum over taps as the module says; x counts as zero outside its bounds.
+
+    Each phase fills every phase_h-th row and phase_w-th column with the sum over its own taps.
+    """
+    cdef Plan s
+    cdef Py_ssize_t item = sizeof(floating), F = phases.shape[0], OH = out.shape[1], OW = out.shape[2]
+    cdef Py_ssize_t bottom, right, t, i, f, c, run, task, tasks, start, stop, segment, first
+    s.N, s.IH, s.IW, s.C, s.OC, s.T = x.shape[0], x.shape[1], x.shape[2], x.shape[3], weight.shape[0], weight.shape[1]
+    if s.N == 0:
+        return
+    if s.T == 0:
+        out[...] = 0
+        if bias is not None:
+            for i in range(s.OC):
+                out[:, :, :, i] = bias[i]
+        return
+    s.QH, s.QW = ceil_div(OH, phase_h), ceil_div(OW, phase_w)
+    s.top = bottom = taps[0, 0]
+    s.left = right = taps[1, 0]
+    for t in range(s.T):
+        s.top, bottom = min(s.top, taps[0, t]), max(bottom, taps[0, t])
+        s.left, right = min(s.left, taps[1, t]), max(right, taps[1, t])
+    s.width = (WIDE_VECTORS if s.OC <= WIDE_ROWS else TILE_VECTORS) * lanes(&out[0, 0, 0, 0])
+    s.band_w = s.QW + right - s.left
+    s.block_rows = max(1, min(s.QH, BAND_BYTES // (item * s.C * s.band_w) - (bottom - s.top)))
+    s.blocks_per_image = max(ceil_div(s.QH, s.block_rows), min(s.QH, ceil_div(3 * num_threads, s.N)))
+    s.block_rows = ceil_div(s.QH, s.blocks_per_image)
+    s.band_h = s.block_rows + bottom - s.top
+    s.plane = s.band_h * s.band_w
+    # The tile runs over the end of the last plane by less than its width, and a tap's distance is within the plane.
+    s.scratch_bytes = ceil_div(
+        (s.C * s.plane + s.width + max(s.OC, lanes(&out[0, 0, 0, 0])) * (s.block_rows * s.band_w + s.width)) * item
+        + 2 * s.OC * <Py_ssize_t>sizeof(void*), 64) * 64
+
+    cdef Block block = Block(
+        num_threads * s.scratch_bytes + F * sizeof(Phase) + 2 * s.T * s.C * sizeof(Py_ssize_t))
+    cdef char* bands = <char*>block.address
+    cdef Phase* plans = <Phase*>(bands + num_threads * s.scratch_bytes)
+    cdef Py_ssize_t* a_offset = <Py_ssize_t*>(plans + F)
+    cdef Py_ssize_t* b_offset = a_offset + s.T * s.C
+    cdef const floating* start_bias = &bias[0] if bias is not None else NULL
+    memset(bands, 0, num_threads * s.scratch_bytes)
+    i = 0
+    for f in range(F):
+        first = phases[f, 0]
+        plans[f].QH, plans[f].QW = ceil_div(OH - phases[f, 2], phase_h), ceil_div(OW - phases[f, 3], phase_w)
+        plans[f].out_first = (phases[f, 2] * OW + phases[f, 3]) * s.OC
+        plans[f].first = i
+        run = 1
+        while run < phases[f, 1] and taps[0, first + run] == taps[0, first] and (
+            taps[1, first + run] == taps[1, first] + run
+        ):
+            run += 1
+        for t in range(phases[f, 1]):
+            if t % run and (
+                taps[0, first + t] != taps[0, first + t - 1] or taps[1, first + t] != taps[1, first + t - 1] + 1
+            ):
+                run = 1
+        if s.C >= FEW or phases[f, 1] % run or run <= s.C:
+            plans[f].batch, plans[f].K, plans[f].a_step, plans[f].ldb = phases[f, 1], s.C, 1, s.plane
+            for t in range(first, first + phases[f, 1]):
+                a_offset[i] = t * s.C
+                b_offset[i] = (taps[0, t] - s.top) * s.band_w + taps[1, t] - s.left
+                i += 1
+        else:
+            plans[f].batch, plans[f].K, plans[f].a_step, plans[f].ldb = phases[f, 1] // run * s.C, run, s.C, 1
+            for t in range(first, first + phases[f, 1]):
+                if (t - first) % run:
+                    continue
+                for c in range(s.C):
+                    a_offset[i] = t * s.C + c
+                    b_offset[i] = c * s.plane + (taps[0, t] - s.top) * s.band_w + taps[1, t] - s.left
+                    i += 1
+
+    cdef const floating* image = &x[0, 0, 0, 0]
+    cdef const floating* filters = &weight[0, 0, 0]
+    cdef floating* target = &out[0, 0, 0, 0]
+    cdef Py_ssize_t out_n = OH * OW * s.OC, out_h = phase_h * OW * s.OC, out_w = phase_w * s.OC
+    tasks = s.N * s.blocks_per_image
+    segment = max(num_threads, <Py_ssize_t>(
+        tasks * min(1.0, 1e9 * num_threads / (<double>s.N * s.QH * s.QW * s.OC * s.T * s.C))))
+    for start in range(0, tasks, segment):
+        stop = min(start + segment, tasks)
+        for task in prange(start, stop, nogil=True, num_threads=num_threads, schedule="static"):
+            run_task(
+                &s, task, plans, F, a_offset, b_offset, image, filters, start_bias, out_n, out_h, out_w, target,
+                bands + this_thread() * s.scratch_bytes)
+        PyErr_CheckSignals()
