@@ -12,8 +12,8 @@ from libc.string cimport memset
 
 from cyconv._kernels.parallel cimport ceil_div, share_start
 from cyconv._kernels.windows cimport (
-    FIRST, ORIGIN, STOP, WIDE, block_count, block_start, block_width, whole_positions, whole_windows,
-    width_t,
+    FIRST, ORIGIN, PAIR, STOP, WIDE, block_count, block_start, block_width, same_window, whole_positions,
+    whole_windows, width_t,
 )
 from cyconv._memory cimport Block
 
@@ -105,14 +105,18 @@ cdef void mean_rows(
             if C >= LONG and (h[STOP] - h[FIRST]) * (w[STOP] - w[FIRST]) >= TAPS:
                 mean_window(corner, step, C, h, w, scale, CHANNELS, line, output + at)
                 continue
+            if C < width and ow >= WHOLE:
+                for c in range(C):
+                    mean_block(corner + c, step, C, h[FIRST], h[STOP], w[FIRST], w[STOP], scale, sums, totals,
+                               output + at + c, 1)
+                continue
             for block in range(block_count(CHANNELS, width)):
                 c = block_start(block, CHANNELS, width)
-                if C < width and ow >= WHOLE:
-                    mean_block(corner, step, C, h[FIRST], h[STOP], w[FIRST], w[STOP], scale, sums, totals, output + at, <int>C)
-                elif h[FIRST] == 0 and h[STOP] == 2 and w[FIRST] == 0 and w[STOP] == 2:  # constants: no loops are left
+                if h[FIRST] == 0 and h[STOP] == 2 and w[FIRST] == 0 and w[STOP] == 2:  # constants: no loops are left
                     mean_block(corner + c, step, C, 0, 2, 0, 2, scale, sums, totals, output + at + c, width)
                 else:
-                    mean_block(corner + c, step, C, h[FIRST], h[STOP], w[FIRST], w[STOP], scale, sums, totals, output + at + c, width)
+                    mean_block(corner + c, step, C, h[FIRST], h[STOP], w[FIRST], w[STOP], scale, sums, totals,
+                               output + at + c, width)
 
 
 def pool(
@@ -198,16 +202,67 @@ cdef inline void gather_block(
 
 
 cdef inline void place_block(
-    const floating* total, floating scale, Py_ssize_t count, Py_ssize_t C, floating* block, floating* grad_x, const int width,
+    const floating* source, floating scale, const Py_ssize_t ROWS, Py_ssize_t LENGTH, const Py_ssize_t count,
+    Py_ssize_t C, floating* block, floating* grad_x, const int width,
 ) noexcept nogil:
-    """One window that shares no pixel, `width` channels: the same to each of its `count` pixels."""
-    cdef Py_ssize_t k
+    """One window, `width` channels: the same to each of its pixels, `count` in each row."""
+    cdef Py_ssize_t i, k
     cdef int j
     for j in range(width):
-        block[j] = total[j] * scale
-    for k in range(count):
-        for j in range(width):
-            grad_x[k * C + j] = block[j]
+        block[j] = source[j] * scale
+    for i in range(ROWS):
+        for k in range(count):
+            for j in range(width):
+                grad_x[i * LENGTH + k * C + j] = block[j]
+
+
+cdef void place_rows(
+    const width_t* kind, const floating* source, double row_scale, const double* column_scale, Py_ssize_t OW,
+    Py_ssize_t C, const Py_ssize_t* columns, Py_ssize_t ROWS, Py_ssize_t LENGTH, Py_ssize_t WHOLE, floating* grad_x,
+) noexcept nogil:
+    """Input rows that read the same windows, which do not overlap."""
+    cdef int width = 8 * sizeof(width_t)
+    cdef Py_ssize_t ow, block, c, count
+    cdef floating numbers[WIDE]
+    cdef floating scale
+    cdef const Py_ssize_t* w
+    cdef floating* pixel
+    for ow in range(OW):
+        w = columns + 3 * ow
+        count = w[STOP] - w[FIRST]
+        pixel = grad_x + (w[ORIGIN] + w[FIRST]) * C
+        scale = <floating>(row_scale * column_scale[ow])
+        if C < width and ow >= WHOLE:
+            for c in range(C):
+                place_block(source + ow * C + c, scale, ROWS, LENGTH, count, C, numbers, pixel + c, 1)
+            continue
+        for block in range(block_count(C, width)):
+            c = block_start(block, C, width)
+            if ROWS == 2 and count == 2:  # constants: no loops are left
+                place_block(source + ow * C + c, scale, 2, LENGTH, 2, C, numbers, pixel + c, width)
+            else:
+                place_block(source + ow * C + c, scale, ROWS, LENGTH, count, C, numbers, pixel + c, width)
+
+
+cdef void gather_row(
+    const width_t* kind, const floating* total, const double* column_scale, const Py_ssize_t* start,
+    const Py_ssize_t* pairs, Py_ssize_t WHOLE, Py_ssize_t IW, Py_ssize_t C, floating* grad_x,
+) noexcept nogil:
+    """One input row, whose windows overlap."""
+    cdef int width = 8 * sizeof(width_t)
+    cdef Py_ssize_t iw, block, c, W
+    cdef floating numbers[WIDE]
+    cdef const Py_ssize_t* w
+    for iw in range(IW):
+        w = pairs + 2 * start[iw]
+        W = start[iw + 1] - start[iw]
+        if C < width and iw >= WHOLE:
+            for c in range(C):
+                gather_block(total + c, column_scale, w, W, C, numbers, grad_x + iw * C + c, 1)
+            continue
+        for block in range(block_count(C, width)):
+            c = block_start(block, C, width)
+            gather_block(total + c, column_scale, w, W, C, numbers, grad_x + iw * C + c, width)
 
 
 cdef void gradient_rows(
@@ -218,42 +273,27 @@ cdef void gradient_rows(
 ) noexcept nogil:
     """Input rows `begin` to `stop` of all images; a row of windows and a block of work space."""
     cdef int width = 8 * sizeof(width_t)
-    cdef Py_ssize_t row, ih, iw, ow, block, c, W, WHOLE, IMAGE_ROOM
-    cdef floating numbers[WIDE]
-    cdef const Py_ssize_t* w
-    cdef floating* target
-    for row in range(begin, stop):
+    cdef Py_ssize_t row = begin, LENGTH = IW * C, ih, iw, i, ROWS
+    cdef Py_ssize_t WHOLE = whole_windows(columns, OW, IW, 1, C, width, LENGTH, OW * C)
+    cdef Py_ssize_t WHOLE_POSITIONS = whole_positions(start, pairs, OW, IW, C, width, LENGTH, OW * C + WIDE)
+    cdef const floating* grad
+    while row < stop:
         ih = row % IH
-        sum_rows(grad_output + row // IH * OH * OW * C, row_scale, row_pairs + 2 * row_start[ih],
-                 row_start[ih + 1] - row_start[ih], OW * C, total)
-        target = grad_x + row * IW * C
-        IMAGE_ROOM = (stop - row) * IW * C
-        if apart:
-            WHOLE = whole_windows(columns, OW, IW, 1, C, width, IMAGE_ROOM, OW * C + WIDE)
-            for ow in range(OW):
-                w = columns + 3 * ow
-                iw = w[ORIGIN] + w[FIRST]
-                W = w[STOP] - w[FIRST]
-                for block in range(block_count(C, width)):
-                    c = block_start(block, C, width)
-                    if C < width and ow >= WHOLE:
-                        place_block(total + ow * C, <floating>column_scale[ow], W, C, numbers, target + iw * C, <int>C)
-                    else:
-                        place_block(total + ow * C + c, <floating>column_scale[ow], W, C, numbers, target + iw * C + c, width)
-            for iw in range(IW if start[IW] < IW else 0):
+        grad = grad_output + row // IH * OH * OW * C
+        ROWS = same_window(row_start, row_pairs, ih, min(<Py_ssize_t>PAIR, min(IH - ih, stop - row))) if apart else 0
+        if ROWS:
+            i = row_pairs[2 * row_start[ih]]
+            place_rows(kind, grad + i * OW * C, row_scale[i], column_scale, OW, C, columns, ROWS, LENGTH, WHOLE,
+                       grad_x + row * LENGTH)
+        else:
+            ROWS = 1
+            sum_rows(grad, row_scale, row_pairs + 2 * row_start[ih], row_start[ih + 1] - row_start[ih], OW * C, total)
+            gather_row(kind, total, column_scale, start, pairs, WHOLE_POSITIONS, IW, C, grad_x + row * LENGTH)
+        for i in range(ROWS if start[IW] < IW else 0):  # columns between windows
+            for iw in range(IW):
                 if start[iw] == start[iw + 1]:
-                    memset(target + iw * C, 0, C * sizeof(floating))
-            continue
-        WHOLE = whole_positions(start, pairs, OW, IW, C, width, IMAGE_ROOM, OW * C + WIDE)
-        for iw in range(IW):
-            w = pairs + 2 * start[iw]
-            W = start[iw + 1] - start[iw]
-            for block in range(block_count(C, width)):
-                c = block_start(block, C, width)
-                if C < width and iw >= WHOLE:
-                    gather_block(total, column_scale, w, W, C, numbers, target + iw * C, <int>C)
-                else:
-                    gather_block(total + c, column_scale, w, W, C, numbers, target + iw * C + c, width)
+                    memset(grad_x + (row + i) * LENGTH + iw * C, 0, C * sizeof(floating))
+        row += ROWS
 
 
 def pool_backward(

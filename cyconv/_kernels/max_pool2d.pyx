@@ -13,7 +13,8 @@ from libc.string cimport memcpy, memset
 
 from cyconv._kernels.parallel cimport ceil_div, share_start
 from cyconv._kernels.windows cimport (
-    FIRST, ORIGIN, STOP, WIDE, block_count, block_start, block_width, last_position, whole_windows, width_t,
+    FIRST, ORIGIN, PAIR, STOP, WIDE, block_count, block_start, block_width, last_position, same_window,
+    whole_windows, width_t,
 )
 from cyconv._memory cimport Block
 
@@ -83,7 +84,8 @@ cdef inline void max_block(
 cdef void max_rows(
     const width_t* kind, const floating* x, Py_ssize_t N, Py_ssize_t IH, Py_ssize_t IW, Py_ssize_t C,
     const Py_ssize_t* rows, const Py_ssize_t* columns, Py_ssize_t OH, Py_ssize_t OW, Py_ssize_t KH, Py_ssize_t KW,
-    Py_ssize_t dilation_h, Py_ssize_t dilation_w, Py_ssize_t begin, Py_ssize_t stop, floating* output, winner_t* winners,
+    Py_ssize_t dilation_h, Py_ssize_t dilation_w, Py_ssize_t begin, Py_ssize_t stop,
+    floating* output, winner_t* winners,
 ) noexcept nogil:
     """Output rows `begin` to `stop` of all images."""
     cdef int width = 8 * sizeof(width_t)
@@ -103,19 +105,22 @@ cdef void max_rows(
                               (N * IH - line - last_position(h, dilation_h)) * IW * C, (stop - row) * OW * C)
         for ow in range(OW):
             w = columns + 3 * ow
+            at = (row * OW + ow) * C
+            corner = x + ((line + h[ORIGIN]) * IW + w[ORIGIN]) * C
+            if C < width and ow >= WHOLE:
+                for c in range(C):
+                    win = winners + at + c if winners != NULL else NULL
+                    max_block(corner + c, step_h, step_w, h[FIRST], h[STOP], w[FIRST], w[STOP], KW, best, winner,
+                              output + at + c, win, 1)
+                continue
             for block in range(block_count(C, width)):
                 c = block_start(block, C, width)
-                at = (row * OW + ow) * C + c
-                corner = x + ((line + h[ORIGIN]) * IW + w[ORIGIN]) * C + c
-                win = winners + at if winners != NULL else NULL
-                if C < width and ow >= WHOLE:
-                    max_block(corner, step_h, step_w, h[FIRST], h[STOP], w[FIRST], w[STOP], KW, best, winner,
-                              output + at, win, <int>C)
-                elif two and w[STOP] - w[FIRST] == 2:  # constants: no loops are left
-                    max_block(corner, step_h, step_w, 0, 2, 0, 2, 2, best, winner, output + at, win, width)
+                win = winners + at + c if winners != NULL else NULL
+                if two and w[STOP] - w[FIRST] == 2:  # constants: no loops are left
+                    max_block(corner + c, step_h, step_w, 0, 2, 0, 2, 2, best, winner, output + at + c, win, width)
                 else:
-                    max_block(corner, step_h, step_w, h[FIRST], h[STOP], w[FIRST], w[STOP], KW, best, winner,
-                              output + at, win, width)
+                    max_block(corner + c, step_h, step_w, h[FIRST], h[STOP], w[FIRST], w[STOP], KW, best, winner,
+                              output + at + c, win, width)
 
 
 def pool(
@@ -246,12 +251,8 @@ cdef void gradient_rows(
         ih = row % IH
         h = pairs + 2 * start[ih]
         H = start[ih + 1] - start[ih]
-        ROWS = 1
-        if H == 1 and apart:
-            while row + ROWS < stop and ih + ROWS < IH and start[ih + ROWS + 1] - start[ih] == ROWS + 1 and (
-                h[2 * ROWS] == h[0]
-            ):
-                ROWS += 1
+        ROWS = same_window(start, pairs, ih, min(<Py_ssize_t>PAIR, min(IH - ih, stop - row))) if apart else 0
+        if ROWS:
             line = row // IH * OH + h[0]
             place_rows(kind, grad_output + line * OW * C, winners + line * OW * C, OW, C, columns, h, ROWS, LENGTH, KW,
                        dilation, WHOLE, grad_x + row * LENGTH)
@@ -260,6 +261,7 @@ cdef void gradient_rows(
                     if not read[iw]:
                         memset(grad_x + (row + i) * LENGTH + iw * C, 0, C * sizeof(floating))
         else:
+            ROWS = 1
             memset(grad_x + row * LENGTH, 0, LENGTH * sizeof(floating))
             for i in range(H):
                 line = row // IH * OH + h[2 * i]

@@ -16,9 +16,11 @@ from libc.math cimport sqrt
 from libc.string cimport memset
 
 from cyconv._kernels.channels cimport chunk_count, fold, pixels_per_panel, pixels_per_row, sum_rows, widen
-from cyconv._kernels.pack cimport prefetch
 from cyconv._kernels.parallel cimport ceil_div, share_start
 from cyconv._memory cimport Block
+
+cdef extern from * nogil:
+    void prefetch "__builtin_prefetch"(const void* address, int write, int locality)
 
 cdef enum:
     FIRST_ROWS = 8      # whose mean is the first panel's centre

@@ -10,7 +10,7 @@ taken; the last block is moved back to end at the last channel, which costs less
 
 Few channels do not fill a block. There, a block goes on into the next pixels, and what it writes to them is wrong, but
 they follow and put it right. Only where the memory ends, or the rows that follow are another thread's, has a block no
-room: the windows or positions from there on are not WHOLE, and take their C channels alone.
+room: the windows or positions from there on are not WHOLE, and take their channels one by one.
 """
 
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t
@@ -27,6 +27,7 @@ cdef enum:
     STOP = 2
 
 cdef enum:
+    PAIR = 2    # rows written at once: more would be too many streams
     WIDE = 64   # the largest block; bytes of that many channels fill a vector, as gcc wants it
 
 
@@ -75,3 +76,14 @@ cdef inline Py_ssize_t whole_positions(
         if start[iw] < start[iw + 1] and pairs[2 * start[iw + 1] - 2] * C + width > WINDOW_ROOM:
             return iw
     return IW
+
+
+cdef inline Py_ssize_t same_window(
+    const Py_ssize_t* start, const Py_ssize_t* pairs, Py_ssize_t i, Py_ssize_t most
+) noexcept nogil:
+    """How many positions from i on, at most `most`, are read by one and the same window only; 0 if not even i is."""
+    cdef Py_ssize_t count = 0
+    cdef const Py_ssize_t* pair = pairs + 2 * start[i]
+    while count < most and start[i + count + 1] - start[i] == count + 1 and pair[2 * count] == pair[0]:
+        count += 1
+    return count

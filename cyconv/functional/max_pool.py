@@ -17,7 +17,7 @@ from cyconv.functional._windows import Axes, are_apart, covering, most_readers, 
 from cyconv.threads import threads_for
 
 READERS = 32  # of a pixel, above which one addition for each output is cheaper than a vector for each tap
-FEW = 16  # channels, below which it is so wherever windows overlap
+FEW = 16  # channels, below which it is so wherever windows overlap (and for 1 or 2 channels everywhere)
 
 
 def max_pool2d(
@@ -372,7 +372,7 @@ def _maximum_backward(grad: NDArray, winners: NDArray, shape: Shape, axes: Axes)
         images = channels_last(grad), np.ascontiguousarray(winners), nhwc(grad_x)
         threads = threads_for(grad_x.size + grad.size)
         apart, readers = are_apart(columns), most_readers(rows)
-        if (apart and readers == 1) or (C >= FEW and readers * most_readers(columns) <= READERS):
+        if (apart and readers == 1 and C > 2) or (C >= FEW and readers * most_readers(columns) <= READERS):
             tables = windows(columns), *covering(rows)
             kernels.pool_backward(*images, *tables, columns.kernel, columns.dilation, apart, threads)
         else:

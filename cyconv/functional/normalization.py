@@ -35,7 +35,10 @@ def _pixels(x: NDArray) -> NDArray:
 
 
 def _empty_like(x: NDArray) -> NDArray:
-    return empty_image(*x.shape, x.dtype) if x.ndim == 4 else memory.empty(x.shape, x.dtype)
+    if x.ndim == 2:
+        return memory.empty(x.shape, x.dtype)
+    N, C, H, W = x.shape
+    return empty_image(N, C, H, W, x.dtype)
 
 
 def _normalize(
