@@ -51,23 +51,27 @@ cdef void mean_window(
     const floating* image, Py_ssize_t step_h, Py_ssize_t step_w, const Py_ssize_t* h, const Py_ssize_t* w,
     floating scale, Py_ssize_t CHANNELS, floating* line, floating* output,
 ) noexcept nogil:
-    """One large window, many channels; four pixels a step: fewer loads and stores of their sum."""
+    """One large window, many channels; several pixels a step: fewer loads and stores of their sum."""
     cdef Py_ssize_t kh, kw, j
     cdef const floating* pixel
     memset(output, 0, CHANNELS * sizeof(floating))
     for kh in range(h[FIRST], h[STOP]):
         memset(line, 0, CHANNELS * sizeof(floating))
         kw = w[FIRST]
-        while kw + 4 <= w[STOP]:
-            pixel = image + kh * step_h + kw * step_w
-            for j in range(CHANNELS):
-                line[j] += (pixel[j] + pixel[step_w + j]) + (pixel[2 * step_w + j] + pixel[3 * step_w + j])
-            kw += 4
         while kw < w[STOP]:
             pixel = image + kh * step_h + kw * step_w
-            for j in range(CHANNELS):
-                line[j] += pixel[j]
-            kw += 1
+            if kw + 4 <= w[STOP]:
+                for j in range(CHANNELS):
+                    line[j] += (pixel[j] + pixel[step_w + j]) + (pixel[2 * step_w + j] + pixel[3 * step_w + j])
+                kw += 4
+            elif kw + 2 <= w[STOP]:
+                for j in range(CHANNELS):
+                    line[j] += pixel[j] + pixel[step_w + j]
+                kw += 2
+            else:
+                for j in range(CHANNELS):
+                    line[j] += pixel[j]
+                kw += 1
         for j in range(CHANNELS):
             output[j] += line[j]
     for j in range(CHANNELS):

@@ -139,7 +139,7 @@ def pool(
     cdef winner_t* winner = &winners[0, 0, 0, 0] if winners.shape[0] else NULL
     cdef const Py_ssize_t* h = &rows[0, 0]
     cdef const Py_ssize_t* w = &columns[0, 0]
-    cdef int width = max(16, block_width(C))  # gcc fails with less
+    cdef int width = max(16, block_width(C))  # of 8 gcc makes slow code here
     for task in prange(num_threads, num_threads=num_threads, schedule="static", nogil=True):
         begin = share_start(N * OH, num_threads, task)
         stop = share_start(N * OH, num_threads, task + 1)

@@ -5,8 +5,9 @@ taps inside the input, FIRST to STOP. For the way back, each input position gath
 start[i] to start[i + 1] of `pairs` [M, 2] are its (window, tap), windows ascending.
 
 Vectors run along the channels, and a block of `width` stays in registers while all taps pass. `width` is a constant:
-the bits of a type, `width_t`, which makes each width a function of its own. The largest that fits the channels well is
-taken; the last block is moved back to end at the last channel, which costs less than a scalar tail.
+the bits of a type, that of the unused argument `kind`, which makes each width a function of its own. The largest that
+fits the channels well is taken; the last block is moved back to end at the last channel, which costs less than a scalar
+tail. Arrays for a block belong to the function around it: gcc does not inline functions that have large ones.
 
 Few channels do not fill a block. There, a block goes on into the next pixels, and what it writes to them is wrong, but
 they follow and put it right. Only where the memory ends, or the rows that follow are another thread's, has a block no

@@ -56,7 +56,7 @@ def _normalize(
     check.check_same_dtype(op, x=x, weight=weight, bias=bias, residual=residual)
     eps = check.as_number(op, "eps", eps, 0, open_minimum=True)
     out = _empty_like(x)
-    mean, var = _moments(x.shape[1]) if statistics is None else map(_as_doubles, statistics)
+    mean, var = _moments(x.shape[1]) if statistics is None else np.array(statistics, np.float64)
     if out.size:
         added = None if residual is None else _pixels(residual)
         parameters = _dense(weight), _dense(bias), eps, added
@@ -69,10 +69,6 @@ def _moments(C: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return zeros for the means and variances of an empty batch, to be overwritten by those of another."""
     mean, var = np.zeros((2, C))
     return mean, var
-
-
-def _as_doubles(values: NDArray) -> NDArray[np.float64]:
-    return np.ascontiguousarray(values, np.float64)
 
 
 def _dense(values: NDArray | None) -> NDArray | None:
@@ -317,8 +313,9 @@ def _backward(
     grad_weight = None if weight is None else np.zeros(C, x.dtype)
     if x.size:
         images = _pixels(grad), _pixels(x), None if output is None else _pixels(output)
-        parameters = _as_doubles(mean), _as_doubles(var), _dense(weight), eps, training
-        kernels.backward(*images, *parameters, _pixels(grad_x), grad_weight, grad_bias, threads_for(x.size))
+        mean, var = np.ascontiguousarray(mean, np.float64), np.ascontiguousarray(var, np.float64)
+        results = _pixels(grad_x), grad_weight, grad_bias
+        kernels.backward(*images, mean, var, _dense(weight), eps, training, *results, threads_for(x.size))
     return grad_x, grad_weight, grad_bias
 
 

@@ -137,6 +137,18 @@ def test_running_statistics_may_be_big_endian_or_strided():
     )
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_read_only_arrays(dtype):
+    x, weight, bias = problem(4, dtype)
+    mean, var = channelwise(x).mean(1).astype(dtype), channelwise(x).var(1).astype(dtype)
+    expected = F.batch_norm(x, mean, var, weight, bias)
+    for array in (x, mean, var, weight, bias):
+        array.flags.writeable = False
+    np.testing.assert_array_equal(F.batch_norm(x, mean, var, weight, bias), expected)
+    np.testing.assert_array_equal(F.batch_norm_relu(x, mean, var, weight, bias), np.maximum(expected, 0))
+    assert F.batch_norm_backward(x, x, weight, mean, var)[0].shape == x.shape
+
+
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("relu", [True, False])
 @pytest.mark.parametrize("shape", [(3, 4, 2, 3), (5, 4)])
