@@ -28,11 +28,16 @@
   #define TILE_ROWS 6
 #endif
 #define TILE_VECTORS 2
-#define WIDE_ROWS 4 /* of a tile with few rows */
+/* Of a tile with few rows, whose scalars are few and whose vectors lie across cache lines. */
 #if VECTOR_BYTES == 64
-  #define WIDE_VECTORS 6
+  #define WIDE_ROWS 8
+  #define WIDE_VECTORS(M) ((M) <= 4 ? 6 : (M) <= 6 ? 4 : 3)
+#elif TILE_ROWS == 12
+  #define WIDE_ROWS 6
+  #define WIDE_VECTORS(M) ((M) <= 4 ? 6 : 4)
 #else
-  #define WIDE_VECTORS 3
+  #define WIDE_ROWS 4
+  #define WIDE_VECTORS(M) 3
 #endif
 #define MOST_VECTORS 6
 #define LANES(T) ((ptrdiff_t)(VECTOR_BYTES / sizeof(T)))
@@ -184,16 +189,23 @@
     tiles_##T[M - 1][columns > LANES(T)](TILE_PASS);                                                               \
   }
 
-/* At most WIDE_ROWS rows, all of WIDE_VECTORS vectors of columns. */
+/* At most WIDE_ROWS rows, all of WIDE_VECTORS(M) vectors of columns. */
+static inline ptrdiff_t cyconv_wide_vectors(ptrdiff_t M) { return WIDE_VECTORS(M); }
+#define WIDE_CASE(T, M) case M: tile_body_##T(M, WIDE_VECTORS(M), 0, TILE_PASS); break;
 #define DEFINE_WIDE_TILE(T)                                                                                        \
   static void cyconv_wide_tile_##T(ptrdiff_t M, TILE_ARGUMENTS(T)) {                                               \
     switch (M) {                                                                                                   \
-      case 1: tile_body_##T(1, WIDE_VECTORS, 0, TILE_PASS); break;                                                 \
-      case 2: tile_body_##T(2, WIDE_VECTORS, 0, TILE_PASS); break;                                                 \
-      case 3: tile_body_##T(3, WIDE_VECTORS, 0, TILE_PASS); break;                                                 \
-      default: tile_body_##T(4, WIDE_VECTORS, 0, TILE_PASS);                                                       \
+      WIDE_CASE(T, 1) WIDE_CASE(T, 2) WIDE_CASE(T, 3) WIDE_CASE(T, 4)                                              \
+      MORE_WIDE_CASES(T)                                                                                           \
     }                                                                                                              \
   }
+#if WIDE_ROWS == 8
+  #define MORE_WIDE_CASES(T) WIDE_CASE(T, 5) WIDE_CASE(T, 6) WIDE_CASE(T, 7) WIDE_CASE(T, 8)
+#elif WIDE_ROWS == 6
+  #define MORE_WIDE_CASES(T) WIDE_CASE(T, 5) WIDE_CASE(T, 6)
+#else
+  #define MORE_WIDE_CASES(T)
+#endif
 
 DEFINE_TILES(float)
 DEFINE_TILES(double)
