@@ -3,7 +3,8 @@
 A row is `R` whole pixels, WIDTH = R * C numbers, so 3 channels vectorise as well as 512: per-channel parameters are
 repeated R times (`widen`), per-channel sums are kept R times and added up at the end (`fold`). Rows are grouped into
 panels, summed in the arrays' own precision, panels into chunks, summed in double. The number of chunks depends on the
-shape only, and they are combined in order: the same bits for any number of threads.
+shape only, and they are combined in order: the same bits for any number of threads. It is a power of two, which most
+numbers of threads share evenly, and a chunk holds a panel at least, or folding would cost more than summing.
 """
 
 from cython cimport floating
@@ -13,7 +14,7 @@ cdef enum:
     ROW = 256               # numbers in a row, at least: enough independent sums to hide the latency of an addition
     LONG_ROW = 2048         # numbers beyond which a row need not be a whole number of vectors
     PANEL_ROWS = 64         # folding a panel must cost little beside summing it
-    CHUNK = 65536           # numbers in a chunk, at least
+    CHUNK = 32768           # numbers in a chunk, at least: as many as are worth a thread
     MOST_CHUNKS = 128
 
 
@@ -32,7 +33,10 @@ cdef inline Py_ssize_t pixels_per_panel(Py_ssize_t C) noexcept nogil:
 
 
 cdef inline Py_ssize_t chunk_count(Py_ssize_t P, Py_ssize_t C) noexcept nogil:
-    return max(1, min(min(P * C // CHUNK, P // pixels_per_row(C)), MOST_CHUNKS))
+    cdef Py_ssize_t most = min(min(P * C // CHUNK, P // pixels_per_panel(C)), MOST_CHUNKS), count = 1
+    while 2 * count <= most:
+        count *= 2
+    return count
 
 
 cdef inline void widen(const double* values, Py_ssize_t C, Py_ssize_t WIDTH, floating* wide) noexcept nogil:

@@ -8,28 +8,54 @@ goes through it in a fixed order, so any number of threads gives the same bits.
 from cython cimport floating
 from cython.parallel cimport prange
 from libc.math cimport INFINITY
-from libc.stdint cimport int32_t, int64_t, uint8_t
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t
+from libc.string cimport memcpy, memset
 
-from cyconv._kernels.parallel cimport ceil_div
-from cyconv._kernels.windows cimport FIRST, LINE, ORIGIN, STOP, WIDE, Spans, as_spans
+from cyconv._kernels.parallel cimport ceil_div, share_start
+from cyconv._kernels.windows cimport (
+    FIRST, ORIGIN, PAIR, STOP, WIDE, block_count, block_start, block_width, last_position, same_window,
+    whole_windows, width_t,
+)
+from cyconv._memory cimport Block
 
 ctypedef fused winner_t:
     uint8_t
     int32_t
 
 cdef enum:
-    BAND = 32768   # numbers of a task of pool_backward, to stay in L2
-    TAPS = 32      # of a window beyond which one addition per number is cheaper than one vector per tap
+    BAND = 32768   # numbers of a task of scatter_backward, to stay in L2
     CHANNELS = 16  # of a task of unpool: a cache line of float, so that tasks do not share one
 
 
+cdef union FloatBits:
+    float number
+    int32_t bits
+
+cdef union DoubleBits:
+    double number
+    int64_t bits
+
+
+cdef inline floating pick(bint condition, floating a, floating b) noexcept nogil:
+    """a if condition else b, in whole numbers: of that gcc makes branches where loops are short."""
+    cdef FloatBits f, g
+    cdef DoubleBits d, e
+    if floating is float:
+        f.number, g.number = a, b
+        f.bits = (f.bits & -<int32_t>condition) | (g.bits & ~-<int32_t>condition)
+        return f.number
+    else:
+        d.number, e.number = a, b
+        d.bits = (d.bits & -<int64_t>condition) | (e.bits & ~-<int64_t>condition)
+        return d.number
+
+
 cdef inline void max_block(
-    const floating* image, Py_ssize_t step_h, Py_ssize_t step_w, const Py_ssize_t* h, const Py_ssize_t* w,
-    Py_ssize_t KW, floating* output, winner_t* winners, const int width,
+    const floating* image, Py_ssize_t step_h, Py_ssize_t step_w,
+    Py_ssize_t first_h, Py_ssize_t stop_h, Py_ssize_t first_w, Py_ssize_t stop_w, Py_ssize_t KW,
+    floating* best, int32_t* winner, floating* output, winner_t* winners, const int width,
 ) noexcept nogil:
-    """One window, `width` channels."""
-    cdef floating best[WIDE]
-    cdef int32_t winner[WIDE]
+    """One window, `width` channels; the caller's `best` and `winner` end up in registers."""
     cdef const floating* pixel
     cdef floating value
     cdef Py_ssize_t kh, kw
@@ -38,16 +64,16 @@ cdef inline void max_block(
     cdef int j
     for j in range(width):
         best[j] = -INFINITY
-        winner[j] = <int32_t>(h[FIRST] * KW + w[FIRST])
-    for kh in range(h[FIRST], h[STOP]):
-        for kw in range(w[FIRST], w[STOP]):
+        winner[j] = <int32_t>(first_h * KW + first_w)
+    for kh in range(first_h, stop_h):
+        for kw in range(first_w, stop_w):
             pixel = image + kh * step_h + kw * step_w
             tap = <int32_t>(kh * KW + kw)
             for j in range(width):
                 value = pixel[j]
                 wins = (value > best[j]) | (value != value)
-                best[j] = value if wins else best[j]
-                winner[j] = tap if wins else winner[j]
+                best[j] = pick(wins, value, best[j])
+                winner[j] ^= (winner[j] ^ tap) & -<int32_t>wins  # tap if wins
     for j in range(width):
         output[j] = best[j]
     if winners != NULL:
@@ -55,59 +81,46 @@ cdef inline void max_block(
             winners[j] = <winner_t>winner[j]
 
 
-cdef inline void max_row(
-    const floating* image, Py_ssize_t step_h, Py_ssize_t step_w, const Py_ssize_t* h, const Py_ssize_t* columns,
-    Py_ssize_t KW, Py_ssize_t OW, Py_ssize_t C, floating* output, winner_t* winners, const int width,
-) noexcept nogil:
-    cdef Py_ssize_t ow, block, c, at
-    cdef const Py_ssize_t* w
-    for ow in range(OW):
-        w = columns + 3 * ow
-        for block in range(ceil_div(C, width)):
-            c = min(block * width, C - width)
-            at = ow * C + c
-            max_block(
-                image + w[ORIGIN] * C + c, step_h, step_w, h, w, KW,
-                output + at, winners + at if winners != NULL else NULL, width,
-            )
-
-
-cdef void max_spans(
-    const floating* image, Py_ssize_t step_h, Py_ssize_t step_w, const Py_ssize_t* h, const Spans* thin, Py_ssize_t KW,
+cdef void max_rows(
+    const width_t* kind, const floating* x, Py_ssize_t N, Py_ssize_t IH, Py_ssize_t IW, Py_ssize_t C,
+    const Py_ssize_t* rows, const Py_ssize_t* columns, Py_ssize_t OH, Py_ssize_t OW, Py_ssize_t KH, Py_ssize_t KW,
+    Py_ssize_t dilation_h, Py_ssize_t dilation_w, Py_ssize_t begin, Py_ssize_t stop,
     floating* output, winner_t* winners,
 ) noexcept nogil:
-    """One row of few channels."""
-    cdef floating best[LINE]
-    cdef int32_t winner[LINE]
-    cdef const floating* row
-    cdef const int32_t* offsets
-    cdef const Py_ssize_t* span
-    cdef floating value
-    cdef Py_ssize_t line, begin, count, kh, s, j
-    cdef int32_t tap
-    cdef bint wins
-    for line in range(ceil_div(thin.E, LINE)):
-        begin = line * LINE
-        count = min(<Py_ssize_t>LINE, thin.E - begin)
-        offsets = thin.offsets + begin
-        for j in range(count):
-            best[j] = -INFINITY
-            winner[j] = -1
-        for kh in range(h[FIRST], h[STOP]):
-            for s in range(thin.S):
-                span = thin.spans + 3 * s
-                row = image + kh * step_h + span[0] * step_w
-                tap = <int32_t>(kh * KW + span[0])
-                for j in range(max(<Py_ssize_t>0, span[1] - begin), min(count, span[2] - begin)):
-                    value = row[offsets[j]]
-                    wins = (value > best[j]) | (value != value) | (winner[j] < 0)
-                    best[j] = value if wins else best[j]
-                    winner[j] = tap if wins else winner[j]
-        for j in range(count):
-            output[begin + j] = best[j]
-        if winners != NULL:
-            for j in range(count):
-                winners[begin + j] = <winner_t>winner[j]
+    """Output rows `begin` to `stop` of all images."""
+    cdef int width = 8 * sizeof(width_t)
+    cdef Py_ssize_t step_h = dilation_h * IW * C, step_w = dilation_w * C, row, line, ow, block, c, at, WHOLE
+    cdef const Py_ssize_t* h
+    cdef const Py_ssize_t* w
+    cdef const floating* corner
+    cdef floating best[WIDE]
+    cdef int32_t winner[WIDE]
+    cdef winner_t* win
+    cdef bint two
+    for row in range(begin, stop):
+        h = rows + 3 * (row % OH)
+        line = row // OH * IH
+        two = KH == 2 and KW == 2 and h[STOP] - h[FIRST] == 2
+        WHOLE = whole_windows(columns, OW, IW, dilation_w, C, width,
+                              (N * IH - line - last_position(h, dilation_h)) * IW * C, (stop - row) * OW * C)
+        for ow in range(OW):
+            w = columns + 3 * ow
+            at = (row * OW + ow) * C
+            corner = x + ((line + h[ORIGIN]) * IW + w[ORIGIN]) * C
+            if C < width and ow >= WHOLE:
+                for c in range(C):
+                    win = winners + at + c if winners != NULL else NULL
+                    max_block(corner + c, step_h, step_w, h[FIRST], h[STOP], w[FIRST], w[STOP], KW, best, winner,
+                              output + at + c, win, 1)
+                continue
+            for block in range(block_count(C, width)):
+                c = block_start(block, C, width)
+                win = winners + at + c if winners != NULL else NULL
+                if two and w[STOP] - w[FIRST] == 2:  # constants: no loops are left
+                    max_block(corner + c, step_h, step_w, 0, 2, 0, 2, 2, best, winner, output + at + c, win, width)
+                else:
+                    max_block(corner + c, step_h, step_w, h[FIRST], h[STOP], w[FIRST], w[STOP], KW, best, winner,
+                              output + at + c, win, width)
 
 
 def pool(
@@ -116,55 +129,194 @@ def pool(
     winner_t[:, :, :, ::1] winners,        # OUT like output, or empty if nobody wants them
     const Py_ssize_t[:, ::1] rows,         # IN  [OH, 3]
     const Py_ssize_t[:, ::1] columns,      # IN  [OW, 3]
-    const int32_t[::1] offsets,            # IN  [E], empty if channels are many
-    const Py_ssize_t[:, ::1] spans,        # IN  [S, 3]
-    Py_ssize_t KW, Py_ssize_t dilation_h, Py_ssize_t dilation_w, int num_threads,
+    Py_ssize_t KH, Py_ssize_t KW, Py_ssize_t dilation_h, Py_ssize_t dilation_w, int num_threads,
 ):
-    cdef Py_ssize_t N = x.shape[0], IW = x.shape[2], C = x.shape[3], OH = output.shape[1], OW = output.shape[2]
-    cdef Py_ssize_t step_h = dilation_h * IW * C, step_w = dilation_w * C, task
-    cdef Spans thin = as_spans(offsets, spans)
+    """A task is a share of the output rows."""
+    cdef Py_ssize_t N = x.shape[0], IH = x.shape[1], IW = x.shape[2], C = x.shape[3]
+    cdef Py_ssize_t OH = output.shape[1], OW = output.shape[2], task, begin, stop
+    cdef const floating* image = &x[0, 0, 0, 0]
+    cdef floating* out = &output[0, 0, 0, 0]
     cdef winner_t* winner = &winners[0, 0, 0, 0] if winners.shape[0] else NULL
-    cdef winner_t* win
+    cdef const Py_ssize_t* h = &rows[0, 0]
     cdef const Py_ssize_t* w = &columns[0, 0]
-    cdef const Py_ssize_t* h
-    cdef const floating* image
-    cdef floating* out
-    for task in prange(N * OH, num_threads=num_threads, schedule="static", nogil=True):
-        h = &rows[task % OH, 0]
-        image = &x[task // OH, 0, 0, 0] + h[ORIGIN] * IW * C
-        out = &output[0, 0, 0, 0] + task * OW * C
-        win = winner + task * OW * C if winner != NULL else NULL
-        if thin.E:
-            max_spans(image, step_h, step_w, h, &thin, KW, out, win)
-        elif C % 64 == 0:
-            max_row(image, step_h, step_w, h, w, KW, OW, C, out, win, 64)
-        elif C >= 32:
-            max_row(image, step_h, step_w, h, w, KW, OW, C, out, win, 32)
+    cdef int width = max(16, block_width(C))  # gcc fails with less
+    for task in prange(num_threads, num_threads=num_threads, schedule="static", nogil=True):
+        begin = share_start(N * OH, num_threads, task)
+        stop = share_start(N * OH, num_threads, task + 1)
+        if width == 64:
+            max_rows(<int64_t*>NULL, image, N, IH, IW, C, h, w, OH, OW, KH, KW, dilation_h, dilation_w, begin, stop,
+                     out, winner)
+        elif width == 32:
+            max_rows(<int32_t*>NULL, image, N, IH, IW, C, h, w, OH, OW, KH, KW, dilation_h, dilation_w, begin, stop,
+                     out, winner)
         else:
-            max_row(image, step_h, step_w, h, w, KW, OW, C, out, win, <int>C)
+            max_rows(<int16_t*>NULL, image, N, IH, IW, C, h, w, OH, OW, KH, KW, dilation_h, dilation_w, begin, stop,
+                     out, winner)
 
 
-cdef inline void add_won(
-    const floating* grad_output, const winner_t* winners, const Py_ssize_t* w, Py_ssize_t KW,
-    Py_ssize_t step_h, Py_ssize_t step_w, Py_ssize_t first, Py_ssize_t stop, floating* target,
+cdef inline void place_block(
+    const floating* grad_output, const winner_t* winners, const Py_ssize_t* h, Py_ssize_t H, Py_ssize_t LENGTH,
+    Py_ssize_t KW, Py_ssize_t first, const Py_ssize_t count, Py_ssize_t step,
+    floating* grad, int32_t* winner, floating* grad_x, const int width,
 ) noexcept nogil:
-    """One window, WIDE channels: to each tap of lines first to stop the gradients that it won."""
-    cdef floating grad[WIDE]
-    cdef int32_t winner[WIDE]
-    cdef floating* pixel
-    cdef Py_ssize_t kh, kw
+    """One window, `width` channels: to each of its taps, `count` in each of H rows, the gradients that it won."""
+    cdef Py_ssize_t i, k
     cdef int32_t tap
     cdef int j
-    for j in range(WIDE):
-        grad[j] = grad_output[j]
-    for j in range(WIDE):
+    memcpy(grad, grad_output, width * sizeof(floating))
+    for j in range(width):
         winner[j] = winners[j]
-    for kh in range(first, stop):
-        for kw in range(w[FIRST], w[STOP]):
-            pixel = target + kh * step_h + kw * step_w
-            tap = <int32_t>(kh * KW + kw)
-            for j in range(WIDE):
-                pixel[j] += grad[j] if winner[j] == tap else 0
+    for i in range(H):
+        tap = <int32_t>(h[2 * i + 1] * KW + first)
+        for k in range(count):
+            for j in range(width):
+                grad_x[i * LENGTH + k * step + j] = pick(winner[j] == tap + <int32_t>k, grad[j], 0)
+
+
+cdef void place_rows(
+    const width_t* kind, const floating* grad_output, const winner_t* winners, Py_ssize_t OW, Py_ssize_t C,
+    const Py_ssize_t* columns, const Py_ssize_t* h, Py_ssize_t H, Py_ssize_t LENGTH, Py_ssize_t KW,
+    Py_ssize_t dilation, Py_ssize_t WHOLE, floating* grad_x,
+) noexcept nogil:
+    """H input rows that one row of windows reads, which do not overlap."""
+    cdef int width = 8 * sizeof(width_t)
+    cdef Py_ssize_t ow, block, c, at, count, first, step = dilation * C
+    cdef floating grad[WIDE]
+    cdef int32_t winner[WIDE]
+    cdef const Py_ssize_t* w
+    cdef floating* pixel
+    for ow in range(OW):
+        w = columns + 3 * ow
+        first, count = w[FIRST], w[STOP] - w[FIRST]
+        at = ow * C
+        pixel = grad_x + (w[ORIGIN] + first * dilation) * C
+        if C < width and ow >= WHOLE:
+            for c in range(C):
+                if H == 2 and count == 2:
+                    place_block(grad_output + at + c, winners + at + c, h, 2, LENGTH, KW, first, 2, step, grad, winner,
+                                pixel + c, 1)
+                else:
+                    place_block(grad_output + at + c, winners + at + c, h, H, LENGTH, KW, first, count, step, grad,
+                                winner, pixel + c, 1)
+            continue
+        for block in range(block_count(C, width)):
+            c = block_start(block, C, width)
+            if H == 2 and count == 2:  # constants: no loops are left
+                place_block(grad_output + at + c, winners + at + c, h, 2, LENGTH, KW, first, 2, step, grad, winner,
+                            pixel + c, width)
+            else:
+                place_block(grad_output + at + c, winners + at + c, h, H, LENGTH, KW, first, count, step, grad, winner,
+                            pixel + c, width)
+
+
+cdef void add_row(
+    const width_t* kind, const floating* grad_output, const winner_t* winners, Py_ssize_t OW, Py_ssize_t C,
+    const Py_ssize_t* columns, Py_ssize_t tap, Py_ssize_t dilation, floating* grad_x,
+) noexcept nogil:
+    """Add to an input row what it won of a row of windows, C >= width."""
+    cdef int width = 8 * sizeof(width_t), j
+    cdef Py_ssize_t ow, block, c, k
+    cdef floating grad[WIDE]
+    cdef int32_t winner[WIDE]
+    cdef const Py_ssize_t* w
+    cdef floating* pixel
+    for ow in range(OW):
+        w = columns + 3 * ow
+        for block in range(block_count(C, width)):
+            c = block_start(block, C, width)
+            for j in range(width):
+                grad[j] = grad_output[ow * C + c + j]
+            for j in range(width):
+                winner[j] = winners[ow * C + c + j]
+            for j in range(<int>(block * width - c)):  # channels of the block before
+                winner[j] = -1
+            for k in range(w[FIRST], w[STOP]):
+                pixel = grad_x + (w[ORIGIN] + k * dilation) * C + c
+                for j in range(width):
+                    pixel[j] += pick(winner[j] == <int32_t>(tap + k), grad[j], 0)
+
+
+cdef void gradient_rows(
+    const width_t* kind, const floating* grad_output, const winner_t* winners, Py_ssize_t OH, Py_ssize_t OW,
+    Py_ssize_t C, const Py_ssize_t* columns, const Py_ssize_t* start, const Py_ssize_t* pairs,
+    Py_ssize_t IH, Py_ssize_t IW, Py_ssize_t KW, Py_ssize_t dilation, bint apart, const uint8_t* read,
+    Py_ssize_t begin, Py_ssize_t stop, floating* grad_x,
+) noexcept nogil:
+    """Input rows `begin` to `stop` of all images."""
+    cdef int width = 8 * sizeof(width_t)
+    cdef Py_ssize_t row = begin, LENGTH = IW * C, ih, i, H, ROWS, line, iw
+    cdef Py_ssize_t WHOLE = whole_windows(columns, OW, IW, dilation, C, width, LENGTH, OW * C)
+    cdef const Py_ssize_t* h
+    while row < stop:
+        ih = row % IH
+        h = pairs + 2 * start[ih]
+        H = start[ih + 1] - start[ih]
+        ROWS = same_window(start, pairs, ih, min(<Py_ssize_t>PAIR, min(IH - ih, stop - row))) if apart else 0
+        if ROWS:
+            line = row // IH * OH + h[0]
+            place_rows(kind, grad_output + line * OW * C, winners + line * OW * C, OW, C, columns, h, ROWS, LENGTH, KW,
+                       dilation, WHOLE, grad_x + row * LENGTH)
+            for i in range(ROWS if read != NULL else 0):
+                for iw in range(IW):
+                    if not read[iw]:
+                        memset(grad_x + (row + i) * LENGTH + iw * C, 0, C * sizeof(floating))
+        else:
+            ROWS = 1
+            memset(grad_x + row * LENGTH, 0, LENGTH * sizeof(floating))
+            for i in range(H):
+                line = row // IH * OH + h[2 * i]
+                add_row(kind, grad_output + line * OW * C, winners + line * OW * C, OW, C, columns, h[2 * i + 1] * KW,
+                        dilation, grad_x + row * LENGTH)
+        row += ROWS
+
+
+def pool_backward(
+    const floating[:, :, :, ::1] grad_output,  # IN
+    const winner_t[:, :, :, ::1] winners,      # IN
+    floating[:, :, :, ::1] grad_x,             # OUT
+    const Py_ssize_t[:, ::1] columns,          # IN  [OW, 3]
+    const Py_ssize_t[::1] row_start,           # IN  [IH + 1]
+    const Py_ssize_t[:, ::1] row_pairs,        # IN
+    Py_ssize_t KW, Py_ssize_t dilation, bint apart, int num_threads,
+):
+    """A task is a share of the input rows. `apart`: a window's columns end before the next one's begin.
+
+    Fewer than 16 channels must be apart, and their rows read once: they would add to the next pixels.
+    """
+    cdef Py_ssize_t N = grad_x.shape[0], IH = grad_x.shape[1], IW = grad_x.shape[2], C = grad_x.shape[3]
+    cdef Py_ssize_t OH = grad_output.shape[1], OW = grad_output.shape[2], task, begin, stop, ow, k
+    cdef const floating* grad = &grad_output[0, 0, 0, 0]
+    cdef const winner_t* winner = &winners[0, 0, 0, 0]
+    cdef floating* out = &grad_x[0, 0, 0, 0]
+    cdef const Py_ssize_t* w = &columns[0, 0]
+    cdef const Py_ssize_t* start = &row_start[0]
+    cdef const Py_ssize_t* h = &row_pairs[0, 0]
+    cdef int width = block_width(C)
+    cdef Block read_block = Block(IW)
+    cdef uint8_t* read = <uint8_t*>read_block.address  # whether a column is in some window; NULL if all are
+    cdef Py_ssize_t unread = IW
+    memset(read, 0, IW)
+    for ow in range(OW):
+        for k in range(w[3 * ow + FIRST], w[3 * ow + STOP]):
+            unread -= not read[w[3 * ow + ORIGIN] + k * dilation]
+            read[w[3 * ow + ORIGIN] + k * dilation] = 1
+    if unread == 0:
+        read = NULL
+    for task in prange(num_threads, num_threads=num_threads, schedule="static", nogil=True):
+        begin = share_start(N * IH, num_threads, task)
+        stop = share_start(N * IH, num_threads, task + 1)
+        if width == 64:
+            gradient_rows(<int64_t*>NULL, grad, winner, OH, OW, C, w, start, h, IH, IW, KW, dilation, apart, read,
+                          begin, stop, out)
+        elif width == 32:
+            gradient_rows(<int32_t*>NULL, grad, winner, OH, OW, C, w, start, h, IH, IW, KW, dilation, apart, read,
+                          begin, stop, out)
+        elif width == 16:
+            gradient_rows(<int16_t*>NULL, grad, winner, OH, OW, C, w, start, h, IH, IW, KW, dilation, apart, read,
+                          begin, stop, out)
+        else:
+            gradient_rows(<int8_t*>NULL, grad, winner, OH, OW, C, w, start, h, IH, IW, KW, dilation, apart, read,
+                          begin, stop, out)
 
 
 cdef void scatter_band(
@@ -173,32 +325,20 @@ cdef void scatter_band(
     const Py_ssize_t* steps, Py_ssize_t LENGTH, Py_ssize_t START, Py_ssize_t HEIGHT, floating* band,
 ) noexcept nogil:
     """HEIGHT rows, of LENGTH numbers, from row START on: each output's gradient goes to its winner, if it is here."""
-    cdef Py_ssize_t oh, ow, block, blocks, c, origin, at, first, stop, step_h = dilation_h * LENGTH
-    cdef const Py_ssize_t* h
-    cdef const Py_ssize_t* w
+    cdef Py_ssize_t oh, ow, c, origin, at, first, stop, step_h = dilation_h * LENGTH
     cdef const floating* grad
     cdef const winner_t* winner
-    for at in range(HEIGHT * LENGTH):
-        band[at] = 0
+    memset(band, 0, HEIGHT * LENGTH * sizeof(floating))
     for oh in range(OH):
-        h = rows + 3 * oh
-        first, stop = h[FIRST], h[STOP]
-        while first < stop and h[ORIGIN] + first * dilation_h < START:
-            first += 1
-        while first < stop and h[ORIGIN] + (stop - 1) * dilation_h >= START + HEIGHT:
-            stop -= 1
-        if first == stop:
+        first = rows[3 * oh + ORIGIN] + rows[3 * oh + FIRST] * dilation_h
+        stop = rows[3 * oh + ORIGIN] + (rows[3 * oh + STOP] - 1) * dilation_h + 1
+        if stop <= START or first >= START + HEIGHT:
             continue
         for ow in range(OW):
-            w = columns + 3 * ow
-            origin = (h[ORIGIN] - START) * LENGTH + w[ORIGIN] * C
+            origin = (rows[3 * oh + ORIGIN] - START) * LENGTH + columns[3 * ow + ORIGIN] * C
             grad = grad_output + (oh * OW + ow) * C
             winner = winners + (oh * OW + ow) * C
-            blocks = C // WIDE if (stop - first) * (w[STOP] - w[FIRST]) <= TAPS else 0
-            for block in range(blocks):
-                c = block * WIDE
-                add_won(grad + c, winner + c, w, KW, step_h, step_w, first, stop, band + origin + c)
-            for c in range(blocks * WIDE, C):
+            for c in range(C):
                 if winner_t is uint8_t:
                     at = origin + c + steps[winner[c]]
                 else:
@@ -207,7 +347,7 @@ cdef void scatter_band(
                     band[at] += grad[c]
 
 
-def pool_backward(
+def scatter_backward(
     const floating[:, :, :, ::1] grad_output,  # IN
     const winner_t[:, :, :, ::1] winners,      # IN
     floating[:, :, :, ::1] grad_x,             # OUT
@@ -215,7 +355,10 @@ def pool_backward(
     const Py_ssize_t[:, ::1] columns,          # IN  [OW, 3]
     Py_ssize_t KW, Py_ssize_t dilation_h, Py_ssize_t dilation_w, int num_threads,
 ):
-    """A task is a band of input rows, and reads every output row that may have won in it."""
+    """The same, one addition per output: for windows so large that a pixel is read by very many.
+
+    A task is a band of input rows, and reads every output row that may have won in it.
+    """
     cdef Py_ssize_t N = grad_x.shape[0], IH = grad_x.shape[1], LENGTH = grad_x.shape[2] * grad_x.shape[3]
     cdef Py_ssize_t OH = grad_output.shape[1], OW = grad_output.shape[2], C = grad_x.shape[3]
     cdef Py_ssize_t step_h = dilation_h * LENGTH, step_w = dilation_w * C

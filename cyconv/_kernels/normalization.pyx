@@ -1,21 +1,36 @@
-"""Batch normalisation over [P, C] memory: per-channel statistics, one pass to normalise, two passes backwards.
+"""Batch normalisation over [P, C] memory: one pass for the per-channel sums, then one that writes.
 
 Statistics are gathered panel by panel as count, mean and M2 (the sum of squared deviations), and merged in double by
     mean = mean_a + delta n_b / n,  M2 = M2_a + M2_b + delta^2 n_a n_b / n,  delta = mean_b - mean_a, n = n_a + n_b
 (Chan, Golub and LeVeque 1979). A panel's sums are taken about the mean of the panels before it, so memory is read
 once. A centre far off costs digits of M2_b, about eps n_b delta^2, but then the term delta^2 n_a n_b / n is as large:
 the merged variance is right to a few units in the last place, wherever the mean lies.
+
+Both directions are one parallel region of three loops: each task sums its chunks; each merges all chunks of its
+channels; each writes its pixels, the last ones first, since the second-level cache still holds those.
 """
 
 from cython cimport floating
-from cython.parallel cimport prange
+from cython.parallel cimport parallel, prange
+from libc.math cimport sqrt
 from libc.string cimport memset
 
-from cyconv._kernels.channels cimport (
-    chunk_count, fold, pixels_per_panel, pixels_per_row, sum_rows, widen,
-)
-from cyconv._kernels.parallel cimport ceil_div, share_start, this_thread
+from cyconv._kernels.channels cimport chunk_count, fold, pixels_per_panel, pixels_per_row, sum_rows, widen
+from cyconv._kernels.parallel cimport ceil_div, share_start
 from cyconv._memory cimport Block
+
+cdef extern from * nogil:
+    void prefetch "__builtin_prefetch"(const void* address, int write, int locality)
+
+cdef enum:
+    FIRST_ROWS = 8      # whose mean is the first panel's centre
+    AHEAD = 512         # numbers: how far before it is written to memory is asked for; from main memory 10% faster
+
+
+cdef inline void ask_to_write(const floating* row, Py_ssize_t LENGTH) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(0, LENGTH, 16):
+        prefetch(row + i, 1, 2)
 
 
 # ---------------------------------------------------------------------------------------------------------- statistics
@@ -29,7 +44,7 @@ cdef void deviation_rows(
     cdef Py_ssize_t j
     memset(first, 0, WIDTH * sizeof(floating))
     memset(second, 0, WIDTH * sizeof(floating))
-    while end - x >= 2 * WIDTH:
+    while end - x >= 2 * WIDTH:  # with more, gcc gives up on proving that the pointers do not overlap
         for j in range(WIDTH):
             d0 = x[j] - center[j]
             d1 = x[WIDTH + j] - center[j]
@@ -56,7 +71,8 @@ cdef void chunk_moments(
     const floating* x, Py_ssize_t PIXELS, Py_ssize_t C, floating* work, double* mean, double* m2
 ) noexcept nogil:
     """Gather mean and M2 of a chunk; three rows of work space."""
-    cdef Py_ssize_t WIDTH = pixels_per_row(C) * C, PANEL = pixels_per_panel(C), COUNT = min(PANEL, PIXELS), p = 0, c
+    cdef Py_ssize_t R = pixels_per_row(C), WIDTH = R * C, PANEL = pixels_per_panel(C), p = 0, c
+    cdef Py_ssize_t COUNT = min(FIRST_ROWS * R, PIXELS)
     cdef floating* center = work
     cdef floating* first = work + WIDTH
     cdef floating* second = work + 2 * WIDTH
@@ -79,35 +95,23 @@ cdef void chunk_moments(
         p += COUNT
 
 
-def statistics(
-    const floating[:, ::1] x,   # IN  [P, C]
-    double[::1] mean,           # OUT [C]
-    double[::1] variance,       # OUT [C], biased: divided by P
-    int num_threads,
-):
-    """Mean and variance of each channel."""
-    cdef Py_ssize_t P = x.shape[0], C = x.shape[1], WIDTH = pixels_per_row(C) * C, CHUNKS = chunk_count(P, C)
+cdef void merge_chunks(
+    double* means, double* m2s, Py_ssize_t P, Py_ssize_t C, Py_ssize_t CHUNKS, Py_ssize_t begin, Py_ssize_t stop,
+    double* mean, double* variance,
+) noexcept nogil:
+    """Merge the moments [CHUNKS, C] of channels `begin` to `stop` into the first chunk's."""
     cdef Py_ssize_t k, c, start, COUNT
-    cdef Block work_block = Block(num_threads * 3 * WIDTH * sizeof(floating))
-    cdef Block moments_block = Block(CHUNKS * 2 * C * sizeof(double))
-    cdef floating* work = <floating*>work_block.address
-    cdef double* means = <double*>moments_block.address
-    cdef double* m2s = means + CHUNKS * C
-    for k in prange(CHUNKS, nogil=True, num_threads=num_threads, schedule="static"):
-        start = share_start(P, CHUNKS, k)
-        chunk_moments(&x[start, 0], share_start(P, CHUNKS, k + 1) - start, C, work + this_thread() * 3 * WIDTH,
-                      means + k * C, m2s + k * C)
     for k in range(1, CHUNKS):
         start = share_start(P, CHUNKS, k)
         COUNT = share_start(P, CHUNKS, k + 1) - start
-        for c in range(C):
+        for c in range(begin, stop):
             merge_moments(&means[c], &m2s[c], start, means[k * C + c], m2s[k * C + c], COUNT)
-    for c in range(C):
+    for c in range(begin, stop):
         mean[c] = means[c]
         variance[c] = m2s[c] / P
 
 
-# ----------------------------------------------------------------------------------------------------------- normalise
+# ------------------------------------------------------------------------------------------------------------- forward
 
 cdef void normalize_rows(
     const floating* x, const floating* scale, const floating* shift, const floating* residual, floating* out,
@@ -117,6 +121,7 @@ cdef void normalize_rows(
     for row in range(ceil_div(COUNT, WIDTH)):
         i = row * WIDTH
         LENGTH = min(WIDTH, COUNT - i)
+        ask_to_write(out + i + AHEAD, LENGTH)
         for j in range(LENGTH):
             out[i + j] = x[i + j] * scale[j] + shift[j]
         # What follows finds the row in the first-level cache.
@@ -128,27 +133,65 @@ cdef void normalize_rows(
                 out[i + j] = 0 if out[i + j] < 0 else out[i + j]
 
 
-def normalize(
+cdef void normalize_share(
+    const floating* x, const double* scale, const double* shift, const floating* residual, floating* out,
+    Py_ssize_t begin, Py_ssize_t stop, Py_ssize_t C, bint relu, floating* wide,
+) noexcept nogil:
+    """Normalise pixels `begin` to `stop`, backwards; two rows of work space."""
+    cdef Py_ssize_t WIDTH = pixels_per_row(C) * C, PANEL = pixels_per_panel(C), panel, p
+    widen(scale, C, WIDTH, wide)
+    widen(shift, C, WIDTH, wide + WIDTH)
+    for panel in range(ceil_div(stop - begin, PANEL) - 1, -1, -1):
+        p = begin + panel * PANEL
+        normalize_rows(x + p * C, wide, wide + WIDTH, residual + p * C if residual != NULL else NULL, out + p * C,
+                       min(PANEL, stop - p) * C, WIDTH, relu)
+
+
+def forward(
     const floating[:, ::1] x,           # IN  [P, C]
-    const double[::1] scale,            # IN  [C]
-    const double[::1] shift,            # IN  [C]
+    double[::1] mean,                   # OUT [C] if `training`, else IN
+    double[::1] variance,               # OUT [C] if `training`, else IN; biased: divided by P
+    const floating[::1] weight,         # IN  [C] or None
+    const floating[::1] bias,           # IN  [C] or None
+    double eps,
     const floating[:, ::1] residual,    # IN  [P, C] or None
-    floating[:, ::1] out,               # OUT [P, C]
+    floating[:, ::1] out,               # OUT [P, C] or None: the statistics are all that is wanted
     bint relu,
+    bint training,
     int num_threads,
 ):
-    """out = x * scale + shift (+ residual), negative numbers replaced by zero if `relu`."""
-    cdef Py_ssize_t P = x.shape[0], C = x.shape[1], WIDTH = pixels_per_row(C) * C, PANEL = pixels_per_panel(C)
-    cdef Py_ssize_t panel, p
-    cdef bint adding = residual is not None
-    cdef Block block = Block(2 * WIDTH * sizeof(floating))
-    cdef floating* wide = <floating*>block.address
-    widen(&scale[0], C, WIDTH, wide)
-    widen(&shift[0], C, WIDTH, wide + WIDTH)
-    for panel in prange(ceil_div(P, PANEL), nogil=True, num_threads=num_threads, schedule="static"):
-        p = panel * PANEL
-        normalize_rows(&x[p, 0], wide, wide + WIDTH, &residual[p, 0] if adding else NULL, &out[p, 0],
-                       min(PANEL, P - p) * C, WIDTH, relu)
+    """out = (x - mean) / sqrt(variance + eps) * weight + bias (+ residual), negative numbers made zero if `relu`."""
+    cdef Py_ssize_t P = x.shape[0], C = x.shape[1], WIDTH = pixels_per_row(C) * C, CHUNKS = chunk_count(P, C)
+    cdef Py_ssize_t task, k, c, start
+    cdef const floating* gamma = &weight[0] if weight is not None else NULL
+    cdef const floating* beta = &bias[0] if bias is not None else NULL
+    cdef const floating* added = &residual[0, 0] if residual is not None else NULL
+    cdef floating* target = &out[0, 0] if out is not None else NULL
+    cdef Block work_block = Block(num_threads * 3 * WIDTH * sizeof(floating))
+    cdef Block channels_block = Block(2 * (1 + CHUNKS) * C * sizeof(double))
+    cdef floating* work = <floating*>work_block.address
+    cdef double* scale = <double*>channels_block.address
+    cdef double* shift = scale + C
+    cdef double* means = shift + C
+    cdef double* m2s = means + CHUNKS * C
+    with nogil, parallel(num_threads=num_threads):
+        if training:
+            for task in prange(num_threads, schedule="static"):
+                for k in range(share_start(CHUNKS, num_threads, task), share_start(CHUNKS, num_threads, task + 1)):
+                    start = share_start(P, CHUNKS, k)
+                    chunk_moments(&x[start, 0], share_start(P, CHUNKS, k + 1) - start, C, work + task * 3 * WIDTH,
+                                  means + k * C, m2s + k * C)
+        for task in prange(num_threads, schedule="static"):
+            if training:
+                merge_chunks(means, m2s, P, C, CHUNKS, share_start(C, num_threads, task),
+                             share_start(C, num_threads, task + 1), &mean[0], &variance[0])
+            for c in range(share_start(C, num_threads, task), share_start(C, num_threads, task + 1)):
+                scale[c] = (gamma[c] if gamma != NULL else 1) / sqrt(variance[c] + eps)
+                shift[c] = (beta[c] if beta != NULL else 0) - mean[c] * scale[c]
+        if target != NULL:
+            for task in prange(num_threads, schedule="static"):
+                normalize_share(&x[0, 0], scale, shift, added, target, share_start(P, num_threads, task),
+                                share_start(P, num_threads, task + 1), C, relu, work + task * 3 * WIDTH)
 
 
 # ----------------------------------------------------------------------------------------------------------- backwards
@@ -198,18 +241,20 @@ cdef void gradient_rows(
 
 
 cdef void gradient_chunk(
-    const floating* grad, const floating* x, const floating* output, const floating* center,
+    const floating* grad, const floating* x, const floating* output, const double* mean,
     Py_ssize_t PIXELS, Py_ssize_t C, floating* work, double* sum_g, double* sum_gx,
 ) noexcept nogil:
-    """Sum up a chunk; six rows of work space."""
+    """Sum up a chunk; seven rows of work space."""
     cdef Py_ssize_t WIDTH = pixels_per_row(C) * C, PANEL = pixels_per_panel(C), p = 0, c
-    cdef floating* first = work
-    cdef floating* second = work + WIDTH
+    cdef floating* center = work
+    cdef floating* first = work + WIDTH
+    cdef floating* second = work + 2 * WIDTH
     memset(sum_g, 0, C * sizeof(double))
     memset(sum_gx, 0, C * sizeof(double))
+    widen(mean, C, WIDTH, center)
     while p < PIXELS:
         gradient_rows(grad + p * C, x + p * C, NULL if output == NULL else output + p * C, center,
-                      min(PANEL, PIXELS - p) * C, WIDTH, work + 2 * WIDTH, first, second)
+                      min(PANEL, PIXELS - p) * C, WIDTH, work + 3 * WIDTH, first, second)
         fold(first, C, WIDTH)
         fold(second, C, WIDTH)
         for c in range(C):
@@ -218,43 +263,32 @@ cdef void gradient_chunk(
         p += PANEL
 
 
-def gradient_sums(
-    const floating[:, ::1] grad,    # IN  [P, C]
-    const floating[:, ::1] x,       # IN  [P, C]
-    const floating[:, ::1] output,  # IN  [P, C] of the ReLU behind, or None without one
-    const double[::1] mean,         # IN  [C]
-    double[::1] sum_g,              # OUT [C]
-    double[::1] sum_gx,             # OUT [C]
-    int num_threads,
-):
-    """sum_g = sum over p of g, sum_gx = sum over p of g * (x - mean)."""
-    cdef Py_ssize_t P = x.shape[0], C = x.shape[1], WIDTH = pixels_per_row(C) * C, CHUNKS = chunk_count(P, C)
-    cdef Py_ssize_t k, c, start
-    cdef bint masking = output is not None
-    cdef Block work_block = Block((1 + num_threads * 6) * WIDTH * sizeof(floating))
-    cdef Block sums_block = Block(CHUNKS * 2 * C * sizeof(double))
-    cdef floating* center = <floating*>work_block.address
-    cdef floating* work = center + WIDTH
-    cdef double* sums_g = <double*>sums_block.address
-    cdef double* sums_gx = sums_g + CHUNKS * C
-    widen(&mean[0], C, WIDTH, center)
-    for k in prange(CHUNKS, nogil=True, num_threads=num_threads, schedule="static"):
-        start = share_start(P, CHUNKS, k)
-        gradient_chunk(&grad[start, 0], &x[start, 0], &output[start, 0] if masking else NULL, center,
-                       share_start(P, CHUNKS, k + 1) - start, C, work + this_thread() * 6 * WIDTH,
-                       sums_g + k * C, sums_gx + k * C)
+cdef void gradient_factors(
+    double* sums_g, double* sums_gx, const double* mean, const double* variance, const floating* weight, double eps,
+    Py_ssize_t P, Py_ssize_t C, Py_ssize_t CHUNKS, Py_ssize_t begin, Py_ssize_t stop,
+    double* factors, floating* grad_weight, floating* grad_bias,
+) noexcept nogil:
+    """Merge the sums [CHUNKS, C] of channels `begin` to `stop`; see `backward` for the factors a, b and d."""
+    cdef Py_ssize_t k, c
+    cdef double sum_gx, r
     for k in range(1, CHUNKS):
-        for c in range(C):
+        for c in range(begin, stop):
             sums_g[c] += sums_g[k * C + c]
             sums_gx[c] += sums_gx[k * C + c]
-    for c in range(C):
-        sum_g[c] = sums_g[c]
-        sum_gx[c] = sums_gx[c] - (mean[c] - center[c]) * sums_g[c]  # the centre was rounded
+    for c in range(begin, stop):
+        r = 1 / sqrt(variance[c] + eps)
+        sum_gx = (sums_gx[c] - (mean[c] - <floating>mean[c]) * sums_g[c]) * r  # the centre was rounded
+        factors[c] = weight[c] * r if weight != NULL else r
+        factors[C + c] = factors[c] * r * sum_gx / -P
+        factors[2 * C + c] = factors[c] * sums_g[c] / -P - factors[C + c] * mean[c]
+        grad_bias[c] = <floating>sums_g[c]
+        if grad_weight != NULL:
+            grad_weight[c] = <floating>sum_gx
 
 
 cdef void input_gradient_rows(
     const floating* grad, const floating* x, const floating* output, const floating* wide,
-    Py_ssize_t COUNT, Py_ssize_t WIDTH, floating* row, floating* grad_x,
+    Py_ssize_t COUNT, Py_ssize_t WIDTH, bint training, floating* row, floating* grad_x,
 ) noexcept nogil:
     cdef const floating* a = wide
     cdef const floating* b = wide + WIDTH
@@ -263,29 +297,69 @@ cdef void input_gradient_rows(
     cdef Py_ssize_t i = 0, j, LENGTH
     while i < COUNT:
         LENGTH = min(WIDTH, COUNT - i)
+        ask_to_write(grad_x + i + AHEAD, LENGTH)
         g = masked(grad + i, NULL if output == NULL else output + i, row, LENGTH)
-        for j in range(LENGTH):
-            grad_x[i + j] = g[j] * a[j] + (x[i + j] * b[j] + d[j])
+        if training:
+            for j in range(LENGTH):
+                grad_x[i + j] = g[j] * a[j] + (x[i + j] * b[j] + d[j])
+        else:
+            for j in range(LENGTH):
+                grad_x[i + j] = g[j] * a[j]
         i += WIDTH
 
 
-def input_gradient(
+cdef void input_gradient_share(
+    const floating* grad, const floating* x, const floating* output, const double* factors,
+    Py_ssize_t begin, Py_ssize_t stop, Py_ssize_t C, bint training, floating* work, floating* grad_x,
+) noexcept nogil:
+    """The gradient of pixels `begin` to `stop`, backwards; four rows of work space."""
+    cdef Py_ssize_t WIDTH = pixels_per_row(C) * C, PANEL = pixels_per_panel(C), panel, p, i
+    for i in range(3):
+        widen(factors + i * C, C, WIDTH, work + i * WIDTH)
+    for panel in range(ceil_div(stop - begin, PANEL) - 1, -1, -1):
+        p = begin + panel * PANEL
+        input_gradient_rows(grad + p * C, x + p * C, NULL if output == NULL else output + p * C, work,
+                            min(PANEL, stop - p) * C, WIDTH, training, work + 3 * WIDTH, grad_x + p * C)
+
+
+def backward(
     const floating[:, ::1] grad,    # IN  [P, C]
     const floating[:, ::1] x,       # IN  [P, C]
     const floating[:, ::1] output,  # IN  [P, C] of the ReLU behind, or None without one
-    const double[:, ::1] factors,   # IN  [3, C]: a, b, d
+    const double[::1] mean,         # IN  [C]
+    const double[::1] variance,     # IN  [C]
+    const floating[::1] weight,     # IN  [C] or None
+    double eps,
+    bint training,                  # whether mean and variance are those of x
     floating[:, ::1] grad_x,        # OUT [P, C]
+    floating[::1] grad_weight,      # OUT [C] or None
+    floating[::1] grad_bias,        # OUT [C]
     int num_threads,
 ):
-    """grad_x = g * a + x * b + d."""
-    cdef Py_ssize_t P = x.shape[0], C = x.shape[1], WIDTH = pixels_per_row(C) * C, PANEL = pixels_per_panel(C)
-    cdef Py_ssize_t panel, p, i
-    cdef bint masking = output is not None
-    cdef Block block = Block((3 + num_threads) * WIDTH * sizeof(floating))
-    cdef floating* wide = <floating*>block.address
-    for i in range(3):
-        widen(&factors[i, 0], C, WIDTH, wide + i * WIDTH)
-    for panel in prange(ceil_div(P, PANEL), nogil=True, num_threads=num_threads, schedule="static"):
-        p = panel * PANEL
-        input_gradient_rows(&grad[p, 0], &x[p, 0], &output[p, 0] if masking else NULL, wide, min(PANEL, P - p) * C,
-                            WIDTH, wide + (3 + this_thread()) * WIDTH, &grad_x[p, 0])
+    """grad_x = g * a + x * b + d: the formula of `batch_norm_backward`, sorted by what stands behind g and x."""
+    cdef Py_ssize_t P = x.shape[0], C = x.shape[1], WIDTH = pixels_per_row(C) * C, CHUNKS = chunk_count(P, C)
+    cdef Py_ssize_t task, k, start
+    cdef const floating* gamma = &weight[0] if weight is not None else NULL
+    cdef const floating* mask = &output[0, 0] if output is not None else NULL
+    cdef floating* grad_gamma = &grad_weight[0] if grad_weight is not None else NULL
+    cdef Block work_block = Block(num_threads * 7 * WIDTH * sizeof(floating))
+    cdef Block channels_block = Block((3 + 2 * CHUNKS) * C * sizeof(double))
+    cdef floating* work = <floating*>work_block.address
+    cdef double* factors = <double*>channels_block.address
+    cdef double* sums_g = factors + 3 * C
+    cdef double* sums_gx = sums_g + CHUNKS * C
+    with nogil, parallel(num_threads=num_threads):
+        for task in prange(num_threads, schedule="static"):
+            for k in range(share_start(CHUNKS, num_threads, task), share_start(CHUNKS, num_threads, task + 1)):
+                start = share_start(P, CHUNKS, k)
+                gradient_chunk(&grad[start, 0], &x[start, 0], mask + start * C if mask != NULL else NULL, &mean[0],
+                               share_start(P, CHUNKS, k + 1) - start, C, work + task * 7 * WIDTH,
+                               sums_g + k * C, sums_gx + k * C)
+        for task in prange(num_threads, schedule="static"):
+            gradient_factors(sums_g, sums_gx, &mean[0], &variance[0], gamma, eps, P, C, CHUNKS,
+                             share_start(C, num_threads, task), share_start(C, num_threads, task + 1),
+                             factors, grad_gamma, &grad_bias[0])
+        for task in prange(num_threads, schedule="static"):
+            input_gradient_share(&grad[0, 0], &x[0, 0], mask, factors, share_start(P, num_threads, task),
+                                 share_start(P, num_threads, task + 1), C, training, work + task * 7 * WIDTH,
+                                 &grad_x[0, 0])

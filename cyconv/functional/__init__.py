@@ -42,6 +42,7 @@ from cyconv.functional.normalization import (
     batch_norm_relu,
     batch_norm_relu_backward,
     batch_norm_statistics,
+    batch_norm_with_statistics,
 )
 from cyconv.functional.pad import pad, pad_backward
 from cyconv.functional.unfold import col2im, fold, im2col, unfold
@@ -58,6 +59,7 @@ __all__ = [
     "batch_norm_relu",
     "batch_norm_relu_backward",
     "batch_norm_statistics",
+    "batch_norm_with_statistics",
     "col2im",
     "conv2d",
     "conv2d_backward",

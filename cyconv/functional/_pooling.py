@@ -13,6 +13,7 @@ from cyconv._geometry import Padding, Pair
 from cyconv.functional._windows import Axes, Axis, adaptive_axis, windows
 
 Shape = tuple[int, ...]
+PLAIN = {int, type(None)}  # of these types what is equal means the same, which True and 1 do not
 MOST_PARTS = 2**16  # of adaptive pooling along an axis, to bound the work of laying them out
 
 
@@ -20,11 +21,22 @@ def window_axes(
     op: str, size: Shape, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool
 ) -> tuple[Axes, Padding]:
     """Check the windows' parameters against an image of `size`; return the axes and the resolved padding."""
+    plain = {type(kernel_size), type(stride), type(padding), type(dilation)} <= PLAIN
+    checked = _remembered_axes if plain else _window_axes
+    return checked(op, size, kernel_size, stride, padding, dilation, ceil_mode)
+
+
+def _window_axes(
+    op: str, size: Shape, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool
+) -> tuple[Axes, Padding]:
     kernel = check.as_pair(op, "kernel_size", kernel_size)
     stride = kernel if stride is None else check.as_pair(op, "stride", stride)
     dilation = check.as_pair(op, "dilation", dilation)
     resolved = check.as_padding(op, padding, (size[0], size[1]), kernel, stride, dilation)
     return _fitting_axes(op, (size[0], size[1]), kernel, stride, resolved, dilation, ceil_mode), resolved
+
+
+_remembered_axes = lru_cache(maxsize=256)(_window_axes)
 
 
 def adaptive_axes(op: str, shape: Shape, output_size: Any) -> Axes:
@@ -45,7 +57,8 @@ def check_backward(
             raise ValueError(f"{op}: `x` or `input_shape` is needed")
         return grad, None, check.as_image_shape(op, "input_shape", input_shape)
     x = check.as_image(op, "x", x)
-    check.check_same_dtype(op, grad_output=grad, x=x)
+    if grad.dtype != x.dtype:
+        check.check_same_dtype(op, grad_output=grad, x=x)
     return grad, x, x.shape
 
 

@@ -13,7 +13,7 @@ from cyconv._dispatch import avg_pool2d as kernels
 from cyconv._geometry import Pair
 from cyconv.functional._arrays import channels_last, empty_image, nhwc
 from cyconv.functional._pooling import Shape, adaptive_axes, check_backward, check_grad, window_axes
-from cyconv.functional._windows import Axes, Axis, covering, spans, windows
+from cyconv.functional._windows import Axes, Axis, are_apart, covering, windows
 from cyconv.threads import threads_for
 
 Scales = tuple[NDArray[np.float64], NDArray[np.float64]]  # of rows and columns: a mean is the sum times both
@@ -253,10 +253,8 @@ def _average(x: NDArray, axes: Axes, scales: Scales) -> NDArray:
     N, C = x.shape[:2]
     output = empty_image(N, C, rows.output, columns.output, x.dtype)
     if output.size:
-        thin = spans(columns, C)
-        tables = windows(rows), windows(columns), *thin
         threads = threads_for(x.size + output.size)
-        kernels.pool(channels_last(x), nhwc(output), *_by_element(scales, C, thin), *tables, threads)
+        kernels.pool(channels_last(x), nhwc(output), *scales, windows(rows), windows(columns), threads)
     return output
 
 
@@ -266,17 +264,10 @@ def _average_backward(op: str, grad: NDArray, shape: Shape, axes: Axes, scales: 
     N, C, H, W = shape
     grad_x = empty_image(N, C, H, W, grad.dtype)
     if grad_x.size:
-        thin = spans(columns, C)
-        tables = *covering(rows), *covering(columns), *thin
+        tables = windows(columns), *covering(rows), *covering(columns)
         threads = threads_for(grad_x.size + grad.size)
-        kernels.pool_backward(channels_last(grad), nhwc(grad_x), *_by_element(scales, C, thin), *tables, threads)
+        kernels.pool_backward(channels_last(grad), nhwc(grad_x), *scales, *tables, are_apart(columns), threads)
     return grad_x
-
-
-def _by_element(scales: Scales, C: int, thin: tuple[NDArray, NDArray]) -> Scales:
-    """Give every element of a row its scale where the kernel runs along rows of few channels."""
-    rows, columns = scales
-    return rows, np.repeat(columns, C) if thin[0].size else columns
 
 
 def _axes_and_scales(

@@ -13,8 +13,11 @@ from cyconv._dispatch import max_pool2d as kernels
 from cyconv._geometry import Pair
 from cyconv.functional._arrays import channels_last, empty_image, nhwc
 from cyconv.functional._pooling import Shape, adaptive_axes, check_backward, check_grad, window_axes
-from cyconv.functional._windows import Axes, spans, windows
+from cyconv.functional._windows import Axes, are_apart, covering, most_readers, windows
 from cyconv.threads import threads_for
+
+READERS = 32  # of a pixel, above which one addition for each output is cheaper than a vector for each tap
+FEW = 16  # channels, below which it is so wherever windows overlap (and for 1 or 2 channels everywhere)
 
 
 def max_pool2d(
@@ -355,9 +358,9 @@ def _maximum(x: NDArray, axes: Axes, with_winners: bool) -> tuple[NDArray, NDArr
     output = empty_image(N, C, rows.output, columns.output, x.dtype)
     winners = memory.empty(nhwc(output).shape if with_winners else (0, 0, 0, 0), _winner_type(axes))
     if output.size:
-        tables = windows(rows), windows(columns), *spans(columns, C)
-        shape = columns.kernel, rows.dilation, columns.dilation
-        kernels.pool(channels_last(x), nhwc(output), winners, *tables, *shape, threads_for(x.size + output.size))
+        shape = rows.kernel, columns.kernel, rows.dilation, columns.dilation
+        threads = threads_for(x.size + output.size)
+        kernels.pool(channels_last(x), nhwc(output), winners, windows(rows), windows(columns), *shape, threads)
     return output, winners
 
 
@@ -366,11 +369,15 @@ def _maximum_backward(grad: NDArray, winners: NDArray, shape: Shape, axes: Axes)
     N, C, H, W = shape
     grad_x = empty_image(N, C, H, W, grad.dtype)
     if grad_x.size:
-        winners = np.ascontiguousarray(winners)
-        shape = columns.kernel, rows.dilation, columns.dilation
+        images = channels_last(grad), np.ascontiguousarray(winners), nhwc(grad_x)
         threads = threads_for(grad_x.size + grad.size)
-        tables = windows(rows), windows(columns)
-        kernels.pool_backward(channels_last(grad), winners, nhwc(grad_x), *tables, *shape, threads)
+        apart, readers = are_apart(columns), most_readers(rows)
+        if (apart and readers == 1 and C > 2) or (C >= FEW and readers * most_readers(columns) <= READERS):
+            tables = windows(columns), *covering(rows)
+            kernels.pool_backward(*images, *tables, columns.kernel, columns.dilation, apart, threads)
+        else:
+            shape = columns.kernel, rows.dilation, columns.dilation
+            kernels.scatter_backward(*images, windows(rows), windows(columns), *shape, threads)
     return grad_x
 
 

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cyconv import _validation as check
+from cyconv import memory
 from cyconv._dispatch import normalization as kernels
-from cyconv.functional._arrays import NHWC, channels_last, empty_ordered
-from cyconv.functional.activation import relu_backward
+from cyconv.functional._arrays import channels_last, empty_image
 from cyconv.threads import threads_for
 
 
@@ -18,7 +18,8 @@ def _as_images(op: str, name: str, value: ArrayLike) -> NDArray:
 
 def _as_channels(op: str, name: str, value: ArrayLike, x: NDArray) -> NDArray:
     array = check.as_float_array(op, name, value, 1)
-    check.check_shape(op, name, array, (x.shape[1],), f" (one per channel of `x` {x.shape})")
+    if array.shape[0] != x.shape[1]:
+        check.check_shape(op, name, array, (x.shape[1],), f" (one per channel of `x` {x.shape})")
     return array
 
 
@@ -34,39 +35,48 @@ def _pixels(x: NDArray) -> NDArray:
 
 
 def _empty_like(x: NDArray) -> NDArray:
-    return empty_ordered(x.shape, NHWC if x.ndim == 4 else (0, 1), x.dtype)
-
-
-def _statistics(x: NDArray) -> tuple[NDArray, NDArray]:
-    C = x.shape[1]
-    mean, var = np.zeros(C), np.zeros(C)
-    if x.size:
-        kernels.statistics(_pixels(x), mean, var, threads_for(x.size))
-    return mean, var
+    if x.ndim == 2:
+        return memory.empty(x.shape, x.dtype)
+    N, C, H, W = x.shape
+    return empty_image(N, C, H, W, x.dtype)
 
 
 def _normalize(
     op: str,
     x: NDArray,
-    mean: NDArray,
-    var: NDArray,
+    statistics: tuple[NDArray, NDArray] | None,
     weight: ArrayLike | None,
     bias: ArrayLike | None,
     eps: float,
     residual: NDArray | None = None,
     relu: bool = False,
-) -> NDArray:
+) -> tuple[NDArray, NDArray, NDArray]:
+    """Return the output, and the mean and variance that it was made with: `statistics`, or else those of `x`."""
     weight, bias = _as_optional(op, "weight", weight, x), _as_optional(op, "bias", bias, x)
     check.check_same_dtype(op, x=x, weight=weight, bias=bias, residual=residual)
     eps = check.as_number(op, "eps", eps, 0, open_minimum=True)
-    with np.errstate(all="ignore"):  # infinities and NaN travel on
-        scale = (1.0 if weight is None else weight) / np.sqrt(np.add(var, eps, dtype=np.float64))
-        shift = (0.0 if bias is None else bias) - mean * scale
     out = _empty_like(x)
+    mean, var = _moments(x.shape[1]) if statistics is None else map(_as_doubles, statistics)
     if out.size:
         added = None if residual is None else _pixels(residual)
-        kernels.normalize(_pixels(x), scale, shift, added, _pixels(out), relu, threads_for(x.size))
-    return out
+        parameters = _dense(weight), _dense(bias), eps, added
+        threads = threads_for(x.size)
+        kernels.forward(_pixels(x), mean, var, *parameters, _pixels(out), relu, statistics is None, threads)
+    return out, mean, var
+
+
+def _moments(C: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return zeros for the means and variances of an empty batch, to be overwritten by those of another."""
+    mean, var = np.zeros((2, C))
+    return mean, var
+
+
+def _as_doubles(values: NDArray) -> NDArray[np.float64]:
+    return np.ascontiguousarray(values, np.float64)
+
+
+def _dense(values: NDArray | None) -> NDArray | None:
+    return None if values is None else np.ascontiguousarray(values)
 
 
 def batch_norm_statistics(x: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -101,7 +111,11 @@ def batch_norm_statistics(x: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np
     >>> F.batch_norm_statistics(np.array([[1.0, 5.0], [3.0, 5.0]]))
     (array([2., 5.]), array([1., 0.]))
     """
-    return _statistics(_as_images("batch_norm_statistics", "x", x))
+    x = _as_images("batch_norm_statistics", "x", x)
+    mean, var = _moments(x.shape[1])
+    if x.size:
+        kernels.forward(_pixels(x), mean, var, None, None, 0, None, None, False, True, threads_for(x.size))
+    return mean, var
 
 
 def batch_norm(
@@ -161,22 +175,67 @@ def batch_norm(
     if not training:
         if mean is None or var is None:
             raise ValueError(f"{op}: `running_mean` and `running_var` are needed unless `training`")
-        return _normalize(op, x, mean, var, weight, bias, eps)
-    running = {"running_mean": running_mean, "running_var": running_var}
-    for name, array in running.items():
+        return _normalize(op, x, (mean, var), weight, bias, eps)[0]
+    for name, array in (("running_mean", running_mean), ("running_var", running_var)):
         if array is not None and not (isinstance(array, np.ndarray) and array.flags.writeable):
             raise TypeError(f"{op}: `{name}` must be a writeable ndarray when `training`, got {type(array).__name__}")
-    count = x.size // max(1, x.shape[1])
-    if count == 1:
-        raise ValueError(f"{op}: more than 1 value per channel is needed when `training`, got `x` of shape {x.shape}")
-    mean, var = _statistics(x)
-    out = _normalize(op, x, mean, var, weight, bias, eps)
-    if count:
-        with np.errstate(all="ignore"):
-            for array, latest in zip(running.values(), (mean, var * (count / (count - 1))), strict=True):
-                if array is not None:
-                    array[...] = (1 - momentum) * array + momentum * latest
+    _check_count(op, x)
+    out, mean, var = _normalize(op, x, None, weight, bias, eps)
+    if out.size:
+        follow(running_mean, running_var, mean, var, x, momentum)
     return out
+
+
+def batch_norm_with_statistics(
+    x: ArrayLike, weight: ArrayLike | None = None, bias: ArrayLike | None = None, eps: float = 1e-5
+) -> tuple[NDArray, NDArray[np.float64], NDArray[np.float64]]:
+    """Normalise by the statistics of this batch and return them too: what a layer keeps for `batch_norm_backward`.
+
+    Parameters
+    ----------
+    x, weight, bias, eps
+        As in `batch_norm`.
+
+    Returns
+    -------
+    output : ndarray of the shape of `x`
+    mean, var : ndarray of shape (C,)
+        As from `batch_norm_statistics`, gathered on the way.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `batch_norm` when `training`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv import functional as F
+    >>> F.batch_norm_with_statistics(np.array([[1.0], [3.0]]))[1:]
+    (array([2.]), array([1.]))
+    """
+    op = "batch_norm_with_statistics"
+    x = _as_images(op, "x", x)
+    _check_count(op, x)
+    return _normalize(op, x, None, weight, bias, eps)
+
+
+def _check_count(op: str, x: NDArray) -> None:
+    """Raise ValueError for a single value per channel: its variance says nothing."""
+    if x.size == x.shape[1] != 0:
+        raise ValueError(f"{op}: more than 1 value per channel is needed when `training`, got `x` of shape {x.shape}")
+
+
+def follow(
+    running_mean: NDArray | None, running_var: NDArray | None, mean: NDArray, var: NDArray, x: NDArray, momentum: float
+) -> None:
+    """Let the running statistics, where there are any, follow those of the batch `x`: the variance without its bias."""
+    count = x.size // x.shape[1]
+    with np.errstate(all="ignore"):
+        if running_mean is not None:
+            running_mean[...] = (1 - momentum) * running_mean + momentum * mean
+        if running_var is not None:
+            running_var[...] = (1 - momentum) * running_var + momentum * count / (count - 1) * var
 
 
 def batch_norm_backward(
@@ -253,27 +312,14 @@ def _backward(
     check.check_same_dtype(op, grad_output=grad, output=output, x=x, weight=weight)
     mean, var = _as_channels(op, "mean", mean, x), _as_channels(op, "var", var, x)
     eps = check.as_number(op, "eps", eps, 0, open_minimum=True)
-    C, P, threads = x.shape[1], x.size // max(1, x.shape[1]), threads_for(x.size)
-    grad_x, sum_g, sum_gx = _empty_like(x), np.zeros(C), np.zeros(C)
+    C = x.shape[1]
+    grad_x, grad_bias = _empty_like(x), np.zeros(C, x.dtype)
+    grad_weight = None if weight is None else np.zeros(C, x.dtype)
     if x.size:
-        pixels, grads = _pixels(x), _pixels(grad)
-        outputs = None if output is None else _pixels(output)
-        mean = np.ascontiguousarray(mean, np.float64)
-        kernels.gradient_sums(grads, pixels, outputs, mean, sum_g, sum_gx, threads)
-        with np.errstate(all="ignore"):
-            r = 1 / np.sqrt(np.add(var, eps, dtype=np.float64))
-            a = r if weight is None else weight * r
-            sum_gx *= r
-            factors = np.empty((3, C))
-            factors[0] = a
-            factors[1] = a * r * sum_gx / -P
-            factors[2] = a * sum_g / -P - factors[1] * mean
-        if training:
-            kernels.input_gradient(grads, pixels, outputs, factors, _pixels(grad_x), threads)
-        else:
-            grads = grads if outputs is None else relu_backward(grads, outputs)
-            kernels.normalize(grads, a, np.zeros(C), None, _pixels(grad_x), False, threads)
-    return grad_x, None if weight is None else sum_gx.astype(x.dtype), sum_g.astype(x.dtype)
+        images = _pixels(grad), _pixels(x), None if output is None else _pixels(output)
+        parameters = _as_doubles(mean), _as_doubles(var), _dense(weight), eps, training
+        kernels.backward(*images, *parameters, _pixels(grad_x), grad_weight, grad_bias, threads_for(x.size))
+    return grad_x, grad_weight, grad_bias
 
 
 def batch_norm_relu(
@@ -329,7 +375,7 @@ def batch_norm_relu(
     if residual is not None:
         residual = _as_images(op, "residual", residual)
         check.check_shape(op, "residual", residual, x.shape, " (that of `x`)")
-    return _normalize(op, x, mean, var, weight, bias, eps, residual, relu=True)
+    return _normalize(op, x, (mean, var), weight, bias, eps, residual, relu=True)[0]
 
 
 def batch_norm_relu_backward(

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from cyconv import functional as F
 from cyconv._validation import as_int, as_number
+from cyconv.functional.normalization import follow
 from cyconv.initializers import ones, zeros
 from cyconv.layers.base import Layer, Shape, accumulate, data_of, image_shape
 from cyconv.parameter import Parameter
@@ -67,9 +68,18 @@ class BatchNorm2d(Layer):
         return image_shape("BatchNorm2d", input_shape, self.num_features)
 
     def forward(self, x: NDArray) -> NDArray:
-        mean, var = self._track(x) if self.training else (self.running_mean, self.running_var)
+        parameters = data_of(self.weight), data_of(self.bias)
+        if not self.training:
+            self.remember(x, self.running_mean, self.running_var)
+            return F.batch_norm(x, self.running_mean, self.running_var, *parameters, eps=self.eps)
+        if x.size < 2 * self.num_features:
+            raise ValueError(f"BatchNorm2d: training needs more than one value per channel, got `x` of shape {x.shape}")
+        output, mean, var = F.batch_norm_with_statistics(x, *parameters, eps=self.eps)
+        if np.isfinite(mean).all() and np.isfinite(var).all():  # one bad batch would spoil the averages for good
+            follow(self.running_mean, self.running_var, mean, var, x, self.momentum)
+            self.num_batches_tracked += 1
         self.remember(x, mean, var)
-        return F.batch_norm(x, mean, var, data_of(self.weight), data_of(self.bias), eps=self.eps)
+        return output
 
     def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
         x, mean, var = self.recall()
@@ -79,16 +89,3 @@ class BatchNorm2d(Layer):
         accumulate(self.weight, grad_weight)
         accumulate(self.bias, grad_bias)
         return grad_input
-
-    def _track(self, x: NDArray) -> tuple[NDArray, NDArray]:
-        """Return the statistics of a batch and let the running ones follow."""
-        count = x.size // self.num_features
-        if count < 2:
-            raise ValueError(f"BatchNorm2d: training needs more than one value per channel, got `x` of shape {x.shape}")
-        mean, var = F.batch_norm_statistics(x)
-        if not (np.isfinite(mean).all() and np.isfinite(var).all()):  # one bad batch would spoil the averages for good
-            return mean, var
-        self.running_mean += self.momentum * (mean - self.running_mean)
-        self.running_var += self.momentum * (var * (count / (count - 1)) - self.running_var)
-        self.num_batches_tracked += 1
-        return mean, var

@@ -21,7 +21,7 @@ CASES = [  # kernel, stride, padding, ceil_mode, count_include_pad
     (17, 4, 8, True, True),
     (3, 2, "same", False, False),
 ]
-CHANNELS = [1, 3, 16, 21, 32, 70, 128]  # every block width, with and without overlap of the last block
+CHANNELS = [1, 3, 11, 16, 21, 32, 70, 128]  # every block width, with and without overlap of the last block
 
 
 def places(case, H=9, W=11):
@@ -61,7 +61,7 @@ def test_equals_reference(rng, case, threads, dtype, small_work_threaded):
 
 
 @pytest.mark.parametrize("channels", CHANNELS)
-@pytest.mark.parametrize("case", CASES[3:7], ids=str)
+@pytest.mark.parametrize("case", CASES[:8], ids=str)
 def test_any_number_of_channels(rng, case, channels):
     x = image(rng, channels)
     output = F.avg_pool2d(x, *case)
@@ -125,7 +125,7 @@ def test_adaptive(rng, output_size, channels):
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 7])
-@pytest.mark.parametrize("channels", [2, 20, 64, 200])
+@pytest.mark.parametrize("channels", [2, 20, 64, 200, 2100])
 def test_global(rng, channels, threads, small_work_threaded):
     """Channels are shared out where images are fewer than threads."""
     x = rng.standard_normal((1, channels, 9, 11))
@@ -158,6 +158,22 @@ def test_same_bits_for_any_number_of_threads(rng, small_work_threaded):
             output = F.avg_pool2d(x, 5, 1, 2)
             results.append((output, F.avg_pool2d_backward(output, x, 5, 1, 2)))
     for output, grad_x in results:
+        np.testing.assert_array_equal(output, results[0][0])
+        np.testing.assert_array_equal(grad_x, results[0][1])
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5, 11, 17])
+@pytest.mark.parametrize("kernel", [2, (3, 2)])
+@pytest.mark.parametrize("stride", [None, 1])
+def test_threads_keep_to_their_rows(rng, stride, kernel, channels, small_work_threaded):
+    """Few channels are written a vector at a time, which must not reach the rows of another thread."""
+    x = rng.standard_normal((3, channels, 7, 5)).astype(np.float32)
+    results = []
+    for threads in range(1, 23):
+        with cyconv.num_threads(threads):
+            output = F.avg_pool2d(x, kernel, stride)
+            results.append((output, F.avg_pool2d_backward(output, x, kernel, stride)))
+    for output, grad_x in results[1:]:
         np.testing.assert_array_equal(output, results[0][0])
         np.testing.assert_array_equal(grad_x, results[0][1])
 

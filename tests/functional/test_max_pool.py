@@ -20,7 +20,7 @@ CASES = [  # kernel, stride, padding, dilation, ceil_mode
     (17, 4, 8, 1, True),  # more than 256 taps
     (3, 2, "same", 1, False),
 ]
-CHANNELS = [1, 3, 16, 21, 32, 70, 128]  # every block width, with and without overlap of the last block
+CHANNELS = [1, 3, 11, 16, 21, 32, 70, 128]  # every block width, with and without overlap of the last block
 
 
 def arguments(case):
@@ -66,7 +66,7 @@ def test_equals_reference(rng, case, threads, dtype, small_work_threaded):
 
 
 @pytest.mark.parametrize("channels", CHANNELS)
-@pytest.mark.parametrize("case", CASES[2:6], ids=str)
+@pytest.mark.parametrize("case", CASES[:7], ids=str)
 def test_any_number_of_channels(rng, case, channels):
     x = image(rng, channels)
     expected, expected_indices = references.max_over(x, references.pool_windows(9, 11, *arguments(case)))
@@ -183,6 +183,21 @@ def test_same_bits_for_any_number_of_threads(rng, small_work_threaded):
             grad = output**2
             grads.append(F.max_pool2d_backward(grad, x, 5, 1, 2, winners=winners))
     assert all(np.array_equal(grads[0], grad) for grad in grads)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5, 11, 17])
+@pytest.mark.parametrize("kernel", [2, (3, 2)])
+def test_threads_keep_to_their_rows(rng, kernel, channels, small_work_threaded):
+    """Few channels are written a vector at a time, which must not reach the rows of another thread."""
+    x = rng.standard_normal((3, channels, 7, 5)).astype(np.float32)
+    results = []
+    for threads in range(1, 23):
+        with cyconv.num_threads(threads):
+            output, winners = F.max_pool2d_with_winners(x, kernel)
+            results.append((output, winners, F.max_pool2d_backward(output, x, kernel, winners=winners)))
+    for arrays in results[1:]:
+        for first, second in zip(results[0], arrays, strict=True):
+            np.testing.assert_array_equal(first, second)
 
 
 def test_winners_are_compact(rng):

@@ -97,6 +97,15 @@ def test_training_forward(C, dtype, small_work_threaded):
     np.testing.assert_allclose(var, 0.7 * 3 + 0.3 * channelwise(x).var(1, ddof=1), rtol=tolerance)
 
 
+@pytest.mark.parametrize("C", [3, 64])
+def test_output_with_statistics_equals_the_two_apart(C, small_work_threaded):
+    x, weight, bias = problem(C, np.float32, (7, 31, 33))
+    y, mean, var = for_threads(lambda: F.batch_norm_with_statistics(x, weight, bias))
+    np.testing.assert_array_equal((mean, var), F.batch_norm_statistics(x))
+    np.testing.assert_array_equal(y, F.batch_norm(x, mean, var, weight, bias))
+    np.testing.assert_array_equal(y, F.batch_norm(x, None, None, weight, bias, training=True))
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("fmt", FORMATS)
 def test_memory_formats(fmt, dtype, small_work_threaded):
@@ -276,6 +285,8 @@ def test_errors():
         F.batch_norm(x, None, None)
     with pytest.raises(ValueError, match=r"batch_norm: more than 1 value per channel is needed when `training`"):
         F.batch_norm(x[:1, :, :1, :1], None, None, training=True)
+    with pytest.raises(ValueError, match=r"batch_norm_with_statistics: more than 1 value per channel is needed"):
+        F.batch_norm_with_statistics(x[:1, :, :1, :1])
     with pytest.raises(
         TypeError, match=r"batch_norm: `running_var` must be a writeable ndarray when `training`, got l"
     ):
