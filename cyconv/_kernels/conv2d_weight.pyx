@@ -71,6 +71,7 @@ cdef void make_plan(Plan* s, const Py_ssize_t[:, ::1] taps, Py_ssize_t item, int
         rows = BLOCK_BYTES // (item * max(s.step_h * s.band_w * s.IC, s.QW * s.padded))
     rows = max(1, min(rows, ceil_div(PACKED_PIXELS if s.packed else BLOCK_PIXELS, s.QW)))
     s.block_images = max(1, rows // s.QH)
+    s.block_images = ceil_div(s.N, ceil_div(s.N, s.block_images))
     s.blocks_per_image = ceil_div(s.QH, rows) if rows < s.QH else 1
     s.block_rows = ceil_div(s.QH, s.blocks_per_image)
     s.blocks = ceil_div(s.N, s.block_images) * s.blocks_per_image

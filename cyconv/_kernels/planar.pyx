@@ -14,7 +14,7 @@ from libc.string cimport memset
 
 from cyconv._kernels.pack cimport copy_planes
 from cyconv._kernels.parallel cimport ceil_div, share_start, this_thread
-from cyconv._kernels.simd cimport TILE_ROWS, TILE_VECTORS, WIDE_ROWS, WIDE_VECTORS, lanes, tile, transpose, wide_tile
+from cyconv._kernels.simd cimport TILE_ROWS, TILE_VECTORS, WIDE_ROWS, lanes, tile, transpose, wide_tile, wide_vectors
 from cyconv._memory cimport Block
 
 cdef enum:
@@ -131,7 +131,7 @@ def conv_taps(
     for t in range(s.T):
         s.top, bottom = min(s.top, taps[0, t]), max(bottom, taps[0, t])
         s.left, right = min(s.left, taps[1, t]), max(right, taps[1, t])
-    s.width = (WIDE_VECTORS if s.OC <= WIDE_ROWS else TILE_VECTORS) * lanes(&out[0, 0, 0, 0])
+    s.width = (wide_vectors(s.OC) if s.OC <= WIDE_ROWS else TILE_VECTORS) * lanes(&out[0, 0, 0, 0])
     s.band_w = s.QW + right - s.left
     s.block_rows = max(1, min(s.QH, BAND_BYTES // (item * s.C * s.band_w) - (bottom - s.top)))
     s.blocks_per_image = max(ceil_div(s.QH, s.block_rows), min(s.QH, ceil_div(3 * num_threads, s.N)))

@@ -28,13 +28,19 @@
   #define TILE_ROWS 6
 #endif
 #define TILE_VECTORS 2
-#define WIDE_ROWS 4 /* of a tile with few rows */
+/* Of a tile with few rows, whose scalars are few and whose vectors lie across cache lines. */
 #if VECTOR_BYTES == 64
-  #define WIDE_VECTORS 6
+  #define WIDE_ROWS 8
+  #define WIDE_VECTORS(M) ((M) <= 4 ? 6 : (M) <= 6 ? 4 : 3)
+#elif TILE_ROWS == 12
+  #define WIDE_ROWS 6
+  #define WIDE_VECTORS(M) ((M) <= 4 ? 6 : 4)
 #else
-  #define WIDE_VECTORS 3
+  #define WIDE_ROWS 4
+  #define WIDE_VECTORS(M) 3
 #endif
 #define MOST_VECTORS 6
+#define MOST_STEPS 9
 #define LANES(T) ((ptrdiff_t)(VECTOR_BYTES / sizeof(T)))
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
@@ -46,13 +52,12 @@
     for (ptrdiff_t n = 0; n < columns; n++) target[n] = accumulate ? target[n] + line[n] : line[n];                \
   }                                                                                                                \
                                                                                                                    \
-  INLINE void tile_body_##T(const int M, const int V, const int unit, ptrdiff_t batch, ptrdiff_t K, const T *const *rows,          \
-                            const ptrdiff_t *a_offset, ptrdiff_t a_step, const T *B, const ptrdiff_t *b_offset,    \
-                            ptrdiff_t ldb, T *const *c_rows, ptrdiff_t c_offset, ptrdiff_t columns,                \
-                            const T *bias, int accumulate, const char *ahead, ptrdiff_t ahead_step) {              \
+  INLINE void tile_body_##T(const int M, const int V, const int U, const int unit, ptrdiff_t batch, ptrdiff_t K,   \
+                            const T *const *rows, const ptrdiff_t *a_offset, ptrdiff_t a_step, const T *B,         \
+                            const ptrdiff_t *b_offset, ptrdiff_t ldb, T *const *c_rows, ptrdiff_t c_offset,        \
+                            ptrdiff_t columns, const T *bias, int accumulate, const char *ahead,                   \
+                            ptrdiff_t ahead_step) {                                                                \
     const ptrdiff_t L = LANES(T);                                                                                  \
-    /* Steps of k to one load of the rows' pointers; with one vector a row, loads are what it waits for. */        \
-    const int U = V > 1 ? 2 : unit ? 8 : 4;                                                                        \
     const ptrdiff_t step = unit ? 1 : a_step;                                                                      \
     vector_##T c[TILE_ROWS][MOST_VECTORS];                                                                         \
     UNROLL for (int m = 0; m < M; m++)                                                                             \
@@ -65,7 +70,7 @@
       ptrdiff_t a = a_offset[b];                                                                                   \
       for (ptrdiff_t k = 0; k + U <= K; k += U, a += U * step, w += U * ldb) {                                     \
         if (V == 1) {                                                                                              \
-          vector_##T line[8];                                                                                      \
+          vector_##T line[MOST_STEPS];                                                                             \
           UNROLL for (int u = 0; u < U; u++) line[u] = *(const vector_##T *)(w + u * ldb);                         \
           UNROLL for (int m = 0; m < M; m++) {                                                                     \
             const T *row = rows[m] + a;                                                                            \
@@ -155,12 +160,18 @@
 #define TILE_PASS                                                                                                  \
   batch, K, rows, a_offset, a_step, B, b_offset, ldb, c_rows, c_offset, columns, bias, accumulate, ahead, ahead_step
 
+/* U steps of k share one load of the rows' pointers. With one vector a row, loads are what the tile waits for. Filters
+   of three channels have lines of 9 or 21 numbers. */
 #define TILE_ROW(T, M)                                                                                             \
   static __attribute__((noinline)) void tile_##T##_##M##_1(TILE_ARGUMENTS(T)) {                                    \
-    if (a_step == 1) tile_body_##T(M, 1, 1, TILE_PASS);                                                            \
-    else tile_body_##T(M, 1, 0, TILE_PASS);                                                                        \
+    if (a_step != 1) tile_body_##T(M, 1, 4, 0, TILE_PASS);                                                         \
+    else if (K % 9 == 0) tile_body_##T(M, 1, 9, 1, TILE_PASS);                                                     \
+    else tile_body_##T(M, 1, 8, 1, TILE_PASS);                                                                     \
   }                                                                                                                \
-  static __attribute__((noinline)) void tile_##T##_##M##_2(TILE_ARGUMENTS(T)) { tile_body_##T(M, 2, 0, TILE_PASS); }
+  static __attribute__((noinline)) void tile_##T##_##M##_2(TILE_ARGUMENTS(T)) {                                    \
+    if (K % 6 == 3) tile_body_##T(M, 2, 3, 0, TILE_PASS);                                                          \
+    else tile_body_##T(M, 2, 2, 0, TILE_PASS);                                                                     \
+  }
 #define TILE_ENTRY(T, M) {tile_##T##_##M##_1, tile_##T##_##M##_2}
 
 #if TILE_ROWS == 14
@@ -184,16 +195,23 @@
     tiles_##T[M - 1][columns > LANES(T)](TILE_PASS);                                                               \
   }
 
-/* At most WIDE_ROWS rows, all of WIDE_VECTORS vectors of columns. */
+/* At most WIDE_ROWS rows, all of WIDE_VECTORS(M) vectors of columns. */
+static inline ptrdiff_t cyconv_wide_vectors(ptrdiff_t M) { return WIDE_VECTORS(M); }
+#define WIDE_CASE(T, M) case M: tile_body_##T(M, WIDE_VECTORS(M), 2, 0, TILE_PASS); break;
 #define DEFINE_WIDE_TILE(T)                                                                                        \
   static void cyconv_wide_tile_##T(ptrdiff_t M, TILE_ARGUMENTS(T)) {                                               \
     switch (M) {                                                                                                   \
-      case 1: tile_body_##T(1, WIDE_VECTORS, 0, TILE_PASS); break;                                                 \
-      case 2: tile_body_##T(2, WIDE_VECTORS, 0, TILE_PASS); break;                                                 \
-      case 3: tile_body_##T(3, WIDE_VECTORS, 0, TILE_PASS); break;                                                 \
-      default: tile_body_##T(4, WIDE_VECTORS, 0, TILE_PASS);                                                       \
+      WIDE_CASE(T, 1) WIDE_CASE(T, 2) WIDE_CASE(T, 3) WIDE_CASE(T, 4)                                              \
+      MORE_WIDE_CASES(T)                                                                                           \
     }                                                                                                              \
   }
+#if WIDE_ROWS == 8
+  #define MORE_WIDE_CASES(T) WIDE_CASE(T, 5) WIDE_CASE(T, 6) WIDE_CASE(T, 7) WIDE_CASE(T, 8)
+#elif WIDE_ROWS == 6
+  #define MORE_WIDE_CASES(T) WIDE_CASE(T, 5) WIDE_CASE(T, 6)
+#else
+  #define MORE_WIDE_CASES(T)
+#endif
 
 DEFINE_TILES(float)
 DEFINE_TILES(double)

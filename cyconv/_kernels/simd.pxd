@@ -7,7 +7,7 @@ cdef extern from "simd.h" nogil:
     const Py_ssize_t TILE_ROWS
     const Py_ssize_t TILE_VECTORS
     const Py_ssize_t WIDE_ROWS
-    const Py_ssize_t WIDE_VECTORS
+    Py_ssize_t wide_vectors "cyconv_wide_vectors"(Py_ssize_t M)
     void tile_float "cyconv_tile_float"(
         Py_ssize_t M, Py_ssize_t batch, Py_ssize_t K,
         const float** rows, const Py_ssize_t* a_offset, Py_ssize_t a_step,
@@ -84,7 +84,7 @@ cdef inline void wide_tile(
     const floating* B, const Py_ssize_t* b_offset, Py_ssize_t ldb,
     floating** c_rows, Py_ssize_t c_offset, Py_ssize_t columns, const floating* bias, int accumulate,
 ) noexcept nogil:
-    """The same for at most WIDE_ROWS rows of WIDE_VECTORS vectors each."""
+    """The same for at most WIDE_ROWS rows of wide_vectors(M) vectors each."""
     if floating is float:
         wide_tile_float(
             M, batch, K, rows, a_offset, a_step, B, b_offset, ldb, c_rows, c_offset, columns, bias, accumulate,

@@ -24,6 +24,7 @@ from cyconv.functional.unfold import columns_nhwc, columns_nhwc_adjoint
 from cyconv.threads import threads_for
 
 ALGORITHMS = ("auto", "direct", "winograd", "im2col")
+FEW_PHASES = 4  # of a stride, whose outputs are filled one by one, even with nothing
 COLUMN_BYTES = 4 << 20  # of the matrix of patches at a time: it stays in the outer cache
 # Output channels up to which vectors run along pixels: along channels most of their lanes would be idle
 # (`python -m benchmarks conv`: 6 channels, 5x5: 2.5 times faster; the input gradient of 3 channels: 5 times).
@@ -93,30 +94,26 @@ def _sum(geometry: Geometry, rows: list[tuple[int, int]], columns: list[tuple[in
 
 @lru_cache(maxsize=1024)
 def _adjoint_sums(geometry: Geometry) -> list[Sum]:
-    """Return the sums of the input gradient, one for each phase of the stride.
+    """Return the sums of the input gradient, one for each phase of the stride; of many, those that receive anything.
 
     Input row ih = r + s*q receives grad_output row oh through kernel row kh when oh*s + kh*d - p = ih, so phase r has
     the kernel rows with (r + p - kh*d) divisible by s, displaced by that quotient; columns likewise.
     """
 
-    def phases(axis: int, before: int) -> list[list[tuple[int, int]]]:
+    def phases(axis: int, before: int) -> dict[int, list[tuple[int, int]]]:
         stride, dilation, size = geometry.stride[axis], geometry.dilation[axis], geometry.in_size[axis]
-        return [
-            sorted(
-                ((r + before - k * dilation) // stride, k)
-                for k in range(geometry.kernel[axis])
-                if (r + before - k * dilation) % stride == 0
-                and _reaches(
-                    (r + before - k * dilation) // stride, 1, -(-(size - r) // stride), geometry.out_size[axis]
-                )
-            )
-            for r in range(min(stride, size))
-        ]
+        found: dict[int, list[tuple[int, int]]] = {}
+        for k in range(geometry.kernel[axis]):
+            r = (k * dilation - before) % stride
+            tap = (r + before - k * dilation) // stride
+            if r < size and _reaches(tap, 1, -(-(size - r) // stride), geometry.out_size[axis]):
+                found.setdefault(r, []).append((tap, k))
+        return found if stride > FEW_PHASES else {r: found.get(r, []) for r in range(min(stride, size))}
 
     return [
-        _sum(geometry, rows, columns, (r_h, r_w))
-        for r_h, rows in enumerate(phases(0, geometry.padding.top))
-        for r_w, columns in enumerate(phases(1, geometry.padding.left))
+        _sum(geometry, sorted(rows), sorted(columns), (r_h, r_w))
+        for r_h, rows in sorted(phases(0, geometry.padding.top).items())
+        for r_w, columns in sorted(phases(1, geometry.padding.left).items())
     ]
 
 
@@ -193,7 +190,12 @@ def correlate_adjoint(
         padding = geometry.padding
         winograd_kernels.conv3x3(grad_output, filters, bias, 2 - padding.top, 2 - padding.left, out, threads)
         return
+    sums = _adjoint_sums(geometry)
     stride_h, stride_w = geometry.stride
+    if len(sums) < min(stride_h, geometry.in_size[0]) * min(stride_w, geometry.in_size[1]):
+        out[...] = 0 if bias is None else bias  # the other phases receive nothing
+    if not sums:
+        return
     if geometry.depthwise:
         _depthwise(grad_output, weight, bias, geometry, True, out, threads)
         return
@@ -201,7 +203,7 @@ def correlate_adjoint(
         filters = weight.reshape(weight.shape[0], -1, weight.shape[3]).transpose(2, 1, 0)
         _correlate_planes(grad_output, filters, bias, geometry, True, out, threads)
         return
-    for total in _adjoint_sums(geometry):
+    for total in sums:
         phase = out[:, total.start[0] :: stride_h, total.start[1] :: stride_w]
         panels = _packed(weight, total, geometry.groups, True, threads)
         kernels.conv_taps(grad_output, panels, bias, total.taps, 1, 1, geometry.groups, phase, threads)
