@@ -10,12 +10,14 @@ import platform
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks import peak, shapes
 
 TORCH = ("torch", "torch_channels_last")
+REST = 0.05  # seconds between two workers: idle threads of OpenBLAS and OpenMP spin on for up to some 25 ms
 
 
 class Worker:
@@ -82,6 +84,7 @@ def measure(workers: dict[str, Worker], kind: str, parameters: dict, rounds: int
     for direction in directions:
         for _ in range(rounds):
             for name in able:
+                time.sleep(REST)
                 times[direction][name].append(workers[name].ask(do="time", name=direction))
     return times
 
