@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import sys
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -85,7 +85,19 @@ def as_int_array(op: str, name: str, value: ArrayLike, ndim: int | None = None) 
     return array.astype(np.int64)
 
 
-def check_same_dtype(op: str, **arrays: NDArray | None) -> None:
+class Array(Protocol):
+    """What checks need to know of an array: a layer's `Parameter` will do."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Extents."""
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Kind of number."""
+
+
+def check_same_dtype(op: str, **arrays: Array | None) -> None:
     """Raise TypeError unless all given arrays share one dtype."""
     if len({array.dtype for array in arrays.values() if array is not None}) > 1:
         listing = ", ".join(f"`{name}` {array.dtype}" for name, array in arrays.items() if array is not None)

@@ -11,9 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 from cyconv import _geometry
 from cyconv import _validation as check
 from cyconv._geometry import Padding, Pair
+from cyconv._validation import Array
 from cyconv.functional._arrays import NCHW, channels_last, sum_channels
 from cyconv.functional._correlation import ALGORITHMS, Convolution, allows_winograd
 from cyconv.functional._taps import Geometry
+from cyconv.settings import is_exact
 from cyconv.threads import MAX_THREADS
 
 ALL = (True, True, True)
@@ -21,14 +23,20 @@ Shape = tuple[int, ...]
 Gradients = tuple[NDArray | None, NDArray | None, NDArray | None]
 
 
-def _check_arrays(op: str, x: Any, weight: Any, bias: Any) -> tuple[NDArray, NDArray, NDArray | None]:
-    x = check.as_image(op, "x", x)
+def _checked(op: str, weight: Any, bias: Any) -> tuple[NDArray, NDArray | None]:
+    """Return the filters and the bias."""
     weight = check.as_float_array(op, "weight", weight, 4)
-    bias = None if bias is None else np.ascontiguousarray(check.as_float_array(op, "bias", bias, 1))
-    check.check_same_dtype(op, x=x, weight=weight, bias=bias)
     if 0 in weight.shape:
         raise ValueError(f"{op}: `weight` must not be empty, got shape {weight.shape}")
-    return x, weight, bias
+    return weight, None if bias is None else np.ascontiguousarray(check.as_float_array(op, "bias", bias, 1))
+
+
+def _image(op: str, x: Any, weight: Array, bias: Array | None) -> NDArray:
+    """Return `x` as an image of the others' dtype."""
+    image = check.as_image(op, "x", x)
+    if image.dtype is not weight.dtype or (bias is not None and bias.dtype is not image.dtype):
+        check.check_same_dtype(op, x=image, weight=weight, bias=bias)
+    return image
 
 
 def _parameters(
@@ -38,8 +46,10 @@ def _parameters(
     stride, dilation = check.as_pair(op, "stride", stride), check.as_pair(op, "dilation", dilation)
     if not isinstance(padding, str):  # a string's meaning depends on the image
         padding = check.as_padding(op, padding, stride, stride, stride, dilation)
-    groups = check.as_int(op, "groups", groups)
-    return stride, padding, dilation, groups, check.as_choice(op, "algorithm", algorithm, ALGORITHMS)
+    algorithm = check.as_choice(op, "algorithm", algorithm, ALGORITHMS)
+    if is_exact() and algorithm in ("auto", "winograd"):
+        algorithm = "exact"
+    return stride, padding, dilation, check.as_int(op, "groups", groups), algorithm
 
 
 def _check_bias(op: str, bias: Shape | None, channels: int) -> None:
@@ -103,6 +113,24 @@ def _plan(
     return _planned(op, geometry, x[0], weight, dtype)
 
 
+def planned_conv2d(
+    op: str,
+    x: Any,
+    weight: Array,
+    bias: Array | None,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: Any,
+    algorithm: Any = "auto",
+) -> tuple[NDArray, Convolution]:
+    """Return x as [N, H, W, C] and the plan of its convolution."""
+    image = _image(op, x, weight, bias)
+    parameters = _parameters(op, stride, padding, dilation, groups, algorithm)
+    plan = _plan(op, image.shape, weight.shape, None if bias is None else bias.shape, image.dtype, *parameters)
+    return channels_last(image), plan
+
+
 def conv2d(
     x: ArrayLike,
     weight: ArrayLike,
@@ -162,10 +190,9 @@ def conv2d(
            [9., 9.]], dtype=float32)
     """
     op = "conv2d"
-    x, weight, bias = _check_arrays(op, x, weight, bias)
-    parameters = _parameters(op, stride, padding, dilation, groups, algorithm)
-    plan = _plan(op, x.shape, weight.shape, None if bias is None else bias.shape, x.dtype, *parameters)
-    return plan.forward.run(channels_last(x), channels_last(weight), bias).transpose(NCHW)
+    weight, bias = _checked(op, weight, bias)
+    pixels, plan = planned_conv2d(op, x, weight, bias, stride, padding, dilation, groups, algorithm)
+    return plan.forward.run(pixels, channels_last(weight), bias).transpose(NCHW)
 
 
 def conv2d_backward(
@@ -217,22 +244,40 @@ def conv2d_backward(
     (array([1., 2., 2., 1.]), array([4., 4., 4.]), array([4.]))
     """
     op = "conv2d_backward"
-    x, weight, bias = _check_arrays(op, x, weight, bias)
-    parameters = _parameters(op, stride, padding, dilation, groups, algorithm)
-    plan = _plan(op, x.shape, weight.shape, None if bias is None else bias.shape, x.dtype, *parameters)
-    gradient = _gradient(op, grad_output, x, plan.out_shape)
-    grad_x = plan.adjoint.run(gradient, channels_last(weight)).transpose(NCHW) if needs[0] else None
-    grad_weight = plan.weight_gradient(channels_last(x), gradient).transpose(NCHW) if needs[1] else None
-    return grad_x, grad_weight, sum_channels(gradient) if needs[2] and bias is not None else None
+    weight, bias = _checked(op, weight, bias)
+    pixels, plan = planned_conv2d(op, x, weight, bias, stride, padding, dilation, groups, algorithm)
+    return gradients(op, grad_output, pixels, weight, bias is not None, plan, needs)
 
 
-def _gradient(op: str, grad_output: ArrayLike, x: NDArray, shape: Shape) -> NDArray:
-    """Return `grad_output` as an array of shape [N, H, W, C]."""
+def gradients(
+    op: str,
+    grad_output: ArrayLike,
+    x: NDArray,
+    weight: NDArray,
+    has_bias: bool,
+    plan: Convolution,
+    needs: tuple[bool, bool, bool],
+    transposed: bool = False,
+    addend: NDArray | None = None,
+) -> Gradients:
+    """Return the gradients of a planned convolution, or transposed one, of x [N, H, W, C] by weight (OC, IC, KH, KW).
+
+    ``addend``, shaped as the gradient of x, is added to that.
+    """
     gradient = check.as_float_array(op, "grad_output", grad_output, 4)
     check.check_same_dtype(op, x=x, grad_output=gradient)
-    N, H, W, C = shape
+    N, H, W, C = plan.in_shape if transposed else plan.out_shape
     check.check_shape(op, "grad_output", gradient, (N, C, H, W))
-    return channels_last(gradient)
+    gradient = channels_last(gradient)
+    grad_x = grad_weight = None
+    if needs[0]:
+        correlator = plan.forward if transposed else plan.adjoint
+        added = None if addend is None else channels_last(addend)
+        grad_x = correlator.apply(gradient, correlator.prepare(channels_last(weight)), None, added).transpose(NCHW)
+    if needs[1]:
+        images = (gradient, x) if transposed else (x, gradient)
+        grad_weight = plan.weight_gradient(*images).transpose(NCHW)
+    return grad_x, grad_weight, sum_channels(gradient) if needs[2] and has_bias else None
 
 
 @lru_cache(maxsize=4096)
@@ -283,6 +328,26 @@ def _plan_of_transpose(
     depthwise = weight[1] == 1 and weight[0] == groups and groups > 1
     geometry = Geometry(out_size, size, kernel, stride, resolved, dilation, groups, depthwise, algorithm)
     return _planned(op, geometry, x[0], weight, dtype)
+
+
+def planned_conv_transpose2d(
+    op: str,
+    x: Any,
+    weight: Array,
+    bias: Array | None,
+    stride: Any,
+    padding: Any,
+    output_padding: Any,
+    groups: Any,
+    dilation: Any,
+    algorithm: Any = "auto",
+) -> tuple[NDArray, Convolution]:
+    """Return x as [N, H, W, C] and the plan of the convolution whose adjoint is to be applied to it."""
+    image = _image(op, x, weight, bias)
+    extra = check.as_pair(op, "output_padding", output_padding, 0)
+    shapes = image.shape, weight.shape, None if bias is None else bias.shape
+    parameters = _parameters(op, stride, padding, dilation, groups, algorithm)
+    return channels_last(image), _plan_of_transpose(op, *shapes, image.dtype, extra, *parameters)
 
 
 def conv_transpose2d(
@@ -346,11 +411,10 @@ def conv_transpose2d(
            [3., 3., 4., 4.]])
     """
     op = "conv_transpose2d"
-    x, weight, bias = _check_arrays(op, x, weight, bias)
-    extra = check.as_pair(op, "output_padding", output_padding, 0)
-    parameters = extra, *_parameters(op, stride, padding, dilation, groups, algorithm)
-    plan = _plan_of_transpose(op, x.shape, weight.shape, None if bias is None else bias.shape, x.dtype, *parameters)
-    return plan.adjoint.run(channels_last(x), channels_last(weight), bias).transpose(NCHW)
+    weight, bias = _checked(op, weight, bias)
+    arguments = stride, padding, output_padding, groups, dilation, algorithm
+    pixels, plan = planned_conv_transpose2d(op, x, weight, bias, *arguments)
+    return plan.adjoint.run(pixels, channels_last(weight), bias).transpose(NCHW)
 
 
 def conv_transpose2d_backward(
@@ -402,11 +466,7 @@ def conv_transpose2d_backward(
            [4., 4.]])
     """
     op = "conv_transpose2d_backward"
-    x, weight, bias = _check_arrays(op, x, weight, bias)
-    extra = check.as_pair(op, "output_padding", output_padding, 0)
-    parameters = extra, *_parameters(op, stride, padding, dilation, groups, algorithm)
-    plan = _plan_of_transpose(op, x.shape, weight.shape, None if bias is None else bias.shape, x.dtype, *parameters)
-    gradient = _gradient(op, grad_output, x, plan.in_shape)
-    grad_x = plan.forward.run(gradient, channels_last(weight)).transpose(NCHW) if needs[0] else None
-    grad_weight = plan.weight_gradient(gradient, channels_last(x)).transpose(NCHW) if needs[1] else None
-    return grad_x, grad_weight, sum_channels(gradient) if needs[2] and bias is not None else None
+    weight, bias = _checked(op, weight, bias)
+    arguments = stride, padding, output_padding, groups, dilation, algorithm
+    pixels, plan = planned_conv_transpose2d(op, x, weight, bias, *arguments)
+    return gradients(op, grad_output, pixels, weight, bias is not None, plan, needs, transposed=True)
