@@ -1,12 +1,13 @@
-/* The register tile: the only hand-written C, and the only place that knows a vector's width.
+/* The register tile, and the only place that knows a vector's width; depthwise.h and winograd.h build on it.
 
-   tile: C[m][n] = start + sum over b < batch, k < K of  rows[m][a_offset[b] + k*a_step] * B[b_offset[b] + k*ldb + n]
-   where start is C itself (accumulate), a bias vector, or zero; it is added last, so that the accumulators begin as
-   constants: with anything else gcc spills them. Rows of A and C are given by pointers, so a tile may
-   run over the end of an image line and on to the next image; A may be an image in place, its transpose, or a matrix.
-   Scalars of A are broadcast, B and C are vectors. k is unrolled: one load of a row's pointer serves several steps.
-   Each step also asks for a cache line at `ahead`, ahead_step bytes after the last one, which a later tile will read:
-   asked for all at once, they would stall it. */
+   tile: C[m][n] = sum over b < batch, k < K of  rows[m][a_offset[b] + k*a_step] * B[b_offset[b] + k*ldb + n]
+   and then what `finish` asks for, in this order: a bias vector is added, if given; ADD_ARRAY, what lies `addend` bytes
+   from C's own element (at 0, C itself, which so accumulates); RELU, which lets NaN pass. All that comes last, so that
+   the accumulators begin as constants: with anything else gcc spills them. Rows of A and C are given by pointers, so a
+   tile may run over the end of an image line and on to the next image; A may be an image in place, its transpose, or a
+   matrix. Scalars of A are broadcast, B and C are vectors. k is unrolled: one load of a row's pointer serves several
+   steps. Each step also asks for a cache line at `ahead`, ahead_step bytes after the last one, which a later tile will
+   read: asked for all at once, they would stall it. */
 
 #ifndef CYCONV_SIMD_H
 #define CYCONV_SIMD_H
@@ -44,19 +45,31 @@
 #define LANES(T) ((ptrdiff_t)(VECTOR_BYTES / sizeof(T)))
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
+enum { ADD_ARRAY = 1, RELU = 2 };
 
-#define DEFINE_TILE(T)                                                                                             \
-  typedef T vector_##T __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(T)), may_alias));                 \
+#define DEFINE_TILE(T, I)                                                                                          \
+  typedef T vector_##T __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(T)), may_alias));                  \
+  typedef I index_##T __attribute__((vector_size(VECTOR_BYTES)));                                                  \
                                                                                                                    \
-  static __attribute__((noinline)) void store_edge_##T(const T *line, ptrdiff_t columns, int accumulate, T *target) { \
-    for (ptrdiff_t n = 0; n < columns; n++) target[n] = accumulate ? target[n] + line[n] : line[n];                \
+  /* What lies `bytes` from an element, in an array of the same shape. */                                          \
+  INLINE const T *beside_##T(const T *element, ptrdiff_t bytes) {                                                  \
+    return (const T *)((const char *)element + bytes);                                                             \
+  }                                                                                                                \
+  INLINE vector_##T relu_##T(vector_##T x) { return (vector_##T)((index_##T)x & ~(index_##T)(x < 0)); }            \
+                                                                                                                   \
+  static __attribute__((noinline)) void store_edge_##T(const T *line, ptrdiff_t columns, T *target,                \
+                                                       ptrdiff_t addend, int finish) {                             \
+    for (ptrdiff_t n = 0; n < columns; n++) {                                                                      \
+      const T sum = finish & ADD_ARRAY ? line[n] + *beside_##T(target + n, addend) : line[n];                      \
+      target[n] = finish & RELU && sum < 0 ? 0 : sum;                                                              \
+    }                                                                                                              \
   }                                                                                                                \
                                                                                                                    \
   INLINE void tile_body_##T(const int M, const int V, const int U, const int unit, ptrdiff_t batch, ptrdiff_t K,   \
                             const T *const *rows, const ptrdiff_t *a_offset, ptrdiff_t a_step, const T *B,         \
                             const ptrdiff_t *b_offset, ptrdiff_t ldb, T *const *c_rows, ptrdiff_t c_offset,        \
-                            ptrdiff_t columns, const T *bias, int accumulate, const char *ahead,                   \
-                            ptrdiff_t ahead_step) {                                                                \
+                            ptrdiff_t columns, const T *bias, ptrdiff_t addend, int finish,                        \
+                            const char *ahead, ptrdiff_t ahead_step) {                                             \
     const ptrdiff_t L = LANES(T);                                                                                  \
     const ptrdiff_t step = unit ? 1 : a_step;                                                                      \
     vector_##T c[TILE_ROWS][MOST_VECTORS];                                                                         \
@@ -107,14 +120,15 @@
       UNROLL for (int m = 0; m < M; m++)                                                                           \
         UNROLL for (int v = 0; v < V; v++) {                                                                       \
           vector_##T *target = (vector_##T *)(c_rows[m] + c_offset + v * L);                                       \
-          if (accumulate) c[m][v] += *target;                                                                      \
+          if (finish & ADD_ARRAY) c[m][v] += *(const vector_##T *)beside_##T((const T *)target, addend);           \
+          if (finish & RELU) c[m][v] = relu_##T(c[m][v]);                                                          \
           *target = c[m][v];                                                                                       \
         }                                                                                                          \
     } else {                                                                                                       \
       T edge[TILE_ROWS][MOST_VECTORS * (VECTOR_BYTES / sizeof(T))];                                                \
       UNROLL for (int m = 0; m < M; m++)                                                                           \
         UNROLL for (int v = 0; v < V; v++) *(vector_##T *)(edge[m] + v * L) = c[m][v];                             \
-      for (int m = 0; m < M; m++) store_edge_##T(edge[m], columns, accumulate, c_rows[m] + c_offset);              \
+      for (int m = 0; m < M; m++) store_edge_##T(edge[m], columns, c_rows[m] + c_offset, addend, finish);          \
     }                                                                                                              \
   }
 
@@ -132,21 +146,20 @@
   #define DEAL_double(h) h, h + 2
 #endif
 #ifdef __clang__
-  #define DEAL(T, I, a, b, h) __builtin_shufflevector(a, b, DEAL_##T(h))
+  #define DEAL(T, a, b, h) __builtin_shufflevector(a, b, DEAL_##T(h))
 #else
-  #define DEAL(T, I, a, b, h) __builtin_shuffle(a, b, (index_##T){DEAL_##T(h)})
+  #define DEAL(T, a, b, h) __builtin_shuffle(a, b, (index_##T){DEAL_##T(h)})
 #endif
 
-#define DEFINE_TRANSPOSE(T, I)                                                                                     \
-  typedef I index_##T __attribute__((vector_size(VECTOR_BYTES)));                                                  \
+#define DEFINE_TRANSPOSE(T)                                                                                        \
   static inline void cyconv_transpose_##T(const T *source, ptrdiff_t source_step, T *target, ptrdiff_t target_step) { \
     enum { SIDE = VECTOR_BYTES / sizeof(T) };                                                                      \
     vector_##T a[SIDE], b[SIDE];                                                                                   \
     UNROLL for (int i = 0; i < SIDE; i++) a[i] = *(const vector_##T *)(source + i * source_step);                  \
     UNROLL for (int side = 1; side < SIDE; side *= 2) {                                                            \
       UNROLL for (int i = 0; i < SIDE / 2; i++) {                                                                  \
-        b[2 * i] = DEAL(T, I, a[i], a[i + SIDE / 2], 0);                                                           \
-        b[2 * i + 1] = DEAL(T, I, a[i], a[i + SIDE / 2], SIDE / 2);                                                \
+        b[2 * i] = DEAL(T, a[i], a[i + SIDE / 2], 0);                                                           \
+        b[2 * i + 1] = DEAL(T, a[i], a[i + SIDE / 2], SIDE / 2);                                                \
       }                                                                                                            \
       UNROLL for (int i = 0; i < SIDE; i++) a[i] = b[i];                                                           \
     }                                                                                                              \
@@ -156,9 +169,9 @@
 #define TILE_ARGUMENTS(T)                                                                                          \
   ptrdiff_t batch, ptrdiff_t K, const T *const *rows, const ptrdiff_t *a_offset, ptrdiff_t a_step, const T *B,     \
       const ptrdiff_t *b_offset, ptrdiff_t ldb, T *const *c_rows, ptrdiff_t c_offset, ptrdiff_t columns,           \
-      const T *bias, int accumulate, const char *ahead, ptrdiff_t ahead_step
+      const T *bias, ptrdiff_t addend, int finish, const char *ahead, ptrdiff_t ahead_step
 #define TILE_PASS                                                                                                  \
-  batch, K, rows, a_offset, a_step, B, b_offset, ldb, c_rows, c_offset, columns, bias, accumulate, ahead, ahead_step
+  batch, K, rows, a_offset, a_step, B, b_offset, ldb, c_rows, c_offset, columns, bias, addend, finish, ahead, ahead_step
 
 /* U steps of k share one load of the rows' pointers. With one vector a row, loads are what the tile waits for. Filters
    of three channels have lines of 9 or 21 numbers. */
@@ -187,8 +200,8 @@
 #define NOTHING
 
 /* `rows` rows and at most two vectors of columns; picks the unrolled body of that size. */
-#define DEFINE_TILES(T)                                                                                            \
-  DEFINE_TILE(T)                                                                                                   \
+#define DEFINE_TILES(T, I)                                                                                         \
+  DEFINE_TILE(T, I)                                                                                                \
   FOR_EACH_ROW(TILE_ROW, T, NOTHING)                                                                               \
   static void (*const tiles_##T[TILE_ROWS][TILE_VECTORS])(TILE_ARGUMENTS(T)) = {FOR_EACH_ROW(TILE_ENTRY, T, COMMA)};\
   static inline void cyconv_tile_##T(ptrdiff_t M, TILE_ARGUMENTS(T)) {                                             \
@@ -213,11 +226,11 @@ static inline ptrdiff_t cyconv_wide_vectors(ptrdiff_t M) { return WIDE_VECTORS(M
   #define MORE_WIDE_CASES(T)
 #endif
 
-DEFINE_TILES(float)
-DEFINE_TILES(double)
+DEFINE_TILES(float, int)
+DEFINE_TILES(double, long long)
 DEFINE_WIDE_TILE(float)
 DEFINE_WIDE_TILE(double)
-DEFINE_TRANSPOSE(float, int)
-DEFINE_TRANSPOSE(double, long long)
+DEFINE_TRANSPOSE(float)
+DEFINE_TRANSPOSE(double)
 
 #endif

@@ -7,30 +7,32 @@ cdef extern from "simd.h" nogil:
     const Py_ssize_t TILE_ROWS
     const Py_ssize_t TILE_VECTORS
     const Py_ssize_t WIDE_ROWS
+    const int ADD_ARRAY
+    const int RELU
     Py_ssize_t wide_vectors "cyconv_wide_vectors"(Py_ssize_t M)
     void tile_float "cyconv_tile_float"(
         Py_ssize_t M, Py_ssize_t batch, Py_ssize_t K,
         const float** rows, const Py_ssize_t* a_offset, Py_ssize_t a_step,
         const float* B, const Py_ssize_t* b_offset, Py_ssize_t ldb,
-        float** c_rows, Py_ssize_t c_offset, Py_ssize_t columns, const float* bias, int accumulate,
+        float** c_rows, Py_ssize_t c_offset, Py_ssize_t columns, const float* bias, Py_ssize_t addend, int finish,
         const char* ahead, Py_ssize_t ahead_step)
     void tile_double "cyconv_tile_double"(
         Py_ssize_t M, Py_ssize_t batch, Py_ssize_t K,
         const double** rows, const Py_ssize_t* a_offset, Py_ssize_t a_step,
         const double* B, const Py_ssize_t* b_offset, Py_ssize_t ldb,
-        double** c_rows, Py_ssize_t c_offset, Py_ssize_t columns, const double* bias, int accumulate,
+        double** c_rows, Py_ssize_t c_offset, Py_ssize_t columns, const double* bias, Py_ssize_t addend, int finish,
         const char* ahead, Py_ssize_t ahead_step)
     void wide_tile_float "cyconv_wide_tile_float"(
         Py_ssize_t M, Py_ssize_t batch, Py_ssize_t K,
         const float** rows, const Py_ssize_t* a_offset, Py_ssize_t a_step,
         const float* B, const Py_ssize_t* b_offset, Py_ssize_t ldb,
-        float** c_rows, Py_ssize_t c_offset, Py_ssize_t columns, const float* bias, int accumulate,
+        float** c_rows, Py_ssize_t c_offset, Py_ssize_t columns, const float* bias, Py_ssize_t addend, int finish,
         const char* ahead, Py_ssize_t ahead_step)
     void wide_tile_double "cyconv_wide_tile_double"(
         Py_ssize_t M, Py_ssize_t batch, Py_ssize_t K,
         const double** rows, const Py_ssize_t* a_offset, Py_ssize_t a_step,
         const double* B, const Py_ssize_t* b_offset, Py_ssize_t ldb,
-        double** c_rows, Py_ssize_t c_offset, Py_ssize_t columns, const double* bias, int accumulate,
+        double** c_rows, Py_ssize_t c_offset, Py_ssize_t columns, const double* bias, Py_ssize_t addend, int finish,
         const char* ahead, Py_ssize_t ahead_step)
     void transpose_float "cyconv_transpose_float"(
         const float* source, Py_ssize_t source_step, float* target, Py_ssize_t target_step)
@@ -43,6 +45,16 @@ cdef inline Py_ssize_t lanes(const floating* element) noexcept nogil:
     return VECTOR_BYTES // <Py_ssize_t>sizeof(floating)
 
 
+cdef inline int finish_of(const floating* addend, bint relu) noexcept nogil:
+    """What a tile does before it stores."""
+    return (ADD_ARRAY if addend != NULL else 0) | (RELU if relu else 0)
+
+
+cdef inline Py_ssize_t distance(const floating* addend, const floating* out) noexcept nogil:
+    """Bytes from an element of out to the addend's, which has the same strides; 0 without one."""
+    return <const char*>addend - <const char*>out if addend != NULL else 0
+
+
 cdef inline void tile(
     Py_ssize_t M, Py_ssize_t batch, Py_ssize_t K,
     const floating** rows, const Py_ssize_t* a_offset, Py_ssize_t a_step,
@@ -52,11 +64,11 @@ cdef inline void tile(
     """C[M, columns] = start + sum over batch and K of A * B, as simd.h says."""
     if floating is float:
         tile_float(
-            M, batch, K, rows, a_offset, a_step, B, b_offset, ldb, c_rows, c_offset, columns, bias, accumulate,
+            M, batch, K, rows, a_offset, a_step, B, b_offset, ldb, c_rows, c_offset, columns, bias, 0, accumulate,
             <const char*>B, 0)
     else:
         tile_double(
-            M, batch, K, rows, a_offset, a_step, B, b_offset, ldb, c_rows, c_offset, columns, bias, accumulate,
+            M, batch, K, rows, a_offset, a_step, B, b_offset, ldb, c_rows, c_offset, columns, bias, 0, accumulate,
             <const char*>B, 0)
 
 
@@ -70,12 +82,30 @@ cdef inline void fetching_tile(
     """The same, asking for a cache line from `ahead` on with each step of k."""
     if floating is float:
         tile_float(
-            M, batch, K, rows, a_offset, a_step, B, b_offset, ldb, c_rows, c_offset, columns, bias, accumulate,
+            M, batch, K, rows, a_offset, a_step, B, b_offset, ldb, c_rows, c_offset, columns, bias, 0, accumulate,
             ahead, 64)
     else:
         tile_double(
-            M, batch, K, rows, a_offset, a_step, B, b_offset, ldb, c_rows, c_offset, columns, bias, accumulate,
+            M, batch, K, rows, a_offset, a_step, B, b_offset, ldb, c_rows, c_offset, columns, bias, 0, accumulate,
             ahead, 64)
+
+
+cdef inline void finishing_tile(
+    Py_ssize_t M, Py_ssize_t batch, Py_ssize_t K,
+    const floating** rows, const Py_ssize_t* a_offset, Py_ssize_t a_step,
+    const floating* B, const Py_ssize_t* b_offset, Py_ssize_t ldb,
+    floating** c_rows, Py_ssize_t c_offset, Py_ssize_t columns, const floating* bias, Py_ssize_t addend, int finish,
+    const char* ahead, Py_ssize_t ahead_step,
+) noexcept nogil:
+    """All that simd.h has: `finish` says whether what lies `addend` bytes from C is added, and whether relu follows."""
+    if floating is float:
+        tile_float(
+            M, batch, K, rows, a_offset, a_step, B, b_offset, ldb, c_rows, c_offset, columns, bias, addend, finish,
+            ahead, ahead_step)
+    else:
+        tile_double(
+            M, batch, K, rows, a_offset, a_step, B, b_offset, ldb, c_rows, c_offset, columns, bias, addend, finish,
+            ahead, ahead_step)
 
 
 cdef inline void wide_tile(
@@ -87,11 +117,11 @@ cdef inline void wide_tile(
     """The same for at most WIDE_ROWS rows of wide_vectors(M) vectors each."""
     if floating is float:
         wide_tile_float(
-            M, batch, K, rows, a_offset, a_step, B, b_offset, ldb, c_rows, c_offset, columns, bias, accumulate,
+            M, batch, K, rows, a_offset, a_step, B, b_offset, ldb, c_rows, c_offset, columns, bias, 0, accumulate,
             <const char*>B, 0)
     else:
         wide_tile_double(
-            M, batch, K, rows, a_offset, a_step, B, b_offset, ldb, c_rows, c_offset, columns, bias, accumulate,
+            M, batch, K, rows, a_offset, a_step, B, b_offset, ldb, c_rows, c_offset, columns, bias, 0, accumulate,
             <const char*>B, 0)
 
 

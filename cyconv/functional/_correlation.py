@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -159,6 +159,8 @@ class Correlator:
         Whether it is the adjoint.
     """
 
+    completes: ClassVar[bool] = True  # whether the kernel itself adds `addend` and applies `relu`
+
     def __init__(self, plan: Convolution, adjoint: bool) -> None:
         geometry = plan.geometry
         self.geometry = geometry
@@ -184,7 +186,7 @@ class Correlator:
     ) -> NDArray:
         """Return the correlation of x by filters + bias + addend, with `relu` negative numbers set to zero."""
         out = memory.empty(self.out_shape, x.dtype)
-        if self.covers and addend is None and not relu:
+        if self.covers and (self.completes or (addend is None and not relu)):
             self._apply(x, filters, bias, addend, relu, out)
             return out
         out[...] = 0 if bias is None else bias  # where nothing is added it stays so
@@ -216,8 +218,10 @@ class Direct(Correlator):
     ) -> None:
         threads = threads_for(self.work)
         for total, panels in zip(self.sums, filters, strict=True):
-            target = out[:, total.start[0] :: self.phase[0], total.start[1] :: self.phase[1]]
-            kernels.conv_taps(x, panels, bias, total.taps, *self.step, self.geometry.groups, target, threads)
+            where = np.s_[:, total.start[0] :: self.phase[0], total.start[1] :: self.phase[1]]
+            added = None if addend is None else addend[where]
+            arguments = total.taps, *self.step, self.geometry.groups
+            kernels.conv_taps(x, panels, bias, added, *arguments, out[where], relu, threads)
 
 
 class Winograd(Correlator):
@@ -240,7 +244,7 @@ class Winograd(Correlator):
         top, left = self.geometry.padding.top, self.geometry.padding.left
         if self.adjoint:  # the convolution by the filters turned half round, with the rest of the full padding
             top, left = 2 - top, 2 - left
-        winograd_kernels.conv3x3(x, filters, bias, top, left, out, threads_for(self.work))
+        winograd_kernels.conv3x3(x, filters, bias, addend, top, left, out, relu, threads_for(self.work))
 
 
 class Depthwise(Correlator):
@@ -254,12 +258,14 @@ class Depthwise(Correlator):
     ) -> None:
         if filters is not None:
             taps, table = self.phases
-            threads = threads_for(self.work)
-            depthwise_kernels.conv_taps(x, filters, bias, taps, *self.step, table, *self.phase, out, threads)
+            arguments = taps, *self.step, table, *self.phase
+            depthwise_kernels.conv_taps(x, filters, bias, addend, *arguments, out, relu, threads_for(self.work))
 
 
 class Planes(Correlator):
     """Few output channels: vectors along pixels."""
+
+    completes = False
 
     def prepare(self, weight: NDArray) -> NDArray | None:
         filters = weight.reshape(weight.shape[0], -1, weight.shape[3])
@@ -275,6 +281,8 @@ class Planes(Correlator):
 
 class Columns(Correlator):
     """The textbook's way, a matrix of all patches and one matrix product: readable reference and honest baseline."""
+
+    completes = False
 
     def prepare(self, weight: NDArray) -> NDArray:
         filters = memory.empty(weight.shape, weight.dtype)
