@@ -272,7 +272,7 @@ def _correlate_planes(
     taps, positions, phases = _phases(geometry, adjoint)
     phase = geometry.stride if adjoint else (1, 1)
     weight = np.ascontiguousarray(filters[:, positions])
-    planar_kernels.conv_taps(x, weight, bias, taps, phases, *phase, out, threads)
+    planar_kernels.conv_taps(x, weight, bias, None, taps, phases, *phase, out, False, threads)
 
 
 @lru_cache(maxsize=1024)
