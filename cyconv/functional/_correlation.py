@@ -265,8 +265,6 @@ class Depthwise(Correlator):
 class Planes(Correlator):
     """Few output channels: vectors along pixels."""
 
-    completes = False
-
     def prepare(self, weight: NDArray) -> NDArray | None:
         filters = weight.reshape(weight.shape[0], -1, weight.shape[3])
         return _taken(filters.transpose(2, 1, 0) if self.adjoint else filters, self.sums, 1)
@@ -276,7 +274,8 @@ class Planes(Correlator):
     ) -> None:
         if filters is not None:
             taps, table = self.phases
-            planar_kernels.conv_taps(x, filters, bias, taps, table, *self.phase, out, threads_for(self.work))
+            threads = threads_for(self.work)
+            planar_kernels.conv_taps(x, filters, bias, addend, taps, table, *self.phase, out, relu, threads)
 
 
 class Columns(Correlator):

@@ -227,6 +227,12 @@ LAYERS = {
     "Branches": layers.Branches([layers.Identity(), layers.Conv2d(4, 2, 1)]),
     "Skip": layers.Skip(layers.Conv2d(4, 3, 3)),
     "Sequential": layers.Sequential(layers.ReLU(), layers.Dropout()),
+    "Gate": layers.Gate(layers.Sigmoid()),
+    "SideHead": layers.SideHead(layers.Conv2d(4, 2, 1)),
+    "SameSize": layers.SameSize(layers.ConvTranspose2d(4, 2, 2)),
+    "PadChannels": layers.PadChannels(6),
+    "Split": layers.Split([layers.Identity(), layers.ReLU()]),
+    "ChannelShuffle": layers.ChannelShuffle(2),
 }
 
 
