@@ -152,8 +152,8 @@ def _winograd_filters(weight: NDArray, positions: NDArray, transposed: bool, num
     """Return weights [OC, 3, 3, IC] transformed and packed in the tile's panels."""
     rows, columns = (weight.shape[0], weight.shape[3]) if transposed else (weight.shape[3], weight.shape[0])
     taps = _packed(weight, Sum(positions, positions), 1, transposed, num_threads)
-    filters = memory.empty((4 * taps.size,), weight.dtype)  # 36 points for 9 taps
-    winograd_kernels.transform_filters(taps, rows, columns, filters, num_threads)
+    filters = memory.empty((winograd_kernels.filters_size(1, rows, columns),), weight.dtype)
+    winograd_kernels.transform_filters(taps, 1, 9, rows, columns, filters, num_threads)
     return filters
 
 
@@ -170,7 +170,7 @@ def correlate(x: NDArray, weight: NDArray, bias: NDArray | None, geometry: Geome
     elif suits_winograd(x, weight, geometry, LEAST_TILES, LEAST_CHANNELS):
         padding = geometry.padding
         filters = _winograd_filters(weight, np.arange(9), False, threads)
-        winograd_kernels.conv3x3(x, filters, bias, None, padding.top, padding.left, out, False, threads)
+        winograd_kernels.conv3x3(x, filters, bias, None, padding.top, padding.left, 1, out, False, threads)
     else:
         panels = _packed(weight, total, geometry.groups, False, threads)
         kernels.conv_taps(x, panels, bias, None, total.taps, *geometry.stride, geometry.groups, out, False, threads)
@@ -189,7 +189,7 @@ def correlate_adjoint(
         filters = _winograd_filters(weight, np.arange(9)[::-1].copy(), True, threads)
         padding = geometry.padding
         top, left = 2 - padding.top, 2 - padding.left
-        winograd_kernels.conv3x3(grad_output, filters, bias, None, top, left, out, False, threads)
+        winograd_kernels.conv3x3(grad_output, filters, bias, None, top, left, 1, out, False, threads)
         return
     sums = _adjoint_sums(geometry)
     stride_h, stride_w = geometry.stride
@@ -220,7 +220,7 @@ def weight_gradient(x: NDArray, grad_output: NDArray, geometry: Geometry, out: N
         _weight_gradient_im2col(x, grad_output, geometry, out)
     elif suits_winograd(x, out, geometry, LEAST_GRADIENT_TILES, LEAST_GRADIENT_CHANNELS):
         padding = geometry.padding
-        winograd_kernels.weight_gradient3x3(x, grad_output, padding.top, padding.left, flat, threads)
+        winograd_kernels.weight_gradient3x3(x, grad_output, padding.top, padding.left, 1, flat, threads)
     elif len(total.positions) == KH * KW:
         _weight_gradient_of_taps(x, grad_output, total, geometry, flat, threads)
     else:  # the taps left out saw nothing but padding
