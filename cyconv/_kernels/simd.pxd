@@ -10,6 +10,10 @@ cdef extern from "simd.h" nogil:
     const int ADD_ARRAY
     const int RELU
     Py_ssize_t wide_vectors "cyconv_wide_vectors"(Py_ssize_t M)
+    const Py_ssize_t IMAGES_ROWS
+    const Py_ssize_t SUMS_ROWS
+    const Py_ssize_t SUMS_VECTORS
+    Py_ssize_t images_vectors "cyconv_images_vectors"(Py_ssize_t M)
     void tile_float "cyconv_tile_float"(
         Py_ssize_t M, Py_ssize_t batch, Py_ssize_t K,
         const float** rows, const Py_ssize_t* a_offset, Py_ssize_t a_step,
@@ -38,6 +42,32 @@ cdef extern from "simd.h" nogil:
         const float* source, Py_ssize_t source_step, float* target, Py_ssize_t target_step)
     void transpose_double "cyconv_transpose_double"(
         const double* source, Py_ssize_t source_step, double* target, Py_ssize_t target_step)
+    Py_ssize_t piece_float "cyconv_piece_float"(Py_ssize_t count)
+    Py_ssize_t piece_double "cyconv_piece_double"(Py_ssize_t count)
+    void to_planes_float "cyconv_to_planes_float"(
+        const float* source, Py_ssize_t step, float* target, Py_ssize_t plane, Py_ssize_t count)
+    void to_planes_double "cyconv_to_planes_double"(
+        const double* source, Py_ssize_t step, double* target, Py_ssize_t plane, Py_ssize_t count)
+    void to_pixels_float "cyconv_to_pixels_float"(
+        const float* source, Py_ssize_t plane, Py_ssize_t count, const float* bias, int relu,
+        float* target, Py_ssize_t step)
+    void to_pixels_double "cyconv_to_pixels_double"(
+        const double* source, Py_ssize_t plane, Py_ssize_t count, const double* bias, int relu,
+        double* target, Py_ssize_t step)
+    void images_tile_float "cyconv_images_tile_float"(
+        Py_ssize_t M, Py_ssize_t V, Py_ssize_t c_pixel, Py_ssize_t batch, Py_ssize_t K,
+        const float* A, Py_ssize_t a_step, const float* B, Py_ssize_t b_step, Py_ssize_t pixel, float* C)
+    void images_tile_double "cyconv_images_tile_double"(
+        Py_ssize_t M, Py_ssize_t V, Py_ssize_t c_pixel, Py_ssize_t batch, Py_ssize_t K,
+        const double* A, Py_ssize_t a_step, const double* B, Py_ssize_t b_step, Py_ssize_t pixel, double* C)
+    void sums_tile_float "cyconv_sums_tile_float"(
+        Py_ssize_t M, Py_ssize_t V, Py_ssize_t batch, Py_ssize_t K,
+        const float* A, Py_ssize_t a_step, Py_ssize_t a_pixel, const float* B, Py_ssize_t b_step, Py_ssize_t b_pixel,
+        float* C, Py_ssize_t c_row)
+    void sums_tile_double "cyconv_sums_tile_double"(
+        Py_ssize_t M, Py_ssize_t V, Py_ssize_t batch, Py_ssize_t K,
+        const double* A, Py_ssize_t a_step, Py_ssize_t a_pixel, const double* B, Py_ssize_t b_step, Py_ssize_t b_pixel,
+        double* C, Py_ssize_t c_row)
 
 
 cdef inline Py_ssize_t lanes(const floating* element) noexcept nogil:
@@ -133,3 +163,51 @@ cdef inline void transpose(
         transpose_float(source, source_step, target, target_step)
     else:
         transpose_double(source, source_step, target, target_step)
+
+
+cdef inline Py_ssize_t piece(const floating* element, Py_ssize_t count) noexcept nogil:
+    """Numbers of a pixel that to_planes reads and to_pixels writes for `count` channels, at most a vector of them."""
+    return piece_float(count) if floating is float else piece_double(count)
+
+
+cdef inline void to_planes(
+    const floating* source, Py_ssize_t step, floating* target, Py_ssize_t plane, Py_ssize_t count,
+) noexcept nogil:
+    """target[c * plane + i] = source[i * step + c] for `count` channels of a vector of pixels."""
+    if floating is float:
+        to_planes_float(source, step, target, plane, count)
+    else:
+        to_planes_double(source, step, target, plane, count)
+
+
+cdef inline void to_pixels(
+    const floating* source, Py_ssize_t plane, Py_ssize_t count, const floating* bias, bint relu,
+    floating* target, Py_ssize_t step,
+) noexcept nogil:
+    """target[i * step + c] = relu?(source[c * plane + i] + bias[c]); a pixel's excess is for the next to overwrite."""
+    if floating is float:
+        to_pixels_float(source, plane, count, bias, relu, target, step)
+    else:
+        to_pixels_double(source, plane, count, bias, relu, target, step)
+
+
+cdef inline void images_tile(
+    Py_ssize_t M, Py_ssize_t V, Py_ssize_t c_pixel, Py_ssize_t batch, Py_ssize_t K, const floating* A,
+    Py_ssize_t a_step, const floating* B, Py_ssize_t b_step, Py_ssize_t pixel, floating* C,
+) noexcept nogil:
+    """V pixels of M <= IMAGES_ROWS channels of a vector of images; V <= images_vectors(M)."""
+    if floating is float:
+        images_tile_float(M, V, c_pixel, batch, K, A, a_step, B, b_step, pixel, C)
+    else:
+        images_tile_double(M, V, c_pixel, batch, K, A, a_step, B, b_step, pixel, C)
+
+
+cdef inline void sums_tile(
+    Py_ssize_t M, Py_ssize_t V, Py_ssize_t batch, Py_ssize_t K, const floating* A, Py_ssize_t a_step,
+    Py_ssize_t a_pixel, const floating* B, Py_ssize_t b_step, Py_ssize_t b_pixel, floating* C, Py_ssize_t c_row,
+) noexcept nogil:
+    """Products of M <= SUMS_ROWS and V <= SUMS_VECTORS lines, summed over pixels and added to C."""
+    if floating is float:
+        sums_tile_float(M, V, batch, K, A, a_step, a_pixel, B, b_step, b_pixel, C, c_row)
+    else:
+        sums_tile_double(M, V, batch, K, A, a_step, a_pixel, B, b_step, b_pixel, C, c_row)
