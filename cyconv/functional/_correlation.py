@@ -117,7 +117,7 @@ class Convolution:
             return
         if self._suits_winograd(LEAST_GRADIENT_TILES, LEAST_GRADIENT_CHANNELS):
             padding = geometry.padding
-            winograd_kernels.weight_gradient3x3(x, grad_output, padding.top, padding.left, flat, threads)
+            winograd_kernels.weight_gradient3x3(x, grad_output, padding.top, padding.left, 1, flat, threads)
             return
         total = forward_sum(geometry)
         if len(total.positions) == KH * KW:
@@ -234,8 +234,8 @@ class Winograd(Correlator):
             rows, columns = columns, rows
         threads = threads_for(weight.size)
         taps = _packed(weight, Sum(positions, positions), 1, self.adjoint, threads)
-        filters = memory.empty((4 * taps.size,), weight.dtype)  # 36 points for 9 taps
-        winograd_kernels.transform_filters(taps, rows, columns, filters, threads)
+        filters = memory.empty((winograd_kernels.filters_size(1, rows, columns),), weight.dtype)
+        winograd_kernels.transform_filters(taps, 1, 9, rows, columns, filters, threads)
         return filters
 
     def _apply(
@@ -244,7 +244,7 @@ class Winograd(Correlator):
         top, left = self.geometry.padding.top, self.geometry.padding.left
         if self.adjoint:  # the convolution by the filters turned half round, with the rest of the full padding
             top, left = 2 - top, 2 - left
-        winograd_kernels.conv3x3(x, filters, bias, addend, top, left, out, relu, threads_for(self.work))
+        winograd_kernels.conv3x3(x, filters, bias, addend, top, left, 1, out, relu, threads_for(self.work))
 
 
 class Depthwise(Correlator):
