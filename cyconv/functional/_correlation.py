@@ -170,10 +170,10 @@ def correlate(x: NDArray, weight: NDArray, bias: NDArray | None, geometry: Geome
     elif suits_winograd(x, weight, geometry, LEAST_TILES, LEAST_CHANNELS):
         padding = geometry.padding
         filters = _winograd_filters(weight, np.arange(9), False, threads)
-        winograd_kernels.conv3x3(x, filters, bias, padding.top, padding.left, out, threads)
+        winograd_kernels.conv3x3(x, filters, bias, None, padding.top, padding.left, out, False, threads)
     else:
         panels = _packed(weight, total, geometry.groups, False, threads)
-        kernels.conv_taps(x, panels, bias, total.taps, *geometry.stride, geometry.groups, out, threads)
+        kernels.conv_taps(x, panels, bias, None, total.taps, *geometry.stride, geometry.groups, out, False, threads)
 
 
 def correlate_adjoint(
@@ -188,7 +188,8 @@ def correlate_adjoint(
         # The adjoint is the convolution by the filters turned half round, with the rest of the full padding.
         filters = _winograd_filters(weight, np.arange(9)[::-1].copy(), True, threads)
         padding = geometry.padding
-        winograd_kernels.conv3x3(grad_output, filters, bias, 2 - padding.top, 2 - padding.left, out, threads)
+        top, left = 2 - padding.top, 2 - padding.left
+        winograd_kernels.conv3x3(grad_output, filters, bias, None, top, left, out, False, threads)
         return
     sums = _adjoint_sums(geometry)
     stride_h, stride_w = geometry.stride
@@ -206,7 +207,7 @@ def correlate_adjoint(
     for total in sums:
         phase = out[:, total.start[0] :: stride_h, total.start[1] :: stride_w]
         panels = _packed(weight, total, geometry.groups, True, threads)
-        kernels.conv_taps(grad_output, panels, bias, total.taps, 1, 1, geometry.groups, phase, threads)
+        kernels.conv_taps(grad_output, panels, bias, None, total.taps, 1, 1, geometry.groups, phase, False, threads)
 
 
 def weight_gradient(x: NDArray, grad_output: NDArray, geometry: Geometry, out: NDArray) -> None:
@@ -257,7 +258,7 @@ def _depthwise(
         filters = filters[:, positions]
     step, phase = ((1, 1), geometry.stride) if adjoint else (geometry.stride, (1, 1))
     by_tap = np.ascontiguousarray(filters.T)
-    depthwise_kernels.conv_taps(x, by_tap, bias, taps, *step, phases, *phase, out, threads)
+    depthwise_kernels.conv_taps(x, by_tap, bias, None, taps, *step, phases, *phase, out, False, threads)
 
 
 def _suits_planes(channels: int, geometry: Geometry) -> bool:
