@@ -16,6 +16,7 @@ from cyconv import memory
 from cyconv._dispatch import conv2d as kernels
 from cyconv._dispatch import conv2d_weight as weight_kernels
 from cyconv._dispatch import depthwise as depthwise_kernels
+from cyconv._dispatch import images as image_kernels
 from cyconv._dispatch import planar as planar_kernels
 from cyconv._dispatch import winograd as winograd_kernels
 from cyconv._geometry import Padding, Pair
@@ -29,6 +30,10 @@ COLUMN_BYTES = 4 << 20  # of the matrix of patches at a time: it stays in the ou
 # Output channels up to which vectors run along pixels: along channels most of their lanes would be idle
 # (`python -m benchmarks conv`: 6 channels, 5x5: 2.5 times faster; the input gradient of 3 channels: 5 times).
 FEW_CHANNELS = 8
+# Of more channels, so many sums over so many numbers for each channel are still best computed with vectors along images
+# (`python -m benchmarks conv`, batch 64: 6 -> 16 channels, 5x5: 1.1 times; 3 -> 16, 3x3: 0.96 times).
+MOST_IMAGE_CHANNELS = 32
+DEPTH_OF_IMAGES = 6
 # Winograd's transformed filters must be shared by so many 4x4 tiles to pay, and channels outweigh its transforms
 # (`python -m benchmarks conv`: 512 channels @7, 32 tiles: 1.4 times the direct kernel's speed forward, 0.9 times for
 # the weight gradient; 16 channels: 1.1 times forward, 1.6 times for the weight gradient).
@@ -161,16 +166,18 @@ def correlate(x: NDArray, weight: NDArray, bias: NDArray | None, geometry: Geome
     """Fill out [N, OH, OW, OC] with the convolution of x [N, IH, IW, IC] by weight [OC, KH, KW, IC/groups]."""
     threads = threads_for(_work(x, weight, geometry))
     total = _forward_sum(geometry)
+    padding = geometry.padding
     if geometry.algorithm == "im2col":
         _correlate_im2col(x, weight, bias, geometry, out)
     elif geometry.depthwise:
         _depthwise(x, weight, bias, geometry, False, out, threads)
-    elif geometry.stride == (1, 1) and _suits_planes(weight.shape[0], geometry):
-        _correlate_planes(x, weight.reshape(weight.shape[0], -1, weight.shape[3]), bias, geometry, False, out, threads)
     elif suits_winograd(x, weight, geometry, LEAST_TILES, LEAST_CHANNELS):
-        padding = geometry.padding
         filters = _winograd_filters(weight, np.arange(9), False, threads)
         winograd_kernels.conv3x3(x, filters, bias, None, padding.top, padding.left, out, False, threads)
+    elif _suits_images(x, out.shape[3], weight[0].size, geometry):
+        image_kernels.convolve(x, weight, bias, None, padding.top, padding.left, out, False, threads)
+    elif geometry.stride == (1, 1) and _suits_planes(weight.shape[0], geometry):
+        _correlate_planes(x, weight.reshape(weight.shape[0], -1, weight.shape[3]), bias, geometry, False, out, threads)
     else:
         panels = _packed(weight, total, geometry.groups, False, threads)
         kernels.conv_taps(x, panels, bias, None, total.taps, *geometry.stride, geometry.groups, out, False, threads)
@@ -200,6 +207,11 @@ def correlate_adjoint(
     if geometry.depthwise:
         _depthwise(grad_output, weight, bias, geometry, True, out, threads)
         return
+    if _suits_images(grad_output, out.shape[3], weight[..., 0].size, geometry):
+        turned = np.ascontiguousarray(weight[:, ::-1, ::-1].transpose(3, 1, 2, 0))
+        top, left = geometry.kernel[0] - 1 - geometry.padding.top, geometry.kernel[1] - 1 - geometry.padding.left
+        image_kernels.convolve(grad_output, turned, bias, None, top, left, out, False, threads)
+        return
     if _suits_planes(weight.shape[3], geometry):
         filters = weight.reshape(weight.shape[0], -1, weight.shape[3]).transpose(2, 1, 0)
         _correlate_planes(grad_output, filters, bias, geometry, True, out, threads)
@@ -221,6 +233,8 @@ def weight_gradient(x: NDArray, grad_output: NDArray, geometry: Geometry, out: N
     elif suits_winograd(x, out, geometry, LEAST_GRADIENT_TILES, LEAST_GRADIENT_CHANNELS):
         padding = geometry.padding
         winograd_kernels.weight_gradient3x3(x, grad_output, padding.top, padding.left, flat, threads)
+    elif OC <= FEW_CHANNELS and _suits_images(x, OC, 0, geometry):
+        image_kernels.weight_gradient(x, grad_output, geometry.padding.top, geometry.padding.left, out, threads)
     elif len(total.positions) == KH * KW:
         _weight_gradient_of_taps(x, grad_output, total, geometry, flat, threads)
     else:  # the taps left out saw nothing but padding
@@ -259,6 +273,23 @@ def _depthwise(
     step, phase = ((1, 1), geometry.stride) if adjoint else (geometry.stride, (1, 1))
     by_tap = np.ascontiguousarray(filters.T)
     depthwise_kernels.conv_taps(x, by_tap, bias, None, taps, *step, phases, *phase, out, False, threads)
+
+
+def _suits_images(x: NDArray, channels: int, depth: int, geometry: Geometry) -> bool:
+    """Whether `channels` sums over `depth` numbers a pixel are best computed with vectors along images.
+
+    Weights are its scalars, so idle lanes and borders cost nothing, but turning the images round must pay.
+    """
+    plain = geometry.stride == geometry.dilation == (1, 1) and geometry.groups == 1
+    if not plain or geometry.algorithm != "auto" or not x.size:
+        return False
+    if channels > FEW_CHANNELS and (channels > MOST_IMAGE_CHANNELS or depth < DEPTH_OF_IMAGES * channels):
+        return False
+    (KH, KW), padding = geometry.kernel, geometry.padding
+    if min(padding) < 0 or max(padding.top, padding.bottom) >= KH or max(padding.left, padding.right) >= KW:
+        return False
+    lanes = image_kernels.vector_lanes(x.reshape(-1)[:1])
+    return len(x) >= lanes and -len(x) % lanes <= len(x) // 4  # images of the last group that are in the one before
 
 
 def _suits_planes(channels: int, geometry: Geometry) -> bool:
