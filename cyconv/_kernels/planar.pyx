@@ -15,7 +15,8 @@ from libc.string cimport memcpy, memset
 
 from cyconv._kernels.pack cimport copy_planes
 from cyconv._kernels.parallel cimport ceil_div, share_start, this_thread
-from cyconv._kernels.simd cimport TILE_ROWS, TILE_VECTORS, WIDE_ROWS, lanes, piece, tile, to_pixels, wide_tile, wide_vectors
+from cyconv._kernels.simd cimport (
+    TILE_ROWS, TILE_VECTORS, WIDE_ROWS, lanes, piece, tile, to_pixels, wide_tile, wide_vectors)
 from cyconv._memory cimport Block
 
 cdef enum:

@@ -17,6 +17,7 @@ from cyconv import memory
 from cyconv._dispatch import conv2d as kernels
 from cyconv._dispatch import conv2d_weight as weight_kernels
 from cyconv._dispatch import depthwise as depthwise_kernels
+from cyconv._dispatch import images as image_kernels
 from cyconv._dispatch import planar as planar_kernels
 from cyconv._dispatch import winograd as winograd_kernels
 from cyconv.functional._taps import Geometry, Sum, adjoint_sums, forward_sum, phases
@@ -29,6 +30,10 @@ COLUMN_BYTES = 4 << 20  # of the matrix of patches at a time: it stays in the ou
 # Output channels up to which vectors run along pixels: along channels most of their lanes would be idle
 # (`python -m benchmarks conv`: 6 channels, 5x5: 2.5 times faster; the input gradient of 3 channels: 5 times).
 FEW_CHANNELS = 8
+# Of more channels, so many sums over so many numbers for each channel are still best computed with vectors along images
+# (`python -m benchmarks conv`, batch 64: 6 -> 16 channels, 5x5: 1.1 times; 3 -> 16, 3x3: 0.96 times).
+MOST_IMAGE_CHANNELS = 32
+DEPTH_OF_IMAGES = 6
 # Winograd's transformed filters must be shared by so many 4x4 tiles to pay, and channels outweigh its transforms
 # (`python -m benchmarks conv`: 512 channels @7, 32 tiles: 1.4 times the direct kernel's speed forward, 0.9 times for
 # the weight gradient; 16 channels: 1.1 times forward, 1.6 times for the weight gradient).
@@ -65,26 +70,47 @@ class Convolution:
     @cached_property
     def forward(self) -> Correlator:
         """What computes out [N, OH, OW, OC] from x [N, IH, IW, IC]."""
-        few = self.weight_shape[0] <= FEW_CHANNELS and self.geometry.stride == (1, 1)
-        return self._correlator(few, adjoint=False)
+        OC, KH, KW, IC = self.weight_shape
+        return self._correlator(OC, KH * KW * IC, adjoint=False)
 
     @cached_property
     def adjoint(self) -> Correlator:
         """What computes the input gradient [N, IH, IW, IC] from grad_output [N, OH, OW, OC]."""
-        return self._correlator(self.weight_shape[3] <= FEW_CHANNELS, adjoint=True)
+        OC, KH, KW, IC = self.weight_shape
+        return self._correlator(IC, KH * KW * OC, adjoint=True)
 
-    def _correlator(self, few_channels: bool, adjoint: bool) -> Correlator:
+    def _correlator(self, channels: int, depth: int, adjoint: bool) -> Correlator:
+        """Return the best algorithm for so many channels of sums over `depth` numbers."""
         geometry = self.geometry
+        free = geometry.groups == 1 and geometry.algorithm in ("auto", "exact")
         kind: type[Correlator] = Direct
         if geometry.algorithm == "im2col":
             kind = Columns
         elif geometry.depthwise:
             kind = Depthwise
-        elif few_channels and geometry.groups == 1 and geometry.algorithm in ("auto", "exact"):
-            kind = Planes
         elif self._suits_winograd(LEAST_TILES, LEAST_CHANNELS):
             kind = Winograd
+        elif free and self._suits_images(channels, depth):
+            kind = Images
+        elif free and channels <= FEW_CHANNELS and (adjoint or geometry.stride == (1, 1)):
+            kind = Planes
         return kind(self, adjoint)
+
+    def _suits_images(self, channels: int, depth: int) -> bool:
+        """Whether `channels` sums over `depth` numbers a pixel are best computed with vectors along images.
+
+        Weights are its scalars, so idle lanes and borders cost nothing, but turning the images round must pay.
+        """
+        geometry, images = self.geometry, self.out_shape[0]
+        if geometry.stride != (1, 1) or geometry.dilation != (1, 1):
+            return False
+        if channels > FEW_CHANNELS and (channels > MOST_IMAGE_CHANNELS or depth < DEPTH_OF_IMAGES * channels):
+            return False
+        (KH, KW), padding = geometry.kernel, geometry.padding
+        if max(padding.top, padding.bottom) >= KH or max(padding.left, padding.right) >= KW:
+            return False
+        lanes = image_kernels.vector_lanes(np.empty(1, self.dtype))
+        return images >= lanes and -images % lanes <= images // 4  # images of the last group that are in the one before
 
     def _suits_winograd(self, least_tiles: int, least_channels: int) -> bool:
         """Whether minimal filtering can compute it and pays, from so many tiles and channels on, or was asked for."""
@@ -118,6 +144,9 @@ class Convolution:
         if self._suits_winograd(LEAST_GRADIENT_TILES, LEAST_GRADIENT_CHANNELS):
             padding = geometry.padding
             winograd_kernels.weight_gradient3x3(x, grad_output, padding.top, padding.left, 1, flat, threads)
+            return
+        if OC <= FEW_CHANNELS and geometry.groups == 1 and geometry.algorithm != "direct" and self._suits_images(OC, 0):
+            image_kernels.weight_gradient(x, grad_output, geometry.padding.top, geometry.padding.left, out, threads)
             return
         total = forward_sum(geometry)
         if len(total.positions) == KH * KW:
@@ -260,6 +289,25 @@ class Depthwise(Correlator):
             taps, table = self.phases
             arguments = taps, *self.step, table, *self.phase
             depthwise_kernels.conv_taps(x, filters, bias, addend, *arguments, out, relu, threads_for(self.work))
+
+
+class Images(Correlator):
+    """Few channels, many images: vectors along images."""
+
+    def prepare(self, weight: NDArray) -> NDArray:
+        if self.adjoint:  # the convolution by the filters turned half round
+            weight = weight[:, ::-1, ::-1].transpose(3, 1, 2, 0)
+        filters = memory.empty(weight.shape, weight.dtype)
+        filters[...] = weight
+        return filters
+
+    def _apply(
+        self, x: NDArray, filters: Any, bias: NDArray | None, addend: NDArray | None, relu: bool, out: NDArray
+    ) -> None:
+        top, left = self.geometry.padding.top, self.geometry.padding.left
+        if self.adjoint:
+            top, left = self.geometry.kernel[0] - 1 - top, self.geometry.kernel[1] - 1 - left
+        image_kernels.convolve(x, filters, bias, addend, top, left, out, relu, threads_for(self.work))
 
 
 class Planes(Correlator):

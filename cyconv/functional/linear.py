@@ -17,10 +17,10 @@ from cyconv.threads import threads_for
 ALL = (True, True, True)
 
 
-def matmul(a: NDArray, b: NDArray) -> NDArray:
-    """Return a (M, K) @ b (K, N) on cyconv's own threads: a threaded BLAS beside them would make both crawl."""
+def matmul(a: NDArray, b: NDArray, bias: NDArray | None = None) -> NDArray:
+    """Return a (M, K) @ b (K, N) + bias (N) on cyconv's own threads: a threaded BLAS beside them would slow both."""
     out = memory.empty((a.shape[0], b.shape[1]), a.dtype)
-    kernels.gemm(a, b, out, False, threads_for(a.shape[0] * b.shape[1] * (a.shape[1] + 1)))
+    kernels.gemm(a, b, bias, None, out, False, threads_for(a.shape[0] * b.shape[1] * (a.shape[1] + 1)))
     return out
 
 
@@ -79,9 +79,7 @@ def linear(x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None) -> ND
     (2, 4)
     """
     x, weight, bias = _check("linear", x, weight, bias)
-    out = matmul(_rows(x), weight.T)
-    if bias is not None:
-        out += bias
+    out = matmul(_rows(x), weight.T, None if bias is None else np.ascontiguousarray(bias))
     return out.reshape(*x.shape[:-1], weight.shape[0])
 
 
