@@ -102,7 +102,8 @@ static void winograd_filter(const float *taps, ptrdiff_t size, float *transforme
 }
 
 /* products[point*plane + c] -> 16 pixels; those outside the image have no address. */
-static void winograd_output(const float *products, ptrdiff_t plane, ptrdiff_t C, const float *bias, float *const *pixels) {
+static void winograd_output(const float *products, ptrdiff_t plane, ptrdiff_t C, const float *bias, ptrdiff_t addend,
+                            int finish, float *const *pixels) {
   for (ptrdiff_t c = 0; c < C; c += LANES(float)) {
     vf t[24], y[4];
     const vf start = bias ? LOAD(bias + c) : (vf){0};
@@ -115,7 +116,13 @@ static void winograd_output(const float *products, ptrdiff_t plane, ptrdiff_t C,
     UNROLL for (int i = 0; i < 4; i++) {
       output_line(t + i * 6, 1, y);
       UNROLL for (int j = 0; j < 4; j++)
-        if (pixels[i * 4 + j]) STORE(pixels[i * 4 + j] + c, y[j] + start);
+        if (pixels[i * 4 + j]) {
+          float *target = pixels[i * 4 + j] + c;
+          y[j] += start;
+          if (finish & ADD_ARRAY) y[j] += LOAD(beside_float(target, addend));
+          if (finish & RELU) y[j] = relu_float(y[j]);
+          STORE(target, y[j]);
+        }
     }
   }
 }

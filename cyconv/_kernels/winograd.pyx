@@ -11,14 +11,15 @@ from libc.string cimport memset
 
 from cyconv._kernels.pack cimport add_transposed
 from cyconv._kernels.parallel cimport ceil_div, share_start, this_thread
-from cyconv._kernels.simd cimport TILE_ROWS, TILE_VECTORS, lanes, tile
+from cyconv._kernels.simd cimport TILE_ROWS, TILE_VECTORS, distance, finish_of, lanes, tile
 from cyconv._memory cimport Block
 
 cdef extern from "winograd.h" nogil:
     void winograd_image(const float** pixels, Py_ssize_t C, float* transformed, Py_ssize_t plane)
     void winograd_filter(const float* taps, Py_ssize_t size, float* transformed)
     void winograd_output(
-        const float* products, Py_ssize_t plane, Py_ssize_t C, const float* bias, float** pixels)
+        const float* products, Py_ssize_t plane, Py_ssize_t C, const float* bias, Py_ssize_t addend, int finish,
+        float** pixels)
     void winograd_gradient(const float** pixels, Py_ssize_t C, float* transformed, Py_ssize_t plane)
     void winograd_weight(const float* products, Py_ssize_t plane, Py_ssize_t C, float* weights, Py_ssize_t step)
 
@@ -39,6 +40,8 @@ cdef struct Plan:
     Py_ssize_t NR, P
     Py_ssize_t scratch_size                           # numbers per thread
     Py_ssize_t out_n, out_h, out_w
+    Py_ssize_t addend                                 # bytes from out to it
+    int finish                                        # what happens before a pixel is stored
 
 
 def transform_filters(
@@ -141,7 +144,8 @@ cdef void run_block(
                 if h < s.OH and w < s.OW:
                     pixels[k] = out + n * s.out_n + h * s.out_h + w * s.out_w + p0 * s.NR
             winograd_output(
-                M + t * s.product_row, s.product_plane, columns, bias + p0 * s.NR if bias != NULL else NULL, pixels)
+                M + t * s.product_row, s.product_plane, columns, bias + p0 * s.NR if bias != NULL else NULL,
+                s.addend, s.finish, pixels)
         p0 = stop
 
 
@@ -149,11 +153,13 @@ def conv3x3(
     const float[:, :, :, ::1] x,   # IN [N, IH, IW, IC]
     const float[::1] filters,      # IN from transform_filters
     const float[::1] bias,         # IN [OC], or None
+    const float[:, :, :, :] addend,  # IN as out, strides too, or None; may be out itself
     Py_ssize_t top, Py_ssize_t left,
     float[:, :, :, :] out,         # OUT [N, OH, OW, OC], channels contiguous
+    bint relu,
     int num_threads,
 ):
-    """out[n, h, w] = bias + sum over the 3x3 taps of x[n, h - top + kh, w - left + kw] @ filter."""
+    """out[n, h, w] = bias + sum over the 3x3 taps of x[n, h - top + kh, w - left + kw] @ filter + addend; then relu."""
     cdef Plan s
     cdef Py_ssize_t item = sizeof(float), task, tasks, start, stop, segment, i
     s.N, s.IH, s.IW, s.IC = x.shape[0], x.shape[1], x.shape[2], x.shape[3]
@@ -162,6 +168,9 @@ def conv3x3(
     s.out_n, s.out_h, s.out_w = out.strides[0] // item, out.strides[1] // item, out.strides[2] // item
     if s.N == 0:
         return
+    cdef float* target = &out[0, 0, 0, 0]
+    cdef const float* other = &addend[0, 0, 0, 0] if addend is not None else NULL
+    s.addend, s.finish = distance(other, target), finish_of(other, relu)
     make_plan(&s, num_threads)
     cdef Block scratch = Block((num_threads * s.scratch_size + s.IC) * item + POINTS * sizeof(Py_ssize_t))
     cdef Py_ssize_t* point_offset = <Py_ssize_t*>scratch.address
@@ -173,7 +182,6 @@ def conv3x3(
     cdef const float* image = &x[0, 0, 0, 0]
     cdef const float* weights = &filters[0]
     cdef const float* first = &bias[0] if bias is not None else NULL
-    cdef float* target = &out[0, 0, 0, 0]
     cdef double operations = <double>s.tiles * POINTS * s.IC * s.OC
     tasks = s.blocks * s.splits
     segment = max(num_threads, <Py_ssize_t>(tasks * min(1.0, 1e9 * num_threads / operations)))

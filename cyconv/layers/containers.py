@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from cyconv._validation import as_choice
 from cyconv.functional._arrays import add, copy, empty_image, nhwc
 from cyconv.layers.activation import Activation
-from cyconv.layers.base import Layer, Shape, Step
+from cyconv.layers.base import Layer, Shape, Step, completed
+from cyconv.layers.fusion import Group, grouped
+from cyconv.settings import is_fusing
 
 Layers = Iterable[Layer] | Mapping[str, Layer]
 
@@ -112,27 +114,56 @@ class Sequential(Container):
                 yield step
                 shape = step.output_shape
 
+    def _groups(self) -> list[Group]:
+        """Return the layers as they run, those that go together in one."""
+        fuse = is_fusing()
+        kept = self._prepared
+        if kept is None or kept[0] is not fuse:
+            self._prepared = kept = fuse, grouped(self, fuse)
+        return kept[1]
+
     def forward(self, x: NDArray) -> NDArray:
-        for layer in self:
-            x = layer.forward(x)
-        return x
+        return self._run(x)
+
+    def run(self, x: NDArray, addend: NDArray | None = None, relu: bool = False) -> NDArray:
+        return self._run(x, addend, relu)
+
+    def _run(self, x: NDArray, addend: NDArray | None = None, relu: bool = False) -> NDArray:
+        groups = self._groups()
+        self.remember(groups)
+        if not groups:
+            return completed(type(self).__name__, x, addend, relu)
+        for group in groups[:-1]:
+            x = group.run(x)
+        return groups[-1].run(x, addend, relu)
 
     def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
-        layers = list(self)
+        return self._run_backward(grad_output, needs_grad_input)
+
+    def run_backward(self, grad_output: NDArray, addend: NDArray | None = None) -> NDArray:
+        return self._run_backward(grad_output, True, addend)
+
+    def _run_backward(self, grad_output: NDArray, needs_grad_input: bool, addend: NDArray | None = None) -> Any:
+        (groups,) = self.recall()
         # Where nobody wants the input's gradient, nothing below the first trainable layer needs to run.
-        first = 0 if needs_grad_input else self._first_trainable()
+        first = 0 if needs_grad_input else _first_trainable(groups)
         gradient: Any = grad_output
-        for index in range(len(layers) - 1, first - 1, -1):
-            gradient = layers[index].backward(gradient, needs_grad_input or index > first)
-        for layer in layers[:first]:
-            layer.forget()
+        for index in range(len(groups) - 1, first - 1, -1):
+            added = addend if index == 0 else None
+            gradient = groups[index].run_backward(gradient, needs_grad_input or index > first, added)
+        for group in groups[:first]:
+            for layer in group.layers:
+                layer.forget()
+        if not groups and addend is not None:
+            return add(gradient, addend)
         return gradient if needs_grad_input else None
 
-    def _first_trainable(self) -> int:
-        for index, layer in enumerate(self):
-            if any(parameter.trainable for parameter in layer.parameters().values()):
-                return index
-        return len(self)
+
+def _first_trainable(groups: list[Group]) -> int:
+    for index, group in enumerate(groups):
+        if any(parameter.trainable for layer in group.layers for parameter in layer.parameters().values()):
+            return index
+    return len(groups)
 
 
 class Branches(Container):
@@ -170,6 +201,23 @@ class Branches(Container):
         yield from super().trace(input_shape, prefix)  # the merge itself
 
     def forward(self, x: NDArray) -> NDArray:
+        return self._run(x)
+
+    def run(self, x: NDArray, addend: NDArray | None = None, relu: bool = False) -> NDArray:
+        return self._run(x, addend, relu)
+
+    def _run(self, x: NDArray, addend: NDArray | None = None, relu: bool = False) -> NDArray:
+        if self.merge == "concat" or self.crops or not is_fusing():
+            return completed(type(self).__name__, self._merged(x), addend, relu)
+        shape = self.output_shape(x.shape[1:])
+        self.remember([(len(x), *shape)] * len(self))
+        first, *others = self
+        for layer in reversed(others):  # each adds to what it returns what came before it
+            addend = layer.run(x, addend)
+        return first.run(x, addend, relu)
+
+    def _merged(self, x: NDArray) -> NDArray:
+        """Return what comes of the branches, each by itself."""
         outputs = [layer.forward(x) for layer in self]
         shapes = [output.shape for output in outputs]
         self.remember(shapes)
@@ -192,11 +240,11 @@ class Branches(Container):
             parts = [grad_output] * len(shapes)
         else:
             parts = np.split(grad_output, _boundaries(shapes), axis=1)
-        gradients: list[Any] = [
-            layer.backward(_uncrop(part, shape), needs_grad_input)
-            for layer, part, shape in zip(self, parts, shapes, strict=True)
-        ]
-        return reduce(add, gradients) if needs_grad_input else None
+        total: Any = None
+        for layer, part, shape in zip(reversed(list(self)), reversed(parts), reversed(shapes), strict=True):
+            gradient = _uncrop(part, shape)
+            total = layer.run_backward(gradient, total) if needs_grad_input else layer.backward(gradient, False)
+        return total if needs_grad_input else None
 
     def _merged_shape(self, shapes: list[Shape]) -> Shape:
         """Return the shape of the merged output, all without the batch axis."""
