@@ -29,13 +29,12 @@ COLUMN_BYTES = 4 << 20  # of the matrix of patches at a time: it stays in the ou
 # Output channels up to which vectors run along pixels: along channels most of their lanes would be idle
 # (`python -m benchmarks conv`: 6 channels, 5x5: 2.5 times faster; the input gradient of 3 channels: 5 times).
 FEW_CHANNELS = 8
-# Winograd's transformed filters must be shared by so many 4x4 tiles to pay, and channels outweigh its transforms
-# (`python -m benchmarks conv`: 512 channels @7, 32 tiles: 1.4 times the direct kernel's speed forward, 0.9 times for
-# the weight gradient; 16 channels: 1.1 times forward, 1.6 times for the weight gradient).
-LEAST_TILES = 24
-LEAST_GRADIENT_TILES = 128
-LEAST_CHANNELS = 32
-LEAST_GRADIENT_CHANNELS = 16
+# Winograd's transformed filters must be shared by so many 4x4 tiles to pay, and channels outweigh its transforms (both ways in
+# one process, one AVX-512 core: 256 channels @14, 16 tiles: 1.1 times the direct kernel's speed, 64 @8,
+# 4 tiles: 0.8 times; weight gradient of 512 channels, 16 tiles: 0.5 times, 32 tiles: 1.2 times; 17 channels: 1.1 times).
+LEAST_TILES = 16
+LEAST_GRADIENT_TILES = 32
+LEAST_CHANNELS = 16  # of a group
 
 
 class Convolution:
@@ -82,25 +81,21 @@ class Convolution:
             kind = Depthwise
         elif few_channels and geometry.groups == 1 and geometry.algorithm in ("auto", "exact"):
             kind = Planes
-        elif self._suits_winograd(LEAST_TILES, LEAST_CHANNELS):
+        elif self._suits_winograd(LEAST_TILES):
             kind = Winograd
         return kind(self, adjoint)
 
-    def _suits_winograd(self, least_tiles: int, least_channels: int) -> bool:
-        """Whether minimal filtering can compute it and pays, from so many tiles and channels on, or was asked for."""
+    def _suits_winograd(self, least_tiles: int) -> bool:
+        """Whether minimal filtering can compute it and pays, from so many tiles on, or was asked for."""
         geometry = self.geometry
         if geometry.algorithm == "winograd":
             return True
         if geometry.algorithm != "auto" or not allows_winograd(self.weight_shape, self.dtype, geometry):
             return False
-        (OH, OW), (OC, _, _, IC) = geometry.out_size, self.weight_shape
+        OH, OW = geometry.out_size
         per_image = -(-OH // 4) * -(-OW // 4)
-        if self.out_shape[0] * per_image < least_tiles or min(IC, OC) < least_channels:
-            return False
         # With less than half of the tiles' pixels in the image the direct kernel is faster.
-        return (
-            self.out_shape[0] * per_image >= least_tiles and min(IC, OC) >= least_channels and 8 * per_image <= OH * OW
-        )
+        return self.out_shape[0] * per_image >= least_tiles and 8 * per_image <= OH * OW
 
     def weight_gradient(self, x: NDArray, grad_output: NDArray) -> NDArray:
         """Return the derivative of sum(grad_output * convolution of x), [OC, KH, KW, IC/groups]."""
@@ -115,9 +110,10 @@ class Convolution:
         if geometry.algorithm == "im2col":
             _weight_gradient_im2col(x, grad_output, geometry, out)
             return
-        if self._suits_winograd(LEAST_GRADIENT_TILES, LEAST_GRADIENT_CHANNELS):
+        if self._suits_winograd(LEAST_GRADIENT_TILES):
             padding = geometry.padding
-            winograd_kernels.weight_gradient3x3(x, grad_output, padding.top, padding.left, 1, flat, threads)
+            corner, groups = (padding.top, padding.left), geometry.groups
+            winograd_kernels.weight_gradient3x3(x, grad_output, *corner, groups, flat, threads)
             return
         total = forward_sum(geometry)
         if len(total.positions) == KH * KW:
@@ -142,10 +138,10 @@ def _weight_gradient_of_taps(
 
 
 def allows_winograd(weight_shape: tuple[int, ...], dtype: DTypeLike, geometry: Geometry) -> bool:
-    """Whether Winograd's minimal filtering can compute it: 3x3, stride 1, whole vectors of channels, float32."""
-    OC, IC = weight_shape[0], weight_shape[3]
-    plain = geometry.stride == geometry.dilation == (1, 1) and geometry.groups == 1
-    return geometry.kernel == (3, 3) and plain and IC % 16 == OC % 16 == 0 and dtype == np.float32
+    """Whether Winograd's minimal filtering can compute it: 3x3, stride 1, no dilation, some channels, float32."""
+    plain = geometry.kernel == (3, 3) and geometry.stride == geometry.dilation == (1, 1)
+    channels = min(weight_shape[0] // geometry.groups, weight_shape[3])
+    return plain and channels >= LEAST_CHANNELS and dtype == np.float32
 
 
 class Correlator:
@@ -229,13 +225,14 @@ class Winograd(Correlator):
 
     def prepare(self, weight: NDArray) -> NDArray:
         positions = np.arange(9)[::-1].copy() if self.adjoint else np.arange(9)
-        rows, columns = weight.shape[3], weight.shape[0]
+        groups = self.geometry.groups
+        rows, columns = weight.shape[3], weight.shape[0] // groups
         if self.adjoint:
             rows, columns = columns, rows
         threads = threads_for(weight.size)
-        taps = _packed(weight, Sum(positions, positions), 1, self.adjoint, threads)
-        filters = memory.empty((winograd_kernels.filters_size(1, rows, columns),), weight.dtype)
-        winograd_kernels.transform_filters(taps, 1, 9, rows, columns, filters, threads)
+        taps = _packed(weight, Sum(positions, positions), groups, self.adjoint, threads)
+        filters = memory.empty((winograd_kernels.filters_size(groups, rows, columns),), weight.dtype)
+        winograd_kernels.transform_filters(taps, groups, 9, rows, columns, filters, threads)
         return filters
 
     def _apply(
@@ -244,7 +241,8 @@ class Winograd(Correlator):
         top, left = self.geometry.padding.top, self.geometry.padding.left
         if self.adjoint:  # the convolution by the filters turned half round, with the rest of the full padding
             top, left = 2 - top, 2 - left
-        winograd_kernels.conv3x3(x, filters, bias, addend, top, left, 1, out, relu, threads_for(self.work))
+        groups, threads = self.geometry.groups, threads_for(self.work)
+        winograd_kernels.conv3x3(x, filters, bias, addend, top, left, groups, out, relu, threads)
 
 
 class Depthwise(Correlator):

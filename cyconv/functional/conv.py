@@ -68,8 +68,8 @@ def _planned(op: str, geometry: Geometry, images: int, weight: Shape, dtype: np.
     shape = OC, KH, KW, IC  # as it lies in memory
     if geometry.algorithm == "winograd" and not allows_winograd(shape, dtype, geometry):
         raise ValueError(
-            f"{op}: `algorithm` 'winograd' needs float32, 3x3 filters of stride 1, dilation 1 and 1 group, and "
-            f"multiples of 16 channels; got {dtype} `weight` of shape {weight}, stride {geometry.stride}, "
+            f"{op}: `algorithm` 'winograd' needs float32, 3x3 filters of stride 1 and dilation 1, and at "
+            f"least 16 channels a group; got {dtype} `weight` of shape {weight}, stride {geometry.stride}, "
             f"dilation {geometry.dilation}, groups {geometry.groups}"
         )
     return Convolution(geometry, images, shape, dtype)

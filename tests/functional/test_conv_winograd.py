@@ -7,7 +7,7 @@ import cyconv
 from cyconv import functional as F
 from tests import references
 
-SHAPES = {  # batch, in_channels, out_channels, height, width, padding
+SHAPES = {  # batch, in_channels, out_channels, height, width, padding, groups
     "whole tiles": (2, 32, 32, 8, 8, 1),
     "edge tiles": (1, 32, 48, 7, 9, 0),
     "asymmetric padding": (3, 48, 80, 6, 5, (2, 1)),
@@ -15,21 +15,27 @@ SHAPES = {  # batch, in_channels, out_channels, height, width, padding
     "one pixel": (1, 16, 16, 1, 1, 1),
     "padding beyond the filter": (1, 16, 16, 3, 2, 4),
     "empty batch": (0, 32, 32, 8, 8, 1),
+    "parts of vectors": (2, 17, 39, 10, 9, 1),
+    "more parts of vectors": (3, 72, 100, 8, 5, 0),
+    "groups": (2, 96, 64, 9, 8, 1, 2),
+    "groups of parts of vectors": (2, 57, 72, 6, 11, 1, 3),
+    "long rows": (1, 16, 32, 5, 203, 1),
+    "many large tiles": (2, 80, 48, 38, 41, 1),
 }
 
 
-def arrays(batch, in_channels, out_channels, height, width, padding, seed=0):
+def arrays(batch, in_channels, out_channels, height, width, padding, groups=1, seed=0):
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((batch, in_channels, height, width), np.float32)
-    weight = rng.standard_normal((out_channels, in_channels, 3, 3), np.float32)
+    weight = rng.standard_normal((out_channels, in_channels // groups, 3, 3), np.float32)
     bias = rng.standard_normal(out_channels, np.float32)
-    grad = rng.standard_normal(F.conv2d(x, weight, bias, 1, padding).shape, np.float32)
+    grad = rng.standard_normal(F.conv2d(x, weight, bias, 1, padding, 1, groups).shape, np.float32)
     return grad, x, weight, bias
 
 
-def all_directions(grad, x, weight, bias, padding, algorithm="winograd"):
-    backward = F.conv2d_backward(grad, x, weight, bias, 1, padding, algorithm=algorithm)
-    return F.conv2d(x, weight, bias, 1, padding, algorithm=algorithm), *backward
+def all_directions(grad, x, weight, bias, padding, groups=1, algorithm="winograd"):
+    backward = F.conv2d_backward(grad, x, weight, bias, 1, padding, 1, groups, algorithm=algorithm)
+    return F.conv2d(x, weight, bias, 1, padding, 1, groups, algorithm=algorithm), *backward
 
 
 def rms_error(got, wanted):
@@ -39,13 +45,14 @@ def rms_error(got, wanted):
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("threads", [1, 3])
 def test_equals_the_reference(shape, threads, small_work_threaded):
-    *_, padding = SHAPES[shape]
+    _, _, _, _, _, *geometry = SHAPES[shape]
+    padding, groups = (*geometry, 1)[:2]
     grad, x, weight, bias = arrays(*SHAPES[shape])
     with cyconv.num_threads(threads):
-        got = all_directions(grad, x, weight, bias, padding)
+        got = all_directions(grad, x, weight, bias, padding, groups)
     wanted = (
-        references.conv2d(x, weight, bias, 1, padding),
-        *references.conv2d_backward(grad, x, weight, bias, 1, padding),
+        references.conv2d(x, weight, bias, 1, padding, 1, groups),
+        *references.conv2d_backward(grad, x, weight, bias, 1, padding, 1, groups),
     )
     for array, reference in zip(got, wanted, strict=True):
         assert array.shape == reference.shape
@@ -93,8 +100,8 @@ def test_nan_stays_within_the_tiles_that_read_it():
         (np.ones((16, 16, 5, 5), np.float32), {}),
         (np.ones((16, 16, 3, 3), np.float32), {"stride": 2}),
         (np.ones((16, 16, 3, 3), np.float32), {"dilation": 2}),
-        (np.ones((16, 8, 3, 3), np.float32), {"groups": 2}),
-        (np.ones((20, 16, 3, 3), np.float32), {}),
+        (np.ones((32, 8, 3, 3), np.float32), {"groups": 2}),
+        (np.ones((15, 16, 3, 3), np.float32), {}),
         (np.ones((16, 16, 3, 3), np.float64), {}),
     ],
 )
