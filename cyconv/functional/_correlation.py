@@ -29,9 +29,9 @@ COLUMN_BYTES = 4 << 20  # of the matrix of patches at a time: it stays in the ou
 # Output channels up to which vectors run along pixels: along channels most of their lanes would be idle
 # (`python -m benchmarks conv`: 6 channels, 5x5: 2.5 times faster; the input gradient of 3 channels: 5 times).
 FEW_CHANNELS = 8
-# Winograd's transformed filters must be shared by so many 4x4 tiles to pay, and channels outweigh its transforms (both ways in
-# one process, one AVX-512 core: 256 channels @14, 16 tiles: 1.1 times the direct kernel's speed, 64 @8,
-# 4 tiles: 0.8 times; weight gradient of 512 channels, 16 tiles: 0.5 times, 32 tiles: 1.2 times; 17 channels: 1.1 times).
+# Winograd's transformed filters must be shared by so many tiles to pay, and channels outweigh its transforms (both ways
+# in one process, one AVX-512 core: 256 channels @14, 16 tiles: 1.1 times the direct kernel's speed, 64 @8, 4 tiles: 0.8
+# times; weight gradient of 512 channels, 16 tiles: 0.5 times, 32 tiles: 1.2 times; 17 channels: 1.1 times).
 LEAST_TILES = 16
 LEAST_GRADIENT_TILES = 32
 LEAST_CHANNELS = 16  # of a group
@@ -92,10 +92,10 @@ class Convolution:
             return True
         if geometry.algorithm != "auto" or not allows_winograd(self.weight_shape, self.dtype, geometry):
             return False
-        OH, OW = geometry.out_size
-        per_image = -(-OH // 4) * -(-OW // 4)
+        (OH, OW), side = geometry.out_size, 7 - geometry.kernel[0]
+        per_image = -(-OH // side) * -(-OW // side)
         # With less than half of the tiles' pixels in the image the direct kernel is faster.
-        return self.out_shape[0] * per_image >= least_tiles and 8 * per_image <= OH * OW
+        return self.out_shape[0] * per_image >= least_tiles and side**2 * per_image <= 2 * OH * OW
 
     def weight_gradient(self, x: NDArray, grad_output: NDArray) -> NDArray:
         """Return the derivative of sum(grad_output * convolution of x), [OC, KH, KW, IC/groups]."""
@@ -112,8 +112,8 @@ class Convolution:
             return
         if self._suits_winograd(LEAST_GRADIENT_TILES):
             padding = geometry.padding
-            corner, groups = (padding.top, padding.left), geometry.groups
-            winograd_kernels.weight_gradient3x3(x, grad_output, *corner, groups, flat, threads)
+            arguments = KH, padding.top, padding.left, geometry.groups
+            winograd_kernels.weight_gradient(x, grad_output, *arguments, flat, threads)
             return
         total = forward_sum(geometry)
         if len(total.positions) == KH * KW:
@@ -138,8 +138,8 @@ def _weight_gradient_of_taps(
 
 
 def allows_winograd(weight_shape: tuple[int, ...], dtype: DTypeLike, geometry: Geometry) -> bool:
-    """Whether Winograd's minimal filtering can compute it: 3x3, stride 1, no dilation, some channels, float32."""
-    plain = geometry.kernel == (3, 3) and geometry.stride == geometry.dilation == (1, 1)
+    """Whether Winograd's minimal filtering can compute it: 3x3 or 5x5, stride and dilation 1, some channels, float32."""
+    plain = geometry.kernel in ((3, 3), (5, 5)) and geometry.stride == geometry.dilation == (1, 1)
     channels = min(weight_shape[0] // geometry.groups, weight_shape[3])
     return plain and channels >= LEAST_CHANNELS and dtype == np.float32
 
@@ -221,28 +221,29 @@ class Direct(Correlator):
 
 
 class Winograd(Correlator):
-    """Minimal filtering, F(4x4, 3x3)."""
+    """Minimal filtering, F(4x4, 3x3) and F(2x2, 5x5)."""
 
     def prepare(self, weight: NDArray) -> NDArray:
-        positions = np.arange(9)[::-1].copy() if self.adjoint else np.arange(9)
+        taps = weight.shape[1] * weight.shape[2]
+        positions = np.arange(taps)[::-1].copy() if self.adjoint else np.arange(taps)
         groups = self.geometry.groups
         rows, columns = weight.shape[3], weight.shape[0] // groups
         if self.adjoint:
             rows, columns = columns, rows
         threads = threads_for(weight.size)
-        taps = _packed(weight, Sum(positions, positions), groups, self.adjoint, threads)
+        packed = _packed(weight, Sum(positions, positions), groups, self.adjoint, threads)
         filters = memory.empty((winograd_kernels.filters_size(groups, rows, columns),), weight.dtype)
-        winograd_kernels.transform_filters(taps, groups, 9, rows, columns, filters, threads)
+        winograd_kernels.transform_filters(packed, groups, taps, rows, columns, filters, threads)
         return filters
 
     def _apply(
         self, x: NDArray, filters: Any, bias: NDArray | None, addend: NDArray | None, relu: bool, out: NDArray
     ) -> None:
-        top, left = self.geometry.padding.top, self.geometry.padding.left
+        size, top, left = self.geometry.kernel[0], self.geometry.padding.top, self.geometry.padding.left
         if self.adjoint:  # the convolution by the filters turned half round, with the rest of the full padding
-            top, left = 2 - top, 2 - left
-        groups, threads = self.geometry.groups, threads_for(self.work)
-        winograd_kernels.conv3x3(x, filters, bias, addend, top, left, groups, out, relu, threads)
+            top, left = size - 1 - top, size - 1 - left
+        arguments = size, top, left, self.geometry.groups
+        winograd_kernels.conv(x, filters, bias, addend, *arguments, out, relu, threads_for(self.work))
 
 
 class Depthwise(Correlator):

@@ -7,7 +7,7 @@ import cyconv
 from cyconv import functional as F
 from tests import references
 
-SHAPES = {  # batch, in_channels, out_channels, height, width, padding, groups
+SHAPES = {  # batch, in_channels, out_channels, height, width, padding, groups, filter
     "whole tiles": (2, 32, 32, 8, 8, 1),
     "edge tiles": (1, 32, 48, 7, 9, 0),
     "asymmetric padding": (3, 48, 80, 6, 5, (2, 1)),
@@ -21,13 +21,17 @@ SHAPES = {  # batch, in_channels, out_channels, height, width, padding, groups
     "groups of parts of vectors": (2, 57, 72, 6, 11, 1, 3),
     "long rows": (1, 16, 32, 5, 203, 1),
     "many large tiles": (2, 80, 48, 38, 41, 1),
+    "5x5": (2, 32, 48, 9, 8, 2, 1, 5),
+    "5x5, parts of vectors, groups": (3, 60, 42, 7, 10, (1, 3), 2, 5),
+    "5x5, padding beyond the filter": (1, 16, 16, 3, 2, 6, 1, 5),
+    "5x5, one output": (4, 16, 16, 5, 5, 0, 1, 5),
 }
 
 
-def arrays(batch, in_channels, out_channels, height, width, padding, groups=1, seed=0):
+def arrays(batch, in_channels, out_channels, height, width, padding, groups=1, size=3, seed=0):
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((batch, in_channels, height, width), np.float32)
-    weight = rng.standard_normal((out_channels, in_channels // groups, 3, 3), np.float32)
+    weight = rng.standard_normal((out_channels, in_channels // groups, size, size), np.float32)
     bias = rng.standard_normal(out_channels, np.float32)
     grad = rng.standard_normal(F.conv2d(x, weight, bias, 1, padding, 1, groups).shape, np.float32)
     return grad, x, weight, bias
@@ -59,10 +63,15 @@ def test_equals_the_reference(shape, threads, small_work_threaded):
         assert array.size == 0 or np.all(reference == array) or rms_error(array, reference) < 2e-6
 
 
-def test_error_at_256_channels_is_as_documented():
-    grad, x, weight, bias = arrays(1, 256, 256, 12, 12, 1)
-    wanted = (references.conv2d(x, weight, bias, 1, 1), *references.conv2d_backward(grad, x, weight, bias, 1, 1))
-    for array, reference in zip(all_directions(grad, x, weight, bias, 1)[:3], wanted, strict=False):
+@pytest.mark.parametrize("size", [3, 5])
+def test_error_at_256_channels_is_as_documented(size):
+    padding = size // 2
+    grad, x, weight, bias = arrays(1, 256, 256, 12, 12, padding, size=size)
+    wanted = (
+        references.conv2d(x, weight, bias, 1, padding),
+        *references.conv2d_backward(grad, x, weight, bias, 1, padding),
+    )
+    for array, reference in zip(all_directions(grad, x, weight, bias, padding)[:3], wanted, strict=False):
         assert rms_error(array, reference) < 3e-6
 
 
@@ -97,7 +106,7 @@ def test_nan_stays_within_the_tiles_that_read_it():
 @pytest.mark.parametrize(
     ("weight", "keywords"),
     [
-        (np.ones((16, 16, 5, 5), np.float32), {}),
+        (np.ones((16, 16, 4, 4), np.float32), {}),
         (np.ones((16, 16, 3, 3), np.float32), {"stride": 2}),
         (np.ones((16, 16, 3, 3), np.float32), {"dilation": 2}),
         (np.ones((32, 8, 3, 3), np.float32), {"groups": 2}),
@@ -107,5 +116,5 @@ def test_nan_stays_within_the_tiles_that_read_it():
 )
 def test_refuses_what_it_cannot_compute(weight, keywords):
     x = np.ones((1, 16, 9, 9), weight.dtype)
-    with pytest.raises(ValueError, match="conv2d: `algorithm` 'winograd' needs float32, 3x3 filters of stride 1"):
+    with pytest.raises(ValueError, match="conv2d: `algorithm` 'winograd' needs float32, 3x3 or 5x5 filters of stride"):
         F.conv2d(x, weight, **keywords, algorithm="winograd")
