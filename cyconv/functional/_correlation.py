@@ -138,7 +138,7 @@ def _weight_gradient_of_taps(
 
 
 def allows_winograd(weight_shape: tuple[int, ...], dtype: DTypeLike, geometry: Geometry) -> bool:
-    """Whether Winograd's minimal filtering can compute it: 3x3 or 5x5, stride and dilation 1, some channels, float32."""
+    """Whether Winograd's minimal filtering can compute it: 3x3 or 5x5 of stride 1, some channels, float32."""
     plain = geometry.kernel in ((3, 3), (5, 5)) and geometry.stride == geometry.dilation == (1, 1)
     channels = min(weight_shape[0] // geometry.groups, weight_shape[3])
     return plain and channels >= LEAST_CHANNELS and dtype == np.float32
