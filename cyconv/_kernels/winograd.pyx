@@ -1,6 +1,6 @@
-"""3x3 convolution of stride 1 by Winograd's minimal filtering: four times fewer multiplications, in float32.
+"""3x3 and 5x5 convolution of stride 1 by Winograd's minimal filtering: 4 and 2.8 times fewer multiplications, float32.
 
-Outputs come in tiles of MxM, M = 4, each from a patch of 6x6. A task takes a block of some tiles, whose part of
+Outputs come in tiles of MxM, M = 4 or 2, each from a patch of 6x6. A task takes a block of some tiles, whose part of
 the image it copies into a band with zeros for what lies outside. Row by row of the 6x6 points: transform the patches
 (V), multiply them with the transformed filters, six small matrix products, and transform these back along the row (t);
 last transform along columns and write. winograd.h has the transforms and their source.
@@ -309,10 +309,18 @@ cdef void run_task(
     write_outputs(s, &a, t, p0, p1, bias + g * s.D, out + g * s.OC)
 
 
-cdef int convolve(
-    const float[:, :, :, ::1] x, const float[::1] filters, const float[::1] bias, const float[:, :, :, :] addend,
-    Py_ssize_t M, Py_ssize_t top, Py_ssize_t left, Py_ssize_t G, float[:, :, :, :] out, bint relu, int num_threads,
-) except -1:
+def conv(
+    const float[:, :, :, ::1] x,     # IN [N, IH, IW, G*IC]
+    const float[::1] filters,        # IN from transform_filters
+    const float[::1] bias,           # IN [G*OC], or None
+    const float[:, :, :, :] addend,  # IN as out, strides too, or None; may be out itself
+    Py_ssize_t size,                 # of the filter: 3 or 5
+    Py_ssize_t top, Py_ssize_t left, Py_ssize_t G,
+    float[:, :, :, :] out,           # OUT [N, OH, OW, G*OC], channels contiguous
+    bint relu,
+    int num_threads,
+):
+    """out[n, h, w] = bias + sum over the taps of x[n, h - top + kh, w - left + kw] @ filter + addend; then relu."""
     cdef Plan s
     cdef Py_ssize_t item = sizeof(float), task, tasks, start, stop, segment, i
     s.IH, s.IW, s.IC, s.G = x.shape[1], x.shape[2], x.shape[3] // G, G
@@ -320,11 +328,11 @@ cdef int convolve(
     s.top, s.left = top, left
     s.out_n, s.out_h, s.out_w = out.strides[0] // item, out.strides[1] // item, out.strides[2] // item
     if x.shape[0] == 0:
-        return 0
+        return
     cdef float* target = &out[0, 0, 0, 0]
     cdef const float* other = &addend[0, 0, 0, 0] if addend is not None else NULL
     s.addend, s.finish = distance(other, target), finish_of(other, relu)
-    make_plan(&s, x.shape[0], M, num_threads)
+    make_plan(&s, x.shape[0], 7 - size, num_threads)
     cdef Block scratch = Block((num_threads * s.scratch_size + G * s.D) * item)
     cdef float* work = <float*>scratch.address
     cdef float* padded_bias = work + num_threads * s.scratch_size
@@ -340,26 +348,11 @@ cdef int convolve(
         for task in prange(start, stop, nogil=True, num_threads=num_threads, schedule="static"):
             run_task(&s, task, image, weights, padded_bias, target, work + this_thread() * s.scratch_size)
         PyErr_CheckSignals()
-    return 0
 
 
-def conv3x3(
-    const float[:, :, :, ::1] x,     # IN [N, IH, IW, G*IC]
-    const float[::1] filters,        # IN from transform_filters
-    const float[::1] bias,           # IN [G*OC], or None
-    const float[:, :, :, :] addend,  # IN as out, strides too, or None; may be out itself
-    Py_ssize_t top, Py_ssize_t left, Py_ssize_t G,
-    float[:, :, :, :] out,           # OUT [N, OH, OW, G*OC], channels contiguous
-    bint relu,
-    int num_threads,
-):
-    """out[n, h, w] = bias + sum over the 3x3 taps of x[n, h - top + kh, w - left + kw] @ filter + addend; then relu."""
-    convolve(x, filters, bias, addend, 4, top, left, G, out, relu, num_threads)
-
-
-# The weight gradient, F(3x3, 4x4): every 4x4 tile of grad_output slides over its 6x6 patch of the image. Products at
-# the 36 points are summed over tiles before the one transform back. A task owns some input by some output channels of
-# one slice of the tiles; the cut depends on the shape only, and slices are added in order.
+# The weight gradient, F(3x3, 4x4) or F(5x5, 2x2): every MxM tile of grad_output slides over its 6x6 patch of the image.
+# Products at the 36 points are summed over tiles before the one transform back. A task owns some input by some output
+# channels of one slice of the tiles; the cut depends on the shape only, and slices are added in order.
 
 cdef enum:
     CHUNK = 64       # channels a side: of a row of points the task's sums stay in L2, and what they sum in L1
@@ -444,19 +437,24 @@ cdef void sum_task(
                     partial + slice_ * taps * step + (ic0 + c) * s.G * s.D + group * s.D + oc0 + (2 * p + w) * L, step)
 
 
-cdef int sum_weight_gradient(
-    const float[:, :, :, ::1] x, const float[:, :, :, ::1] grad_output, Py_ssize_t M, Py_ssize_t top,
-    Py_ssize_t left, Py_ssize_t G, float[:, :, ::1] grad_weight, int num_threads,
-) except -1:
+def weight_gradient(
+    const float[:, :, :, ::1] x,            # IN [N, IH, IW, G*IC]
+    const float[:, :, :, ::1] grad_output,  # IN [N, OH, OW, G*OC]
+    Py_ssize_t size,                        # of the filter: 3 or 5
+    Py_ssize_t top, Py_ssize_t left, Py_ssize_t G,
+    float[:, :, ::1] grad_weight,           # OUT [G*OC, size*size, IC]
+    int num_threads,
+):
+    """grad_weight[oc, tap, ic] = sum over pixels of x at the tap * grad_output."""
     cdef WeightPlan s
-    cdef Py_ssize_t item = sizeof(float), task, tasks, start, stop, segment, taps = (7 - M) * (7 - M), room, j
+    cdef Py_ssize_t item = sizeof(float), task, tasks, start, stop, segment, M = 7 - size, taps = size * size, room, j
     s.IH, s.IW, s.IC, s.G = x.shape[1], x.shape[2], x.shape[3] // G, G
     s.OH, s.OW, s.OC = grad_output.shape[1], grad_output.shape[2], grad_output.shape[3] // G
     s.top, s.left = top, left
     s.C, s.D = in_vectors(s.IC), in_vectors(s.OC)
     if x.shape[0] == 0:
         grad_weight[:, :, :] = 0
-        return 0
+        return
     set_blocks(
         &s.blocks, x.shape[0], M, s.OH, s.OW,
         GRADIENT_BLOCK_FEW if max(s.IC, s.OC) <= FEW_CHANNELS else GRADIENT_BLOCK)
@@ -490,15 +488,3 @@ cdef int sum_weight_gradient(
         add_transposed(
             partial + task // tasks * s.D + j, G * s.D, s.slices, weights, taps * s.IC,
             min(<Py_ssize_t>16, s.OC - j), target + (task // tasks * s.OC + j) * taps * s.IC, taps * s.IC)
-    return 0
-
-
-def weight_gradient3x3(
-    const float[:, :, :, ::1] x,            # IN [N, IH, IW, G*IC]
-    const float[:, :, :, ::1] grad_output,  # IN [N, OH, OW, G*OC]
-    Py_ssize_t top, Py_ssize_t left, Py_ssize_t G,
-    float[:, :, ::1] grad_weight,           # OUT [G*OC, 9, IC]
-    int num_threads,
-):
-    """grad_weight[oc, tap, ic] = sum over pixels of x at the tap * grad_output."""
-    sum_weight_gradient(x, grad_output, 4, top, left, G, grad_weight, num_threads)

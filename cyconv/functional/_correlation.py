@@ -34,13 +34,12 @@ FEW_CHANNELS = 8
 # (`python -m benchmarks conv`, batch 64: 6 -> 16 channels, 5x5: 1.1 times; 3 -> 16, 3x3: 0.96 times).
 MOST_IMAGE_CHANNELS = 32
 DEPTH_OF_IMAGES = 6
-# Winograd's transformed filters must be shared by so many 4x4 tiles to pay, and channels outweigh its transforms
-# (`python -m benchmarks conv`: 512 channels @7, 32 tiles: 1.4 times the direct kernel's speed forward, 0.9 times for
-# the weight gradient; 16 channels: 1.1 times forward, 1.6 times for the weight gradient).
-LEAST_TILES = 24
-LEAST_GRADIENT_TILES = 128
-LEAST_CHANNELS = 32
-LEAST_GRADIENT_CHANNELS = 16
+# Winograd's transformed filters must be shared by so many tiles to pay, and channels outweigh its transforms (both ways
+# in one process, one AVX-512 core: 256 channels @14, 16 tiles: 1.1 times the direct kernel's speed, 64 @8, 4 tiles: 0.8
+# times; weight gradient of 512 channels, 16 tiles: 0.5 times, 32 tiles: 1.2 times; 17 channels: 1.1 times).
+LEAST_TILES = 16
+LEAST_GRADIENT_TILES = 32
+LEAST_CHANNELS = 16  # of a group
 
 
 class Convolution:
@@ -88,7 +87,7 @@ class Convolution:
             kind = Columns
         elif geometry.depthwise:
             kind = Depthwise
-        elif self._suits_winograd(LEAST_TILES, LEAST_CHANNELS):
+        elif self._suits_winograd(LEAST_TILES):
             kind = Winograd
         elif free and self._suits_images(channels, depth):
             kind = Images
@@ -112,21 +111,17 @@ class Convolution:
         lanes = image_kernels.vector_lanes(np.empty(1, self.dtype))
         return images >= lanes and -images % lanes <= images // 4  # images of the last group that are in the one before
 
-    def _suits_winograd(self, least_tiles: int, least_channels: int) -> bool:
-        """Whether minimal filtering can compute it and pays, from so many tiles and channels on, or was asked for."""
+    def _suits_winograd(self, least_tiles: int) -> bool:
+        """Whether minimal filtering can compute it and pays, from so many tiles on, or was asked for."""
         geometry = self.geometry
         if geometry.algorithm == "winograd":
             return True
         if geometry.algorithm != "auto" or not allows_winograd(self.weight_shape, self.dtype, geometry):
             return False
-        (OH, OW), (OC, _, _, IC) = geometry.out_size, self.weight_shape
-        per_image = -(-OH // 4) * -(-OW // 4)
-        if self.out_shape[0] * per_image < least_tiles or min(IC, OC) < least_channels:
-            return False
+        (OH, OW), side = geometry.out_size, 7 - geometry.kernel[0]
+        per_image = -(-OH // side) * -(-OW // side)
         # With less than half of the tiles' pixels in the image the direct kernel is faster.
-        return (
-            self.out_shape[0] * per_image >= least_tiles and min(IC, OC) >= least_channels and 8 * per_image <= OH * OW
-        )
+        return self.out_shape[0] * per_image >= least_tiles and side**2 * per_image <= 2 * OH * OW
 
     def weight_gradient(self, x: NDArray, grad_output: NDArray) -> NDArray:
         """Return the derivative of sum(grad_output * convolution of x), [OC, KH, KW, IC/groups]."""
@@ -141,9 +136,10 @@ class Convolution:
         if geometry.algorithm == "im2col":
             _weight_gradient_im2col(x, grad_output, geometry, out)
             return
-        if self._suits_winograd(LEAST_GRADIENT_TILES, LEAST_GRADIENT_CHANNELS):
+        if self._suits_winograd(LEAST_GRADIENT_TILES):
             padding = geometry.padding
-            winograd_kernels.weight_gradient3x3(x, grad_output, padding.top, padding.left, 1, flat, threads)
+            arguments = KH, padding.top, padding.left, geometry.groups
+            winograd_kernels.weight_gradient(x, grad_output, *arguments, flat, threads)
             return
         if OC <= FEW_CHANNELS and geometry.groups == 1 and geometry.algorithm != "direct" and self._suits_images(OC, 0):
             image_kernels.weight_gradient(x, grad_output, geometry.padding.top, geometry.padding.left, out, threads)
@@ -171,10 +167,10 @@ def _weight_gradient_of_taps(
 
 
 def allows_winograd(weight_shape: tuple[int, ...], dtype: DTypeLike, geometry: Geometry) -> bool:
-    """Whether Winograd's minimal filtering can compute it: 3x3, stride 1, whole vectors of channels, float32."""
-    OC, IC = weight_shape[0], weight_shape[3]
-    plain = geometry.stride == geometry.dilation == (1, 1) and geometry.groups == 1
-    return geometry.kernel == (3, 3) and plain and IC % 16 == OC % 16 == 0 and dtype == np.float32
+    """Whether Winograd's minimal filtering can compute it: 3x3 or 5x5 of stride 1, some channels, float32."""
+    plain = geometry.kernel in ((3, 3), (5, 5)) and geometry.stride == geometry.dilation == (1, 1)
+    channels = min(weight_shape[0] // geometry.groups, weight_shape[3])
+    return plain and channels >= LEAST_CHANNELS and dtype == np.float32
 
 
 class Correlator:
@@ -254,26 +250,29 @@ class Direct(Correlator):
 
 
 class Winograd(Correlator):
-    """Minimal filtering, F(4x4, 3x3)."""
+    """Minimal filtering, F(4x4, 3x3) and F(2x2, 5x5)."""
 
     def prepare(self, weight: NDArray) -> NDArray:
-        positions = np.arange(9)[::-1].copy() if self.adjoint else np.arange(9)
-        rows, columns = weight.shape[3], weight.shape[0]
+        taps = weight.shape[1] * weight.shape[2]
+        positions = np.arange(taps)[::-1].copy() if self.adjoint else np.arange(taps)
+        groups = self.geometry.groups
+        rows, columns = weight.shape[3], weight.shape[0] // groups
         if self.adjoint:
             rows, columns = columns, rows
         threads = threads_for(weight.size)
-        taps = _packed(weight, Sum(positions, positions), 1, self.adjoint, threads)
-        filters = memory.empty((winograd_kernels.filters_size(1, rows, columns),), weight.dtype)
-        winograd_kernels.transform_filters(taps, 1, 9, rows, columns, filters, threads)
+        packed = _packed(weight, Sum(positions, positions), groups, self.adjoint, threads)
+        filters = memory.empty((winograd_kernels.filters_size(groups, rows, columns),), weight.dtype)
+        winograd_kernels.transform_filters(packed, groups, taps, rows, columns, filters, threads)
         return filters
 
     def _apply(
         self, x: NDArray, filters: Any, bias: NDArray | None, addend: NDArray | None, relu: bool, out: NDArray
     ) -> None:
-        top, left = self.geometry.padding.top, self.geometry.padding.left
+        size, top, left = self.geometry.kernel[0], self.geometry.padding.top, self.geometry.padding.left
         if self.adjoint:  # the convolution by the filters turned half round, with the rest of the full padding
-            top, left = 2 - top, 2 - left
-        winograd_kernels.conv3x3(x, filters, bias, addend, top, left, 1, out, relu, threads_for(self.work))
+            top, left = size - 1 - top, size - 1 - left
+        arguments = size, top, left, self.geometry.groups
+        winograd_kernels.conv(x, filters, bias, addend, *arguments, out, relu, threads_for(self.work))
 
 
 class Depthwise(Correlator):
