@@ -33,6 +33,7 @@ FEW_CHANNELS = 8
 # Of more channels, so many sums over so many numbers for each channel are still best computed with vectors along images
 # (`python -m benchmarks conv`, batch 64: 6 -> 16 channels, 5x5: 1.1 times; 3 -> 16, 3x3: 0.96 times).
 MOST_IMAGE_CHANNELS = 32
+MOST_IMAGE_GRADIENTS = 16
 DEPTH_OF_IMAGES = 6
 # Winograd's transformed filters must be shared by so many 4x4 tiles to pay, and channels outweigh its transforms
 # (`python -m benchmarks conv`: 512 channels @7, 32 tiles: 1.4 times the direct kernel's speed forward, 0.9 times for
@@ -233,7 +234,7 @@ def weight_gradient(x: NDArray, grad_output: NDArray, geometry: Geometry, out: N
     elif suits_winograd(x, out, geometry, LEAST_GRADIENT_TILES, LEAST_GRADIENT_CHANNELS):
         padding = geometry.padding
         winograd_kernels.weight_gradient3x3(x, grad_output, padding.top, padding.left, flat, threads)
-    elif OC <= FEW_CHANNELS and _suits_images(x, OC, 0, geometry):
+    elif OC <= MOST_IMAGE_GRADIENTS and _suits_images(x, OC, KH * KW * IC, geometry):
         image_kernels.weight_gradient(x, grad_output, geometry.padding.top, geometry.padding.left, out, threads)
     elif len(total.positions) == KH * KW:
         _weight_gradient_of_taps(x, grad_output, total, geometry, flat, threads)
