@@ -12,7 +12,7 @@ from cython cimport floating
 from cython.parallel cimport prange
 
 from cyconv._kernels.pack cimport copy_band, pack_panel
-from cyconv._kernels.parallel cimport ceil_div, share_start, this_thread
+from cyconv._kernels.parallel cimport ceil_div, segment_tasks, share_start, this_thread
 from cyconv._kernels.simd cimport TILE_ROWS, TILE_VECTORS, distance, finish_of, finishing_tile, lanes
 from cyconv._memory cimport Block
 
@@ -245,10 +245,9 @@ def conv_taps(
             for j in range(padded):
                 padded_bias[i * padded + j] = bias[i * s.OC + j] if j < s.OC else 0
 
-    # In segments of some 10 ms a core, between which a pending Ctrl-C is heard.
     cdef Py_ssize_t tasks = s.blocks * G * s.splits
     cdef double work = <double>s.N * s.QH * s.QW * G * s.OC * (T * s.IC + 1)
-    segment = max(num_threads, <Py_ssize_t>(tasks * min(1.0, 1e9 * num_threads / work)))
+    segment = segment_tasks(tasks, work, num_threads)
     cdef const floating* image = &x[0, 0, 0, 0] if T else NULL
     cdef const floating* weights = &panels[0]
     for start in range(0, tasks, segment):

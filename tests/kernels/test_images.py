@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cyconv._dispatch import images
-from tests.kernels.test_epilogue import EPILOGUES, THREADS, TYPES, Epilogue, convolve, normal
+from tests.kernels.test_conv2d import EPILOGUES, THREADS, TYPES, Epilogue, convolve, normal
 
 SHAPES = [(16, 9, 5, 3, 6), (19, 3, 21, 1, 1), (31, 7, 6, 10, 20), (33, 4, 1, 2, 16)]  # N, H, W, C, OC
 

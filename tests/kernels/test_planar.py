@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cyconv._dispatch import planar
-from tests.kernels.test_epilogue import EPILOGUES, TAPS, THREADS, TYPES, Epilogue, convolve, normal
+from tests.kernels.test_conv2d import EPILOGUES, TAPS, THREADS, TYPES, Epilogue, convolve, normal
 
 
 @TYPES
