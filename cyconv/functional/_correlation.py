@@ -33,6 +33,7 @@ FEW_CHANNELS = 8
 # Of more channels, so many sums over so many numbers for each channel are still best computed with vectors along images
 # (`python -m benchmarks conv`, batch 64: 6 -> 16 channels, 5x5: 1.1 times; 3 -> 16, 3x3: 0.96 times).
 MOST_IMAGE_CHANNELS = 32
+MOST_IMAGE_GRADIENTS = 16  # of the weight gradient: 6 -> 16 channels, 5x5: 1.4 times; 16 -> 32: 0.7 times
 DEPTH_OF_IMAGES = 6
 # Winograd's transformed filters must be shared by so many tiles to pay, and channels outweigh its transforms (both ways
 # in one process, one AVX-512 core: 256 channels @14, 16 tiles: 1.1 times the direct kernel's speed, 64 @8, 4 tiles: 0.8
@@ -141,7 +142,8 @@ class Convolution:
             arguments = KH, padding.top, padding.left, geometry.groups
             winograd_kernels.weight_gradient(x, grad_output, *arguments, flat, threads)
             return
-        if OC <= FEW_CHANNELS and geometry.groups == 1 and geometry.algorithm != "direct" and self._suits_images(OC, 0):
+        free = geometry.groups == 1 and geometry.algorithm != "direct"
+        if free and OC <= MOST_IMAGE_GRADIENTS and self._suits_images(OC, KH * KW * IC):
             image_kernels.weight_gradient(x, grad_output, geometry.padding.top, geometry.padding.left, out, threads)
             return
         total = forward_sum(geometry)
