@@ -9,28 +9,33 @@ from cyconv.layers.flatten import Flatten
 from cyconv.layers.linear import Linear
 from cyconv.layers.normalization import BatchNorm2d
 from cyconv.layers.pooling import AdaptiveAvgPool2d, AvgPool2d, GlobalAvgPool2d, MaxPool2d
+from cyconv.layers.routing import ChannelShuffle, Gate, PadChannels, Split
 
 __all__ = [
     "AdaptiveAvgPool2d",
     "AvgPool2d",
     "BatchNorm2d",
     "Branches",
+    "ChannelShuffle",
     "Conv2d",
     "ConvTranspose2d",
     "Dropout",
     "Flatten",
+    "Gate",
     "GlobalAvgPool2d",
     "Identity",
     "Layer",
     "LeakyReLU",
     "Linear",
     "MaxPool2d",
+    "PadChannels",
     "ReLU",
     "Residual",
     "Sequential",
     "Sigmoid",
     "Skip",
     "Softmax",
+    "Split",
     "Step",
     "Tanh",
 ]

@@ -1,6 +1,39 @@
 """Networks of the literature, one page each."""
 
 from cyconv.models.lenet import lenet5
+from cyconv.models.mobilenet import mobilenet_v1
+from cyconv.models.resnet import resnet, resnet18, resnet34, resnet50, resnet101, resnet152
+from cyconv.models.resnet_cifar import resnet20, resnet32, resnet44, resnet56, resnet110, resnet_cifar
+from cyconv.models.resnet_v2 import resnet_v2, resnet_v2_cifar
 from cyconv.models.simple_convnet import simple_convnet
+from cyconv.models.torchvision import load_torchvision, torchvision_names
+from cyconv.models.unet import unet
+from cyconv.models.vgg import vgg, vgg11, vgg13, vgg16, vgg19
 
-__all__ = ["lenet5", "simple_convnet"]
+__all__ = [
+    "lenet5",
+    "load_torchvision",
+    "mobilenet_v1",
+    "resnet",
+    "resnet18",
+    "resnet20",
+    "resnet32",
+    "resnet34",
+    "resnet44",
+    "resnet50",
+    "resnet56",
+    "resnet101",
+    "resnet110",
+    "resnet152",
+    "resnet_cifar",
+    "resnet_v2",
+    "resnet_v2_cifar",
+    "simple_convnet",
+    "torchvision_names",
+    "unet",
+    "vgg",
+    "vgg11",
+    "vgg13",
+    "vgg16",
+    "vgg19",
+]

@@ -1,0 +1,240 @@
+"""Layers that lead channels elsewhere: gates, splits, shuffles, padding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cyconv import memory
+from cyconv._validation import as_int
+from cyconv.functional._arrays import add, channels_last, copy, empty_image, nhwc
+from cyconv.layers.activation import Activation
+from cyconv.layers.base import Layer, Shape, image_shape
+from cyconv.layers.containers import Branches, Container, Layers
+
+
+class Gate(Container):
+    """Multiply the input by what a layer makes of it: x * body(x), as in squeeze-and-excitation (Hu et al. 2018).
+
+    Parameters
+    ----------
+    body : Layer
+        Returns a factor for each number of x or, of shape (C, 1, 1), one for each channel of an image.
+
+    Notes
+    -----
+    ``grad_x = grad_y * body(x) + body'(grad_y * x)``, the latter product summed over the pixels that share a factor.
+
+    Examples
+    --------
+    >>> from cyconv.layers import Conv2d, Gate, GlobalAvgPool2d, Sequential, Sigmoid
+    >>> gate = Gate(Sequential(GlobalAvgPool2d(), Conv2d(8, 8, 1), Sigmoid()))
+    >>> gate.output_shape((8, 32, 32))
+    (8, 32, 32)
+    """
+
+    def __init__(self, body: Layer) -> None:
+        super().__init__({"body": body})
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        shape, factors = tuple(input_shape), self["body"].output_shape(input_shape)
+        if factors != shape and factors != (shape[0],) + (1,) * (len(shape) - 1):
+            raise ValueError(f"Gate: `body` must return {shape} or one number for each channel, got {factors}")
+        return shape
+
+    def trace(self, input_shape: Shape, prefix: str = "") -> Any:
+        yield from self["body"].trace(input_shape, f"{prefix}body.")
+        yield from super().trace(input_shape, prefix)  # the product itself
+
+    def forward(self, x: NDArray) -> NDArray:
+        self.output_shape(x.shape[1:])
+        factors = self["body"].forward(x)
+        self.remember(x, factors)
+        return _product(x, factors)
+
+    def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
+        x, factors = self.recall()
+        gradient = self.check_gradient(grad_output, x.shape)
+        for_body = self["body"].backward(_sum_to(_product(gradient, x), factors.shape), needs_grad_input)
+        return None if for_body is None else add(_product(gradient, factors), for_body)
+
+
+class Split(Branches):
+    """Give each layer its own share of the channels and concatenate what they return (ShuffleNet v2, Ma et al. 2018).
+
+    Parameters
+    ----------
+    layers : iterable of Layer, or mapping of names to Layer
+        Who gets a share, in the order of the channels.
+    sizes : sequence of int, optional
+        Channels of each share; by default all are equal.
+
+    Examples
+    --------
+    >>> from cyconv.layers import Conv2d, Identity, Split
+    >>> Split([Identity(), Conv2d(8, 12, 3, padding=1)]).output_shape((16, 28, 28))
+    (20, 28, 28)
+    """
+
+    def __init__(self, layers: Layers, sizes: Sequence[int] | None = None) -> None:
+        super().__init__(layers)
+        self.sizes = None if sizes is None else tuple(as_int("Split", "sizes", size) for size in sizes)
+        if self.sizes is not None and len(self.sizes) != len(self):
+            raise ValueError(f"Split: `sizes` must give one for each of the {len(self)} layers, got {self.sizes}")
+
+    def _shares(self, channels: int) -> tuple[int, ...]:
+        """Return how many channels each layer gets."""
+        sizes = (channels // len(self),) * len(self) if self.sizes is None else self.sizes
+        if sum(sizes) != channels:
+            needed = f"a multiple of {len(self)}" if self.sizes is None else f"{sum(sizes)}"
+            raise ValueError(f"Split: needs {needed} channels, got {channels}")
+        return sizes
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        return self._merged_shape([layer.output_shape(shape) for layer, shape in self._inputs(input_shape)])
+
+    def _inputs(self, input_shape: Shape) -> list[tuple[Layer, Shape]]:
+        channels, *size = input_shape
+        return [(layer, (share, *size)) for layer, share in zip(self, self._shares(channels), strict=True)]
+
+    def trace(self, input_shape: Shape, prefix: str = "") -> Any:
+        for name, (layer, shape) in zip(self.children(), self._inputs(input_shape), strict=True):
+            yield from layer.trace(shape, f"{prefix}{name}.")
+        yield from Layer.trace(self, input_shape, prefix)
+
+    def forward(self, x: NDArray) -> NDArray:
+        shares = self._shares(x.shape[1])
+        outputs = [layer.forward(part) for layer, part in zip(self, _parts(x, shares), strict=True)]
+        self._merged_shape([output.shape[1:] for output in outputs])
+        self.remember([output.shape for output in outputs])
+        return _concatenated(outputs)
+
+    def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
+        (shapes,) = self.recall()
+        shape = (shapes[0][0], *self._merged_shape([shape[1:] for shape in shapes]))
+        parts = _parts(self.check_gradient(grad_output, shape), [shape[1] for shape in shapes])
+        gradients: list[Any] = [layer.backward(part, needs_grad_input) for layer, part in zip(self, parts, strict=True)]
+        return _concatenated(gradients) if needs_grad_input else None
+
+    def _options(self) -> str:
+        return "" if self.sizes is None else f"  sizes={self.sizes!r}\n"
+
+
+class ChannelShuffle(Activation):
+    """Deal the channels of several groups out in turn, so that the next groups see all of them (Zhang et al. 2018).
+
+    Parameters
+    ----------
+    groups : int
+        Groups that the channels of the input are in.
+
+    Notes
+    -----
+    Channel ``i`` of group ``j`` becomes channel ``i * groups + j``: a transposition, whose gradient is the other one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv.layers import ChannelShuffle
+    >>> ChannelShuffle(2)(np.arange(6.0).reshape(1, 6, 1, 1)).ravel()
+    array([0., 3., 1., 4., 2., 5.])
+    """
+
+    def __init__(self, groups: int) -> None:
+        self.groups = as_int("ChannelShuffle", "groups", groups)
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        C, *_ = shape = image_shape("ChannelShuffle", input_shape)
+        if C % self.groups:
+            raise ValueError(f"ChannelShuffle: needs a multiple of {self.groups} channels, got {C}")
+        return shape
+
+    def forward(self, x: NDArray) -> NDArray:
+        self.output_shape(x.shape[1:])
+        self.remember(x.shape)
+        return _shuffled(x, self.groups)
+
+    def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
+        (shape,) = self.recall()
+        return _shuffled(self.check_gradient(grad_output, shape), shape[1] // self.groups)
+
+
+class PadChannels(Layer):
+    """Set channels of zeros around those of the input: a shortcut without parameters (He et al. 2016, option A).
+
+    Parameters
+    ----------
+    before, after : int, default 0
+        Channels of zeros before the first and after the last.
+
+    Examples
+    --------
+    >>> from cyconv.layers import PadChannels
+    >>> PadChannels(8, 8).output_shape((16, 32, 32))
+    (32, 32, 32)
+    """
+
+    def __init__(self, before: int = 0, after: int = 0) -> None:
+        self.before = as_int("PadChannels", "before", before, 0)
+        self.after = as_int("PadChannels", "after", after, 0)
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        C, H, W = image_shape("PadChannels", input_shape)
+        return self.before + C + self.after, H, W
+
+    def forward(self, x: NDArray) -> NDArray:
+        N, C, H, W = x.shape
+        self.remember(x.shape)
+        padded = empty_image(N, self.before + C + self.after, H, W, x.dtype)
+        padded[:, : self.before] = 0
+        padded[:, self.before + C :] = 0
+        copy(nhwc(x), nhwc(padded[:, self.before : self.before + C]))
+        return padded
+
+    def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
+        (shape,) = self.recall()
+        self.check_gradient(grad_output, (shape[0], *self.output_shape(shape[1:])))
+        return _concatenated([grad_output[:, self.before : self.before + shape[1]]])
+
+
+def _product(x: NDArray, y: NDArray) -> NDArray:
+    """Return x * y, in fresh memory; a factor of 1x1 pixels counts for all."""
+    if x.ndim != 4:
+        return np.multiply(x, y, out=memory.empty(x.shape, x.dtype))
+    product = empty_image(*x.shape, x.dtype)  # type: ignore[call-arg]
+    np.multiply(nhwc(x), nhwc(y), out=nhwc(product))
+    return product
+
+
+def _sum_to(x: NDArray, shape: Shape) -> NDArray:
+    """Return the sum over the pixels where `shape` has but one: the gradient of what `_product` spread out."""
+    return x if x.shape == shape else x.sum(axis=(2, 3), keepdims=True)
+
+
+def _parts(x: NDArray, sizes: Sequence[int]) -> list[NDArray]:
+    """Return the shares of the channels, of these sizes, as views."""
+    return np.split(x, [int(channel) for channel in np.cumsum(sizes)[:-1]], axis=1)
+
+
+def _concatenated(arrays: list[NDArray]) -> NDArray:
+    """Return arrays side by side along the channels, in fresh memory."""
+    if arrays[0].ndim != 4:
+        return np.concatenate(arrays, axis=1)
+    sizes = [array.shape[1] for array in arrays]
+    N, _, H, W = arrays[0].shape
+    whole = empty_image(N, sum(sizes), H, W, arrays[0].dtype)
+    for array, part in zip(arrays, _parts(whole, sizes), strict=True):
+        copy(nhwc(array), nhwc(part))
+    return whole
+
+
+def _shuffled(x: NDArray, groups: int) -> NDArray:
+    """Return the channels in the order in which they are dealt out of so many groups."""
+    N, C, H, W = x.shape
+    shuffled = empty_image(N, C, H, W, x.dtype)
+    dealt = nhwc(shuffled).reshape(N * H * W, 1, C // groups, groups)
+    copy(channels_last(x).reshape(N * H * W, 1, groups, C // groups).swapaxes(2, 3), dealt)
+    return shuffled

@@ -1,0 +1,77 @@
+"""Weights of PyTorch's torchvision, under the names that they have here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from numpy.typing import NDArray
+
+from cyconv.network import Network
+
+# Parts of names that stand for containers, which torchvision writes as code, and what it calls them.
+RENAMED = {"body": None, "residual": None, "split": None, "shortcut": "downsample"}
+
+
+def torchvision_names(network: Network) -> dict[str, str]:
+    """Return torchvision's name of each weight and running statistic of a network, by the name that it has here.
+
+    Parameters
+    ----------
+    network : Network
+        From a function of `cyconv.models` that says that it has torchvision's names, up to containers.
+
+    Returns
+    -------
+    dict of str to str
+
+    Examples
+    --------
+    >>> from cyconv.models import resnet18, torchvision_names
+    >>> names = torchvision_names(resnet18())
+    >>> names["layer2.0.body.conv1.weight"], names["layer2.0.shortcut.0.weight"]
+    ('layer2.0.conv1.weight', 'layer2.0.downsample.0.weight')
+    """
+    names = {}
+    for name in [*network.parameters(), *_buffers(network)]:
+        parts = [RENAMED.get(part, part) for part in name.split(".")]
+        names[name] = ".".join(part for part in parts if part is not None)
+    return names
+
+
+def load_torchvision(network: Network, state: Mapping[str, NDArray]) -> None:
+    """Copy weights and running statistics of the same network in torchvision into one from here.
+
+    Parameters
+    ----------
+    network : Network
+        As for `torchvision_names`.
+    state : mapping of str to ndarray
+        The other's ``state_dict``, its tensors as arrays. The number of batches seen may be missing, as it is in old
+        files; the network then keeps its own.
+
+    Raises
+    ------
+    ValueError
+        If names are missing or unexpected, or shapes differ; nothing has been changed then.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv.models import load_torchvision, resnet18, torchvision_names
+    >>> network = resnet18(width=4)
+    >>> arrays = network.state_dict()
+    >>> theirs = {name: arrays[ours] for ours, name in torchvision_names(network).items()}
+    >>> load_torchvision(network, theirs)
+    """
+    names = torchvision_names(network)
+    own = {theirs: ours for ours, theirs in names.items()}
+    renamed = {own.get(name, name): array for name, array in state.items()}
+    for name, array in _buffers(network).items():
+        if name.endswith(".num_batches_tracked"):
+            renamed.setdefault(name, array)
+    network.load_state_dict(renamed)
+
+
+def _buffers(network: Network) -> dict[str, NDArray]:
+    """Return the running statistics, by name; unlike `state_dict` this draws no weights."""
+    return {prefix + name: getattr(layer, name) for prefix, layer in network.walk() for name in layer.buffers}
