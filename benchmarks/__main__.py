@@ -46,13 +46,15 @@ def run(arguments: argparse.Namespace, kinds: list[str], peers: list[str], threa
                 row = driver.measure_memory(case, peers, threads, arguments.python)
                 result["rows"].append(row)
                 print(report.memory_line(row), flush=True)
+        # Once more, as other processes may have been in the way: the tables and pictures take the better.
+        result["fma_peak"] = max(result["fma_peak"], peak.multiply_add(isa, threads))
+        for name, rate in peak.memory(isa, threads).items():
+            result["memory_peaks"][name] = max(result["memory_peaks"][name], rate)
     except KeyboardInterrupt:
         print("benchmarks: interrupted; what follows is what was measured", file=sys.stderr)
         result["interrupted"] = True
-    # Once more, as other processes may have been in the way: the tables and pictures take the better.
-    result["fma_peak"] = max(result["fma_peak"], peak.multiply_add(isa, threads))
-    for name, rate in peak.memory(isa, threads).items():
-        result["memory_peaks"][name] = max(result["memory_peaks"][name], rate)
+        for worker in workers.values():
+            worker.kill()
     return result
 
 

@@ -116,6 +116,13 @@ class Worker:
             self.process.wait()
             self._close()
 
+    def kill(self) -> None:
+        """End the process whatever it does."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self._close()
+
 
 def names_of(peers: list[str]) -> list[str]:
     """Return the workers that these peers need, cyconv's first."""

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks.driver import LAYERS, NETWORKS
-from benchmarks.report import MIB, TITLES
+from benchmarks.report import MIB, TITLES, counted
 
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#1b6ca8", "#e07a1f", "#4a9d5b", "#a04b9b", "#8a8a8a"
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, GREY)
@@ -45,9 +45,7 @@ def _rows(result: dict, *kinds: str) -> list[dict]:
 
 
 def _counts(runs: list[dict]) -> str:
-    return " and ".join(str(result["threads"]) for result in runs) + (
-        " thread" if [result["threads"] for result in runs] == [1] else " threads"
-    )
+    return " and ".join(counted(result["threads"]) for result in runs)
 
 
 def _dots(panels, labels: list[str], series: Iterator[tuple]) -> None:
@@ -88,7 +86,7 @@ def layers(runs: list[dict], kind: str, machine: str) -> Figure | None:
                     for row in _rows(result, kind)
                     if row["direction"] == direction and peer in row["ratios"]
                 }
-                yield panel, found, colour, f"{result['threads']} thread(s)"
+                yield panel, found, colour, counted(result["threads"])
 
     _dots(panels, labels, series())
     figure.suptitle(
@@ -114,7 +112,7 @@ def networks(runs: list[dict], machine: str) -> Figure | None:
 
     def series():
         for panel, result in zip(panels, runs, strict=True):
-            panel.set_title(f"{result['threads']} thread(s)", fontsize=10)
+            panel.set_title(counted(result["threads"]), fontsize=10)
             for peer in OF_LIBRARY:
                 if peer not in ("cyconv", "torch"):
                     found = {
@@ -145,10 +143,9 @@ def roofline(runs: list[dict], machine: str) -> Figure | None:
         panel.plot(x, np.minimum(bandwidth * x, peak), color="black", linewidth=1.4)
         panel.annotate(
             f"{peak:.0f} GFLOP/s multiply-adds",
-            (x[-1], peak),
+            (peak / bandwidth, peak),
             (0, 4),
             textcoords="offset points",
-            ha="right",
             fontsize=8,
         )
         low = x[0] * 1.15
@@ -171,7 +168,7 @@ def roofline(runs: list[dict], machine: str) -> Figure | None:
         for axis in (panel.xaxis, panel.yaxis):
             axis.set_major_formatter(lambda value, _: f"{value:g}")
         panel.set_xlabel("operations a byte of input, weight and output")
-        panel.set_title(f"{result['threads']} thread(s)", fontsize=10)
+        panel.set_title(counted(result["threads"]), fontsize=10)
         panel.grid(linewidth=0.3)
         for direction, marker in list(DIRECTIONS.items())[:3]:
             panel.scatter([], [], marker=marker, s=22, color=GREY, label=direction.replace("_", " "))
@@ -203,10 +200,10 @@ def scaling(runs: list[dict], machine: str) -> Figure | None:
             else:
                 _sweep(panel, shown[0], column, direction)
             panel.set_xscale("log", base=2)
-            panel.set_yscale("log", base=10)
+            panel.set_yscale("log", base=2)
             panel.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
             panel.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-            panel.grid(linewidth=0.3, which="both")
+            panel.grid(linewidth=0.3)
         line[0].set_ylabel(f"{direction.replace('_', ' ')}, ms")
     for panel, column in zip(panels[-1], columns, strict=True):
         panel.set_xlabel(column)
@@ -214,7 +211,7 @@ def scaling(runs: list[dict], machine: str) -> Figure | None:
     layer = next(row["label"] for row in rows).split(": scaling ")[1].split(" n")[0]
     figure.suptitle(
         f"How the cost of a convolution ({layer}, batch 8, one measure varied) grows; float32, "
-        f"{shown[0]['threads']} thread(s) but in the last column\n{machine}; dotted: in proportion to the operations",
+        f"{counted(shown[0]['threads'])} but in the last column\n{machine}; dotted: in proportion to the operations",
         fontsize=10,
     )
     return figure
@@ -255,7 +252,7 @@ def memory(runs: list[dict], machine: str) -> Figure | None:
     shown = [(result, row) for result in runs for row in result["rows"] if row["kind"] == "memory" and row["memory"]]
     if not shown:
         return None
-    labels = [f"{row['label']}, {result['threads']} thread(s)" for result, row in shown]
+    labels = [f"{row['label']}, {counted(result['threads'])}" for result, row in shown]
     names = [name for name in OF_LIBRARY if any(name in row["memory"] for _, row in shown)]
     figure = Figure(figsize=(9, 1.4 + 0.2 * len(names) * len(labels)), layout="constrained")
     panel = figure.subplots()
@@ -267,15 +264,14 @@ def memory(runs: list[dict], machine: str) -> Figure | None:
                 extra, y = (found["peak"] - found["imported"]) / MIB, k + (i - (len(names) - 1) / 2) * height
                 panel.barh(y, extra, height, color=OF_LIBRARY[name])
                 text = f" {extra:.0f} MiB, {found['faults']:.0f} page faults a step"
-                panel.annotate(text, (max(extra, 1), y), va="center", fontsize=7)
+                panel.annotate(text, (extra, y), va="center", fontsize=7)
         panel.barh(math.nan, 0, color=OF_LIBRARY[name], label=TITLES.get(name, name))
     panel.set_yticks(range(len(labels)), labels, fontsize=8)
     panel.invert_yaxis()
-    panel.set_xscale("log")
-    panel.margins(x=0.35)
+    panel.margins(x=0.45)
     panel.set_xlabel("MiB")
     panel.grid(axis="x", linewidth=0.3)
     panel.set_axisbelow(True)
-    panel.legend(fontsize=8, loc="lower right")
+    figure.legend(fontsize=8, loc="outside lower center", ncols=len(names))
     figure.suptitle(f"Peak resident memory of a training step over that after import\nfloat32, {machine}", fontsize=10)
     return figure

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import statistics
 
+from benchmarks import shapes
 from benchmarks.driver import LAYERS, NETWORKS, median
 
 TITLES = {
-    "torch": "PyTorch, its better layout",
+    "torch": "PyTorch's better layout",
     "torch_nchw": "PyTorch, NCHW",
     "torch_channels_last": "PyTorch, channels_last",
     "torch_compile": "torch.compile",
@@ -26,6 +27,11 @@ SLOWEST = 12
 MIB = 2**20
 
 
+def counted(threads: int) -> str:
+    """Return a number of threads in words."""
+    return f"{threads} thread{'s' * (threads != 1)}"
+
+
 def geometric_mean(values: list[float]) -> float:
     """Return the geometric mean, nan of nothing."""
     return math.exp(statistics.fmean(map(math.log, values))) if values else math.nan
@@ -35,7 +41,7 @@ def header(result: dict, names: list[str]) -> str:
     """Return the machine's peaks and the heads of `line`'s columns."""
     bandwidth = ", ".join(f"{name} {rate:.1f}" for name, rate in result["memory_peaks"].items())
     return (
-        f"\n{result['threads']} thread(s); measured peaks: {result['fma_peak']:.0f} GFLOP/s fused multiply-add, "
+        f"\n{counted(result['threads'])}; measured peaks: {result['fma_peak']:.0f} GFLOP/s fused multiply-add, "
         f"memory GB/s {bandwidth or 'not measured'}\n"
         f"{'':48}{'direction':>12}{'ms':>10}{'GFLOP/s':>9}{'% FMA':>7}{'GB/s':>7}{'% mem':>7}"
         + "".join(f"{SHORT[name]:>10}" for name in names)
@@ -76,7 +82,9 @@ def _cell(values: list[float]) -> str:
 def layers_table(result: dict, names: list[str]) -> str:
     """Return geometric means and least ratios of groups of layers, by peer and direction."""
     rows = [row for row in result["rows"] if row["kind"] in LAYERS and row["seconds"]]
-    groups = dict.fromkeys(group for row in rows for group in row["groups"])
+    found = dict.fromkeys(group for row in rows for group in row["groups"])
+    groups = [group for group in shapes.CONVOLUTION_GROUPS if group in found]
+    groups += [group for group in found if group not in groups]
     lines = []
     for group in groups:
         inside = [row for row in rows if group in row["groups"]]
@@ -117,7 +125,7 @@ def networks_table(result: dict, names: list[str]) -> str:
         own = median(row, "cyconv")
         ratios = [f"{row['ratios'][name]:.2f}x" if name in row["ratios"] else "-" for name in names]
         lines.append(
-            f"| {row['label']} | {row['direction']} | {own * 1e3:.2f} | {row['batch'] / own:.0f} | "
+            f"| {row['label']} | {row['direction']} | {own * 1e3:.2f} | {row['batch'] / own:.3g} | "
             f"{100 * row['gflops'] / result['fma_peak']:.0f} | " + " | ".join(ratios) + " |"
         )
     return "\n".join(lines)
@@ -142,4 +150,4 @@ def summary(result: dict, names: list[str]) -> str:
     """Return all tables of a run at one thread count."""
     tables = (layers_table(result, names), networks_table(result, names), memory_table(result), slowest(result))
     present = [table for table in tables if table]
-    return "\n\n".join([f"{result['threads']} thread(s)", *present])
+    return "\n\n".join([counted(result["threads"]), *present])

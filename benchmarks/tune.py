@@ -18,6 +18,7 @@ import numpy as np
 import cyconv
 from benchmarks.__main__ import processor
 from benchmarks.libraries.with_cyconv import image
+from benchmarks.report import counted
 from benchmarks.worker import seconds_per_call
 from cyconv import functional as F
 from cyconv import threads
@@ -230,7 +231,7 @@ def main() -> None:
     if unknown := set(arguments.names) - set(names):
         parser.error(f"{', '.join(unknown)}: none of {', '.join(names)}")
     wanted = arguments.names or names
-    print(f"{processor()}, {arguments.threads} thread(s), float32")
+    print(f"{processor()}, {counted(arguments.threads)}, float32")
     for threshold in THRESHOLDS:
         if threshold.name in wanted:
             cyconv.set_num_threads(max(arguments.threads, 2) if threshold.name == "GRAIN" else arguments.threads)
