@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cyconv import _runtime  # noqa: F401  (first: it loads the OpenMP runtime)
 
 from cyconv import _dispatch  # noqa: F401  isort: skip  (now: what cannot run here shall fail now)
+from cyconv.settings import exact, fusion, is_exact, is_fusing
 from cyconv.threads import get_num_threads, num_threads, set_num_threads
 
 if TYPE_CHECKING:
@@ -36,10 +37,14 @@ __version__ = "0.1.0"
 __all__ = [
     "Network",
     "data",
+    "exact",
     "functional",
+    "fusion",
     "get_num_threads",
     "gradient_check",
     "initializers",
+    "is_exact",
+    "is_fusing",
     "layers",
     "losses",
     "memory",

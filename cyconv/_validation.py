@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import sys
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from cyconv import _geometry
 from cyconv._geometry import Padding, Pair
 
-FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+FLOAT32, FLOAT64 = FLOATS = np.dtype(np.float32), np.dtype(np.float64)
 LARGEST = 2**31 - 1  # of a stride, padding, dilation or kernel size: products of two fit 64 bits with room to spare
 
 
@@ -34,6 +34,13 @@ def as_array(op: str, name: str, value: ArrayLike) -> NDArray:
 
 def as_float_array(op: str, name: str, value: ArrayLike, ndim: int | tuple[int, ...] | None = None) -> NDArray:
     """Return `value` as a native, aligned float32 or float64 array of `ndim` axes; itself when it is one already."""
+    if (  # the usual case, first: in small networks checks are most of the time
+        type(value) is np.ndarray
+        and (value.dtype is FLOAT32 or value.dtype is FLOAT64)
+        and (value.ndim == ndim or ndim is None)
+        and value.flags.aligned
+    ):
+        return value
     array = as_array(op, name, value)
     if array.dtype not in FLOATS:
         if array.dtype.newbyteorder("=") in FLOATS:
@@ -78,11 +85,22 @@ def as_int_array(op: str, name: str, value: ArrayLike, ndim: int | None = None) 
     return array.astype(np.int64)
 
 
-def check_same_dtype(op: str, **arrays: NDArray | None) -> None:
+class Array(Protocol):
+    """What checks need to know of an array: a layer's `Parameter` will do."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Extents."""
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Kind of number."""
+
+
+def check_same_dtype(op: str, **arrays: Array | None) -> None:
     """Raise TypeError unless all given arrays share one dtype."""
-    present = {name: array.dtype for name, array in arrays.items() if array is not None}
-    if len(set(present.values())) > 1:
-        listing = ", ".join(f"`{name}` {dtype}" for name, dtype in present.items())
+    if len({array.dtype for array in arrays.values() if array is not None}) > 1:
+        listing = ", ".join(f"`{name}` {array.dtype}" for name, array in arrays.items() if array is not None)
         raise TypeError(f"{op}: all arrays must have the same dtype, got {listing}; cast one with `.astype`")
 
 
@@ -94,6 +112,8 @@ def check_shape(op: str, name: str, array: NDArray, shape: tuple[int, ...], reas
 
 def as_int(op: str, name: str, value: Any, minimum: int = 1, maximum: int = LARGEST) -> int:
     """Return `value` as an int within [minimum, maximum]."""
+    if type(value) is int and minimum <= value <= maximum:
+        return value
     if isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{op}: `{name}` must be an integer, got {value!r}")
     try:
@@ -108,6 +128,8 @@ def as_int(op: str, name: str, value: Any, minimum: int = 1, maximum: int = LARG
 
 def as_pair(op: str, name: str, value: Any, minimum: int = 1) -> Pair:
     """Return an int or a pair of ints as (vertical, horizontal)."""
+    if type(value) is int and minimum <= value <= LARGEST:
+        return value, value
     if isinstance(value, np.ndarray):
         value = value.tolist()  # of an array without axes: the number
     if isinstance(value, (tuple, list)):
@@ -122,6 +144,10 @@ def as_padding(
     op: str, value: Any, size: Pair, kernel: Pair, stride: Pair, dilation: Pair, name: str = "padding"
 ) -> Padding:
     """Resolve ``int | pair | ((top, bottom), (left, right)) | "same" | "valid"`` into four numbers."""
+    if isinstance(value, Padding):
+        return value
+    if type(value) is int and 0 <= value <= LARGEST:
+        return Padding(value, value, value, value)
     if isinstance(value, str):
         if value == "valid":
             return Padding(0, 0, 0, 0)

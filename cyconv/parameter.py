@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from typing import cast
 
 import numpy as np
@@ -18,6 +19,12 @@ from cyconv.initializers import Initializer, Shape
 def random_seed() -> int:
     """Return a seed from the system, of 56 bits."""
     return int.from_bytes(os.urandom(7), "little")
+
+
+def _holders(array: NDArray) -> tuple[int, int]:
+    """Return how many references there are to an array, and to the array that it is a view of."""
+    owner = array.base
+    return sys.getrefcount(array), sys.getrefcount(owner) if isinstance(owner, np.ndarray) else 0
 
 
 class Parameter:
@@ -75,6 +82,14 @@ class Parameter:
         self._data: NDArray | None = None
         self._initializer: Initializer | None = None
         self._seed = random_seed()
+        self._version = 0
+
+    @property
+    def version(self) -> int | None:
+        """A number that stays the same while the values do; None while anybody else holds the array or a part of it."""
+        if self._data is None or _holders(self._data) not in ALONE:
+            return None
+        return self._version
 
     @property
     def size(self) -> int:
@@ -89,9 +104,8 @@ class Parameter:
     @property
     def data(self) -> NDArray:
         """The values, drawn now if this is their first use."""
-        if self._data is None and self._initializer is not None:
-            self.data = self._initializer(self.shape, np.random.default_rng(self._seed), self.dtype)
-        return cast(NDArray, self._data)
+        self._version += 1  # who asks may write
+        return self.read()
 
     @data.setter
     def data(self, values: ArrayLike) -> None:
@@ -99,12 +113,19 @@ class Parameter:
         if values.dtype.kind not in "fiu":
             raise TypeError(f"Parameter: `data` must be numbers, got {values.dtype}")
         check_shape("Parameter", "data", values, self.shape)
+        self._version += 1
         if self._data is None:
             fresh = self._empty()
             fresh[...] = values
             self._data = fresh  # last: another thread sees all values or none
         else:
             self._data[...] = values
+
+    def read(self) -> NDArray:
+        """Return the values to who will not write to them."""
+        if self._data is None and self._initializer is not None:
+            self.data = self._initializer(self.shape, np.random.default_rng(self._seed), self.dtype)
+        return cast(NDArray, self._data)
 
     @property
     def grad(self) -> NDArray | None:
@@ -134,6 +155,7 @@ class Parameter:
         if self._initializer is not None:
             self._seed = int(as_generator("initialize", rng).integers(2**63))
             self._data = None
+            self._version += 1
 
     def astype(self, dtype: DTypeLike) -> None:
         """Change the dtype, float32 or float64; the gradient is dropped."""
@@ -165,3 +187,11 @@ class Parameter:
     def __repr__(self) -> str:
         frozen = "" if self.trainable else ", trainable=False"
         return f"Parameter(shape={self.shape}, dtype={self.dtype}{frozen})"
+
+
+def _alone(*shape: int) -> tuple[int, int]:
+    parameter = Parameter(np.zeros(shape, np.float32))
+    return _holders(cast(NDArray, parameter._data))
+
+
+ALONE = {_alone(1), _alone(1, 1, 1, 1)}  # references to values that only their parameter holds

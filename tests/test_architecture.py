@@ -19,7 +19,7 @@ COMPILED = [*sorted(PACKAGE.glob("*.p*x*")), *KERNELS]
 # Each module's height; it may import what lies lower or, without a cycle, beside it.
 TIERS = {
     0: ["_kernels", "_cpu", "_memory", "_runtime"],
-    1: ["_dispatch", "_geometry", "_validation", "memory", "threads"],
+    1: ["_dispatch", "_geometry", "_validation", "memory", "settings", "threads"],
     2: ["functional", "initializers", "parameter"],
     3: ["layers", "losses", "metrics", "optimizers", "gradient_check", "data"],
     4: ["training", "callbacks", "history", "serialization"],
@@ -140,7 +140,17 @@ def test_importing_the_package_loads_little():
     loaded = loaded_by("import cyconv")
     assert not loaded & HEAVY
     parts = {name.split(".")[1] for name in loaded if name.startswith("cyconv.")}
-    assert parts == {"_cpu", "_dispatch", "_kernels", "_memory", "_runtime", "threads"}
+    assert parts == {
+        "_cpu",
+        "_dispatch",
+        "_geometry",
+        "_kernels",
+        "_memory",
+        "_runtime",
+        "_validation",
+        "settings",
+        "threads",
+    }
 
 
 def test_importing_what_trains_loads_no_heavy_module():

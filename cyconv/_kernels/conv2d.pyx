@@ -1,6 +1,6 @@
 """Convolution as a sum over taps, on the register tile; images are read in place or from a zero-bordered band.
 
-    out[n, qh, qw, :] = bias + sum over t of x[n, qh*step_h + tap_h[t], qw*step_w + tap_w[t], :] @ panel[t]
+    out[n, qh, qw, :] = bias + sum over t of x[n, qh*step_h + tap_h[t], qw*step_w + tap_w[t], :] @ panel[t] + addend
 
 Forward convolution has one tap per kernel position. The input gradient (and so transposed convolution) of stride s is
 s*s such sums, each with step 1, its share of the taps, and every s-th pixel of the output: no zeros are inserted.
@@ -12,8 +12,8 @@ from cython cimport floating
 from cython.parallel cimport prange
 
 from cyconv._kernels.pack cimport copy_band, pack_panel
-from cyconv._kernels.parallel cimport ceil_div, share_start, this_thread
-from cyconv._kernels.simd cimport TILE_ROWS, TILE_VECTORS, fetching_tile, lanes, tile
+from cyconv._kernels.parallel cimport ceil_div, segment_tasks, share_start, this_thread
+from cyconv._kernels.simd cimport TILE_ROWS, TILE_VECTORS, distance, finish_of, finishing_tile, lanes
 from cyconv._memory cimport Block
 
 cdef enum:
@@ -35,6 +35,8 @@ cdef struct Plan:
     Py_ssize_t band_h, band_w, block_rows, block_images, blocks_per_image, blocks, splits
     Py_ssize_t band_size, pixels, scratch_bytes          # per thread
     Py_ssize_t out_n, out_h, out_w
+    Py_ssize_t addend                                    # bytes from out to it
+    int finish                                           # what the tile does before it stores
 
 
 def pack_weights(
@@ -187,19 +189,13 @@ cdef void run_task(
                 width = min(s.NR, ceil_div(columns, s.L) * s.L)
                 if ahead >= end:
                     ahead, end, ahead_x = ahead_x, end_x, end_x
-                if ahead < end:
-                    fetching_tile(
-                        i1 - i0, s.runs, s.K, rows + i0, a_offset, 1,
-                        panels + (g * padded + p * s.NR) * depth, b_offset + (s.runs if width < s.NR else 0), width,
-                        c_rows + i0, p * s.NR, columns,
-                        bias + g * padded + p * s.NR if bias != NULL else NULL, 0, ahead)
-                    ahead += s.runs * s.K * 64
-                else:
-                    tile(
-                        i1 - i0, s.runs, s.K, rows + i0, a_offset, 1,
-                        panels + (g * padded + p * s.NR) * depth, b_offset + (s.runs if width < s.NR else 0), width,
-                        c_rows + i0, p * s.NR, columns,
-                        bias + g * padded + p * s.NR if bias != NULL else NULL, 0)
+                finishing_tile(
+                    i1 - i0, s.runs, s.K, rows + i0, a_offset, 1,
+                    panels + (g * padded + p * s.NR) * depth, b_offset + (s.runs if width < s.NR else 0), width,
+                    c_rows + i0, p * s.NR, columns,
+                    bias + g * padded + p * s.NR if bias != NULL else NULL, s.addend, s.finish,
+                    ahead, 64 if ahead < end else 0)
+                ahead += s.runs * s.K * 64
         p0 += group
 
 
@@ -207,12 +203,14 @@ def conv_taps(
     const floating[:, :, :, ::1] x,      # IN [N, IH, IW, G*IC]
     const floating[::1] panels,          # IN from pack_weights
     const floating[::1] bias,            # IN [G*OC], or None
+    const floating[:, :, :, :] addend,   # IN as out, strides too, or None; may be out itself
     const Py_ssize_t[:, ::1] taps,       # IN [2, T] displacements in the input, rows above columns
     Py_ssize_t step_h, Py_ssize_t step_w, Py_ssize_t G,
     floating[:, :, :, :] out,            # OUT [N, QH, QW, G*OC], channels contiguous, any other strides
+    bint relu,
     int num_threads,
 ):
-    """Sum over taps as the module says; x counts as zero outside its bounds."""
+    """Sum over taps as the module says, of negative results zero with `relu`; x counts as zero outside its bounds."""
     cdef Plan s
     cdef Py_ssize_t item = sizeof(floating), T = taps.shape[1], i, j, task, start, stop, segment
     s.N, s.IH, s.IW, s.IC = x.shape[0], x.shape[1], x.shape[2], x.shape[3] // G
@@ -221,6 +219,9 @@ def conv_taps(
     s.out_n, s.out_h, s.out_w = out.strides[0] // item, out.strides[1] // item, out.strides[2] // item
     if s.N == 0 or s.QH == 0 or s.QW == 0 or s.OC == 0:
         return
+    cdef floating* target = &out[0, 0, 0, 0]
+    cdef const floating* other = &addend[0, 0, 0, 0] if addend is not None else NULL
+    s.addend, s.finish = distance(other, target), finish_of(other, relu)
     s.L = lanes(&panels[0])
     s.NR = TILE_VECTORS * s.L
     make_plan(&s, taps, item, num_threads)
@@ -244,13 +245,11 @@ def conv_taps(
             for j in range(padded):
                 padded_bias[i * padded + j] = bias[i * s.OC + j] if j < s.OC else 0
 
-    # In segments of some 10 ms a core, between which a pending Ctrl-C is heard.
     cdef Py_ssize_t tasks = s.blocks * G * s.splits
     cdef double work = <double>s.N * s.QH * s.QW * G * s.OC * (T * s.IC + 1)
-    segment = max(num_threads, <Py_ssize_t>(tasks * min(1.0, 1e9 * num_threads / work)))
+    segment = segment_tasks(tasks, work, num_threads)
     cdef const floating* image = &x[0, 0, 0, 0] if T else NULL
     cdef const floating* weights = &panels[0]
-    cdef floating* target = &out[0, 0, 0, 0]
     for start in range(0, tasks, segment):
         stop = min(start + segment, tasks)
         for task in prange(start, stop, nogil=True, num_threads=num_threads, schedule="static"):

@@ -76,7 +76,7 @@ cdef void make_plan(Plan* s, const Py_ssize_t[:, ::1] taps, Py_ssize_t item, int
     s.block_rows = ceil_div(s.QH, s.blocks_per_image)
     s.blocks = ceil_div(s.N, s.block_images) * s.blocks_per_image
     s.band_h = (s.block_rows - 1) * s.step_h + bottom - s.top + 1
-    s.plane = s.block_images * s.band_h * s.band_w
+    s.plane = s.block_images * s.band_h * s.band_w + s.L
     s.band_size = s.plane * s.IC if s.band else 0
 
     pairs = s.tiles * s.P * s.G
@@ -153,8 +153,8 @@ cdef void run_task(
             band_rows = s.band_h - (s.block_rows - q1 + q0) * s.step_h
             if s.planar:
                 copy_planes(
-                    origin, s.IH, s.IW, s.G * s.IC, s.IC, first_line, s.left, band_rows, s.band_w,
-                    band + (n - n0) * s.band_h * s.line, s.plane)
+                    origin, x + s.N * s.IH * s.IW * s.G * s.IC, s.IH, s.IW, s.G * s.IC, s.IC, first_line, s.left,
+                    band_rows, s.band_w, band + (n - n0) * s.band_h * s.line, s.plane)
             elif s.band:
                 copy_band(
                     origin, s.IH, s.IW, s.G * s.IC, s.IC, first_line, s.left, band_rows, s.band_w,

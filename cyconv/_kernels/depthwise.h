@@ -5,9 +5,12 @@
    that read it:
 
    filter:   out[i*out_step + c] = bias[c] + sum over r < rows, k < KW of x[r*columns + i*S + k][c] * w[r][k*w_step + c]
+             and then as `finish` and `addend` say (simd.h)
    products: sums[c][r*KW + k] += sum over i < P of x[r*columns + i*S + k][c] * g[i*g_step + c]
 
-   with columns = (P - 1)*S + KW. Channels that do not fill the last vector are covered by one that ends with them. */
+   with columns = (P - 1)*S + KW. Channels that do not fill the last vector are covered by one that ends with them. The
+   filter asks for the cache lines `ahead` of those it writes, the next row's; 0 asks for none. The first `done`
+   channels have their results already; where an array is added, they must not get it twice. */
 
 #ifndef CYCONV_DEPTHWISE_H
 #define CYCONV_DEPTHWISE_H
@@ -19,8 +22,10 @@
   #define HOLD_VECTOR(v) __asm__("" : "+v"(v))
 #elif defined(__x86_64__)
   #define HOLD_VECTOR(v) __asm__("" : "+x"(v))
-#else
+#elif defined(__aarch64__)
   #define HOLD_VECTOR(v) __asm__("" : "+w"(v))
+#else
+  #define HOLD_VECTOR(v) ((void)0)
 #endif
 #define HOLD_ADDRESS(p) __asm__("" : "+r"(p))
 #define UNROLL_TAPS _Pragma("GCC unroll 40")
@@ -33,9 +38,24 @@ static const ptrdiff_t cyconv_tile_pixels[] = {TILE_ROWS, TILE_ROWS / 2, TILE_RO
        next += LANES(T))
 
 #define DEFINE_DEPTHWISE(T)                                                                                        \
+  /* Stores P pixels, but for the lanes before `skip`. */                                                          \
+  INLINE void finish_##T(const int P, const vector_##T *total, ptrdiff_t skip, ptrdiff_t addend, int finish,       \
+                         T *out, ptrdiff_t out_step) {                                                             \
+    UNROLL for (int i = 0; i < P; i++, out += out_step) {                                                          \
+      vector_##T sum = total[i];                                                                                   \
+      if (finish & ADD_ARRAY) sum += *(const vector_##T *)beside_##T(out, addend);                                 \
+      if (finish & RELU) sum = relu_##T(sum);                                                                      \
+      if (skip)                                                                                                    \
+        memcpy(out + skip, (const T *)&sum + skip, (LANES(T) - skip) * sizeof(T));                                 \
+      else                                                                                                         \
+        *(vector_##T *)out = sum;                                                                                  \
+    }                                                                                                              \
+  }                                                                                                                \
+                                                                                                                   \
   INLINE void filter_body_##T(const int P, const int KW, const int S, ptrdiff_t rows, const T *const *x,           \
-                              const T *const *w, ptrdiff_t w_step, ptrdiff_t channels, const T *bias, T *out,      \
-                              ptrdiff_t out_step, ptrdiff_t ahead) {                                                                \
+                              const T *const *w, ptrdiff_t w_step, ptrdiff_t channels, ptrdiff_t done,             \
+                              const T *bias, ptrdiff_t addend, int finish, T *out, ptrdiff_t out_step,             \
+                              ptrdiff_t ahead) {                                                                   \
     FOR_VECTORS(T, c) {                                                                                            \
       vector_##T total[TILE_ROWS];                                                                                 \
       UNROLL for (int i = 0; i < P; i++) total[i] = *(const vector_##T *)(bias + c);                               \
@@ -51,6 +71,11 @@ static const ptrdiff_t cyconv_tile_pixels[] = {TILE_ROWS, TILE_ROWS / 2, TILE_RO
         }                                                                                                          \
       }                                                                                                            \
       T *target = out + c;                                                                                         \
+      if (finish) {                                                                                                \
+        const ptrdiff_t skip = finish & ADD_ARRAY ? (next > done ? next : done) - c : 0;                           \
+        finish_##T(P, total, skip, addend, finish, target, out_step);                                              \
+        continue;                                                                                                  \
+      }                                                                                                            \
       UNROLL for (int i = 0; i < P; i++) {                                                                         \
         *(vector_##T *)target = total[i];                                                                          \
         if (ahead) __builtin_prefetch(target + ahead, 1, 2);                                                       \
@@ -89,10 +114,11 @@ static const ptrdiff_t cyconv_tile_pixels[] = {TILE_ROWS, TILE_ROWS / 2, TILE_RO
     }                                                                                                              \
   }                                                                                                                \
                                                                                                                    \
-  /* `kind` is KW + 8*S, of the list below. */                                                                      \
+  /* `kind` is KW + 8*S, of the list below. */                                                                     \
   static void cyconv_filter_##T(ptrdiff_t kind, ptrdiff_t pixels, ptrdiff_t rows, const T *const *x,               \
-                                const T *const *w, ptrdiff_t w_step, ptrdiff_t channels, const T *bias, T *out,    \
-                                ptrdiff_t out_step, ptrdiff_t ahead) {                                                              \
+                                const T *const *w, ptrdiff_t w_step, ptrdiff_t channels, ptrdiff_t done,           \
+                                const T *bias, ptrdiff_t addend, int finish, T *out, ptrdiff_t out_step,           \
+                                ptrdiff_t ahead) {                                                                 \
     switch (kind) { FOR_EACH_KIND(FILTER_CASE, T) }                                                                \
   }                                                                                                                \
   static void cyconv_products_##T(ptrdiff_t kind, ptrdiff_t pixels, ptrdiff_t rows, const T *const *x,             \
@@ -115,7 +141,7 @@ static const ptrdiff_t cyconv_tile_pixels[] = {TILE_ROWS, TILE_ROWS / 2, TILE_RO
     else filter_body_##T(1, KW, S, FILTER_PASS);                                                                   \
     break;                                                                                                         \
   }
-#define FILTER_PASS rows, x, w, w_step, channels, bias, out, out_step, ahead
+#define FILTER_PASS rows, x, w, w_step, channels, done, bias, addend, finish, out, out_step, ahead
 #define PRODUCTS(T, R, KW, S)                                                                                      \
   {                                                                                                                \
     if (pixels == TILE_ROWS) products_body_##T(TILE_ROWS, R, KW, S, PRODUCTS_PASS(T, KW, S));                      \

@@ -1,6 +1,7 @@
 """Depthwise convolution as a sum over taps: one filter a channel, vectors over channels.
 
-    out[n, qh, qw, c] = bias[c] + sum over t of x[n, qh*step_h + tap_h[t], qw*step_w + tap_w[t], c] * weight[t, c]
+    out[n, qh, qw, c] = bias[c] + addend[n, qh, qw, c]
+                      + sum over t of x[n, qh*step_h + tap_h[t], qw*step_w + tap_w[t], c] * weight[t, c]
 
 The image is read in place. A task walks down a block of output rows, a tile of columns and a few channels at a time,
 so that the lines that a filter covers stay in L1 from one row to the next.
@@ -12,17 +13,19 @@ from cython.parallel cimport prange
 from libc.string cimport memset
 
 from cyconv._kernels.parallel cimport ceil_div, share_start, this_thread
-from cyconv._kernels.simd cimport lanes
+from cyconv._kernels.simd cimport ADD_ARRAY, RELU, distance, finish_of, lanes
 from cyconv._memory cimport Block
 
 cdef extern from "depthwise.h" nogil:
     const Py_ssize_t tile_pixels "cyconv_tile_pixels"[4]
     void filter_float "cyconv_filter_float"(
         Py_ssize_t kind, Py_ssize_t pixels, Py_ssize_t rows, const float** x, const float** w, Py_ssize_t w_step,
-        Py_ssize_t channels, const float* bias, float* out, Py_ssize_t out_step, Py_ssize_t ahead)
+        Py_ssize_t channels, Py_ssize_t done, const float* bias, Py_ssize_t addend, int finish,
+        float* out, Py_ssize_t out_step, Py_ssize_t ahead)
     void filter_double "cyconv_filter_double"(
         Py_ssize_t kind, Py_ssize_t pixels, Py_ssize_t rows, const double** x, const double** w, Py_ssize_t w_step,
-        Py_ssize_t channels, const double* bias, double* out, Py_ssize_t out_step, Py_ssize_t ahead)
+        Py_ssize_t channels, Py_ssize_t done, const double* bias, Py_ssize_t addend, int finish,
+        double* out, Py_ssize_t out_step, Py_ssize_t ahead)
     void products_float "cyconv_products_float"(
         Py_ssize_t kind, Py_ssize_t pixels, Py_ssize_t rows, const float** x, Py_ssize_t channels,
         const float* g, Py_ssize_t g_step, float* sums, Py_ssize_t sums_step)
@@ -46,6 +49,8 @@ cdef struct Plan:
     Py_ssize_t blocks_per_image, blocks
     Py_ssize_t out_n, out_h, out_w, out_first       # steps, and where the outputs start
     Py_ssize_t scratch_bytes
+    Py_ssize_t addend                               # bytes from out to it
+    int finish                                      # what happens before a result is stored
     const Py_ssize_t* tap_h
     const Py_ssize_t* tap_w
 
@@ -120,7 +125,8 @@ cdef void run_task(
 ) noexcept nogil:
     """One block of output rows, some vectors of channels."""
     cdef Py_ssize_t block = task // s.channel_blocks, n = block // s.blocks_per_image
-    cdef Py_ssize_t c0 = min(task % s.channel_blocks * s.channels, s.C - lanes(x)), channels = min(s.channels, s.C - c0)
+    cdef Py_ssize_t start = task % s.channel_blocks * s.channels
+    cdef Py_ssize_t c0 = min(start, s.C - lanes(x)), channels = min(s.channels, s.C - c0)
     cdef Py_ssize_t q0 = share_start(s.QH, s.blocks_per_image, block % s.blocks_per_image)
     cdef Py_ssize_t q1 = share_start(s.QH, s.blocks_per_image, block % s.blocks_per_image + 1)
     cdef Py_ssize_t pixels = widest(s.QW), columns = columns_of(s, pixels), first = 0, q, r, h, rows
@@ -129,7 +135,11 @@ cdef void run_task(
     cdef Py_ssize_t* offset = <Py_ssize_t*>(filters + s.rows)
     cdef floating* target
     while first < s.QW:
-        first = min(first, s.QW - pixels)  # the last tile may do some pixels of the one before it again
+        if s.finish & ADD_ARRAY:
+            pixels = widest(s.QW - first)
+            columns = columns_of(s, pixels)
+        else:
+            first = min(first, s.QW - pixels)  # the last tile may do some pixels of the one before it again
         set_offsets(s, first, columns, offset)
         for q in range(q0, q1):
             rows = 0
@@ -144,12 +154,12 @@ cdef void run_task(
             target = out + n * s.out_n + s.out_first + q * s.out_h + first * s.out_w + c0
             if floating is float:
                 filter_float(
-                    s.kind, pixels, rows, table, filters, s.C, channels, bias + c0, target, s.out_w,
-                    s.out_h if q + 1 < q1 and s.step_w == 1 else 0)
+                    s.kind, pixels, rows, table, filters, s.C, channels, start - c0, bias + c0, s.addend, s.finish,
+                    target, s.out_w, s.out_h if q + 1 < q1 and s.step_w == 1 else 0)
             else:
                 filter_double(
-                    s.kind, pixels, rows, table, filters, s.C, channels, bias + c0, target, s.out_w,
-                    s.out_h if q + 1 < q1 and s.step_w == 1 else 0)
+                    s.kind, pixels, rows, table, filters, s.C, channels, start - c0, bias + c0, s.addend, s.finish,
+                    target, s.out_w, s.out_h if q + 1 < q1 and s.step_w == 1 else 0)
         first += pixels
 
 
@@ -159,6 +169,7 @@ cdef void run_narrow(
     """One image of fewer channels than a vector has numbers."""
     cdef Py_ssize_t q, qw, c, t, h, w
     cdef floating total
+    cdef floating* target
     for q in range(s.QH):
         for qw in range(s.QW):
             for c in range(s.C):
@@ -168,29 +179,36 @@ cdef void run_narrow(
                     w = qw * s.step_w + s.tap_w[t]
                     if 0 <= h < s.IH and 0 <= w < s.IW:
                         total += x[((n * s.IH + h) * s.IW + w) * s.C + c] * weight[(s.first_tap + t) * s.C + c]
-                out[n * s.out_n + s.out_first + q * s.out_h + qw * s.out_w + c] = total
+                target = out + n * s.out_n + s.out_first + q * s.out_h + qw * s.out_w + c
+                if s.finish & ADD_ARRAY:
+                    total += (<const floating*>(<const char*>target + s.addend))[0]
+                target[0] = 0 if s.finish & RELU and total < 0 else total
 
 
 def conv_taps(
     const floating[:, :, :, ::1] x,     # IN [N, IH, IW, C]
     const floating[:, ::1] weight,      # IN [T, C]
     const floating[::1] bias,           # IN [C], or None
+    const floating[:, :, :, ::1] addend,  # IN [N, OH, OW, C], or None; may be out itself
     const Py_ssize_t[:, ::1] taps,      # IN [2, T] displacements in the input, rows above columns
     Py_ssize_t step_h, Py_ssize_t step_w,
     const Py_ssize_t[:, ::1] phases,    # IN [F, 4] first tap, number of taps, first row and column of the output
     Py_ssize_t phase_h, Py_ssize_t phase_w,
     floating[:, :, :, ::1] out,         # OUT [N, OH, OW, C]
+    bint relu,
     int num_threads,
 ):
     """Sum over taps as the module says; x counts as zero outside its bounds.
 
-    Each phase fills every phase_h-th row and phase_w-th column with the sum over its own taps.
+    Each phase fills every phase_h-th row and phase_w-th column with the sum over its own taps, of negative results with
+    zero where `relu` asks for it.
     """
     cdef Py_ssize_t item = sizeof(floating), F = phases.shape[0], C = x.shape[3], OH = out.shape[1], OW = out.shape[2]
     cdef Py_ssize_t task, tasks, start, stop, segment, i, f, scratch_bytes = 0
     if x.shape[0] == 0:
         return
     cdef floating* target = &out[0, 0, 0, 0]
+    cdef const floating* other = &addend[0, 0, 0, 0] if addend is not None else NULL
     cdef bint narrow = C < lanes(target)
     cdef Block plan_block = Block(F * sizeof(Plan))
     cdef Plan* plans = <Plan*>plan_block.address
@@ -202,6 +220,7 @@ def conv_taps(
         s.step_h, s.step_w = step_h, step_w
         s.out_n, s.out_h, s.out_w = OH * OW * C, phase_h * OW * C, phase_w * C
         s.out_first = (phases[f, 2] * OW + phases[f, 3]) * C
+        s.addend, s.finish = distance(other, target), finish_of(other, relu)
         s.T, s.first_tap = phases[f, 1], phases[f, 0]
         if s.T:
             s.tap_h, s.tap_w = &taps[0, s.first_tap], &taps[1, s.first_tap]

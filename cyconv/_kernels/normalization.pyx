@@ -113,6 +113,17 @@ cdef void merge_chunks(
 
 # ------------------------------------------------------------------------------------------------------------- forward
 
+cdef void scale_and_shift(
+    const double* mean, const double* variance, const floating* weight, const floating* bias, double eps,
+    Py_ssize_t begin, Py_ssize_t stop, double* scale, double* shift,
+) noexcept nogil:
+    """The normalisation of channels `begin` to `stop` as x scale + shift."""
+    cdef Py_ssize_t c
+    for c in range(begin, stop):
+        scale[c] = (weight[c] if weight != NULL else 1) / sqrt(variance[c] + eps)
+        shift[c] = (bias[c] if bias != NULL else 0) - mean[c] * scale[c]
+
+
 cdef void normalize_rows(
     const floating* x, const floating* scale, const floating* shift, const floating* residual, floating* out,
     Py_ssize_t COUNT, Py_ssize_t WIDTH, bint relu,
@@ -162,7 +173,7 @@ def forward(
 ):
     """out = (x - mean) / sqrt(variance + eps) * weight + bias (+ residual), negative numbers made zero if `relu`."""
     cdef Py_ssize_t P = x.shape[0], C = x.shape[1], WIDTH = pixels_per_row(C) * C, CHUNKS = chunk_count(P, C)
-    cdef Py_ssize_t task, k, c, start
+    cdef Py_ssize_t task, k, start
     cdef const floating* gamma = &weight[0] if weight is not None else NULL
     cdef const floating* beta = &bias[0] if bias is not None else NULL
     cdef const floating* added = &residual[0, 0] if residual is not None else NULL
@@ -185,9 +196,8 @@ def forward(
             if training:
                 merge_chunks(means, m2s, P, C, CHUNKS, share_start(C, num_threads, task),
                              share_start(C, num_threads, task + 1), &mean[0], &variance[0])
-            for c in range(share_start(C, num_threads, task), share_start(C, num_threads, task + 1)):
-                scale[c] = (gamma[c] if gamma != NULL else 1) / sqrt(variance[c] + eps)
-                shift[c] = (beta[c] if beta != NULL else 0) - mean[c] * scale[c]
+            scale_and_shift(&mean[0], &variance[0], gamma, beta, eps, share_start(C, num_threads, task),
+                            share_start(C, num_threads, task + 1), scale, shift)
         if target != NULL:
             for task in prange(num_threads, schedule="static"):
                 normalize_share(&x[0, 0], scale, shift, added, target, share_start(P, num_threads, task),
@@ -197,21 +207,27 @@ def forward(
 # ----------------------------------------------------------------------------------------------------------- backwards
 
 cdef inline const floating* masked(
-    const floating* grad, const floating* output, floating* row, Py_ssize_t LENGTH
+    const floating* grad, const floating* x, const floating* scale, const floating* shift,
+    Py_ssize_t COUNT, Py_ssize_t WIDTH, floating* rows,
 ) noexcept nogil:
-    """Return `grad`, or, behind a ReLU, `row` with those gradients whose output was not cut off."""
+    """Return `grad`, or, behind a ReLU, `rows` with those gradients whose output was not cut off: of x scale + shift.
+
+    That sum is rounded as in the forward pass, whose result need not be kept, nor read.
+    """
     cdef floating g
-    cdef Py_ssize_t j
-    if output == NULL:
+    cdef Py_ssize_t row, i, j
+    if scale == NULL:
         return grad
-    for j in range(LENGTH):
-        g = grad[j]  # read in any case, or the loop has a branch
-        row[j] = 0 if output[j] <= 0 else g
-    return row
+    for row in range(ceil_div(COUNT, WIDTH)):
+        i = row * WIDTH
+        for j in range(min(WIDTH, COUNT - i)):
+            g = grad[i + j]  # read in any case, or the loop has a branch
+            rows[i + j] = 0 if x[i + j] * scale[j] + shift[j] <= 0 else g
+    return rows
 
 
 cdef void gradient_rows(
-    const floating* grad, const floating* x, const floating* output, const floating* center,
+    const floating* grad, const floating* x, const floating* scale, const floating* shift, const floating* center,
     Py_ssize_t COUNT, Py_ssize_t WIDTH, floating* space, floating* first, floating* second,
 ) noexcept nogil:
     """first[j] = sum of g, second[j] = sum of g * (x - center), over the rows; four rows a step."""
@@ -221,7 +237,7 @@ cdef void gradient_rows(
     memset(second, 0, WIDTH * sizeof(floating))
     while i < COUNT:
         LENGTH = 4 * WIDTH if COUNT - i >= 4 * WIDTH else min(WIDTH, COUNT - i)
-        g = masked(grad + i, NULL if output == NULL else output + i, space, LENGTH)
+        g = masked(grad + i, x, scale, shift, LENGTH, WIDTH, space)
         if LENGTH == 4 * WIDTH:
             # Two loops: gcc gives up on proving that more than a handful of pointers do not overlap.
             for j in range(WIDTH):
@@ -240,21 +256,33 @@ cdef void gradient_rows(
         i += LENGTH
 
 
+cdef inline floating* widened_mask(
+    const double* mask, Py_ssize_t C, Py_ssize_t WIDTH, floating* rows
+) noexcept nogil:
+    """Fill two rows with the ReLU's scale and shift, [2, C] in `mask`; return them, or NULL without a ReLU."""
+    if mask == NULL:
+        return NULL
+    widen(mask, C, WIDTH, rows)
+    widen(mask + C, C, WIDTH, rows + WIDTH)
+    return rows
+
+
 cdef void gradient_chunk(
-    const floating* grad, const floating* x, const floating* output, const double* mean,
+    const floating* grad, const floating* x, const double* mask, const double* mean,
     Py_ssize_t PIXELS, Py_ssize_t C, floating* work, double* sum_g, double* sum_gx,
 ) noexcept nogil:
-    """Sum up a chunk; seven rows of work space."""
+    """Sum up a chunk; nine rows of work space."""
     cdef Py_ssize_t WIDTH = pixels_per_row(C) * C, PANEL = pixels_per_panel(C), p = 0, c
     cdef floating* center = work
     cdef floating* first = work + WIDTH
     cdef floating* second = work + 2 * WIDTH
+    cdef floating* scale = widened_mask(mask, C, WIDTH, work + 3 * WIDTH)
     memset(sum_g, 0, C * sizeof(double))
     memset(sum_gx, 0, C * sizeof(double))
     widen(mean, C, WIDTH, center)
     while p < PIXELS:
-        gradient_rows(grad + p * C, x + p * C, NULL if output == NULL else output + p * C, center,
-                      min(PANEL, PIXELS - p) * C, WIDTH, work + 3 * WIDTH, first, second)
+        gradient_rows(grad + p * C, x + p * C, scale, work + 4 * WIDTH, center,
+                      min(PANEL, PIXELS - p) * C, WIDTH, work + 5 * WIDTH, first, second)
         fold(first, C, WIDTH)
         fold(second, C, WIDTH)
         for c in range(C):
@@ -287,7 +315,7 @@ cdef void gradient_factors(
 
 
 cdef void input_gradient_rows(
-    const floating* grad, const floating* x, const floating* output, const floating* wide,
+    const floating* grad, const floating* x, const floating* scale, const floating* shift, const floating* wide,
     Py_ssize_t COUNT, Py_ssize_t WIDTH, bint training, floating* row, floating* grad_x,
 ) noexcept nogil:
     cdef const floating* a = wide
@@ -298,7 +326,7 @@ cdef void input_gradient_rows(
     while i < COUNT:
         LENGTH = min(WIDTH, COUNT - i)
         ask_to_write(grad_x + i + AHEAD, LENGTH)
-        g = masked(grad + i, NULL if output == NULL else output + i, row, LENGTH)
+        g = masked(grad + i, x + i, scale, shift, LENGTH, WIDTH, row)
         if training:
             for j in range(LENGTH):
                 grad_x[i + j] = g[j] * a[j] + (x[i + j] * b[j] + d[j])
@@ -309,27 +337,29 @@ cdef void input_gradient_rows(
 
 
 cdef void input_gradient_share(
-    const floating* grad, const floating* x, const floating* output, const double* factors,
+    const floating* grad, const floating* x, const double* mask, const double* factors,
     Py_ssize_t begin, Py_ssize_t stop, Py_ssize_t C, bint training, floating* work, floating* grad_x,
 ) noexcept nogil:
-    """The gradient of pixels `begin` to `stop`, backwards; four rows of work space."""
+    """The gradient of pixels `begin` to `stop`, backwards; six rows of work space."""
     cdef Py_ssize_t WIDTH = pixels_per_row(C) * C, PANEL = pixels_per_panel(C), panel, p, i
+    cdef floating* scale = widened_mask(mask, C, WIDTH, work + 3 * WIDTH)
     for i in range(3):
         widen(factors + i * C, C, WIDTH, work + i * WIDTH)
     for panel in range(ceil_div(stop - begin, PANEL) - 1, -1, -1):
         p = begin + panel * PANEL
-        input_gradient_rows(grad + p * C, x + p * C, NULL if output == NULL else output + p * C, work,
-                            min(PANEL, stop - p) * C, WIDTH, training, work + 3 * WIDTH, grad_x + p * C)
+        input_gradient_rows(grad + p * C, x + p * C, scale, work + 4 * WIDTH, work,
+                            min(PANEL, stop - p) * C, WIDTH, training, work + 5 * WIDTH, grad_x + p * C)
 
 
 def backward(
     const floating[:, ::1] grad,    # IN  [P, C]
     const floating[:, ::1] x,       # IN  [P, C]
-    const floating[:, ::1] output,  # IN  [P, C] of the ReLU behind, or None without one
     const double[::1] mean,         # IN  [C]
     const double[::1] variance,     # IN  [C]
     const floating[::1] weight,     # IN  [C] or None
+    const floating[::1] bias,       # IN  [C] or None
     double eps,
+    bint relu,                      # whether a ReLU stands behind
     bint training,                  # whether mean and variance are those of x
     floating[:, ::1] grad_x,        # OUT [P, C]
     floating[::1] grad_weight,      # OUT [C] or None
@@ -340,20 +370,23 @@ def backward(
     cdef Py_ssize_t P = x.shape[0], C = x.shape[1], WIDTH = pixels_per_row(C) * C, CHUNKS = chunk_count(P, C)
     cdef Py_ssize_t task, k, start
     cdef const floating* gamma = &weight[0] if weight is not None else NULL
-    cdef const floating* mask = &output[0, 0] if output is not None else NULL
+    cdef const floating* beta = &bias[0] if bias is not None else NULL
     cdef floating* grad_gamma = &grad_weight[0] if grad_weight is not None else NULL
-    cdef Block work_block = Block(num_threads * 7 * WIDTH * sizeof(floating))
-    cdef Block channels_block = Block((3 + 2 * CHUNKS) * C * sizeof(double))
+    cdef Block work_block = Block(num_threads * 9 * WIDTH * sizeof(floating))
+    cdef Block channels_block = Block((5 + 2 * CHUNKS) * C * sizeof(double))
     cdef floating* work = <floating*>work_block.address
     cdef double* factors = <double*>channels_block.address
-    cdef double* sums_g = factors + 3 * C
+    cdef double* mask = factors + 3 * C if relu else NULL
+    cdef double* sums_g = factors + 5 * C
     cdef double* sums_gx = sums_g + CHUNKS * C
+    if relu:
+        scale_and_shift(&mean[0], &variance[0], gamma, beta, eps, 0, C, mask, mask + C)
     with nogil, parallel(num_threads=num_threads):
         for task in prange(num_threads, schedule="static"):
             for k in range(share_start(CHUNKS, num_threads, task), share_start(CHUNKS, num_threads, task + 1)):
                 start = share_start(P, CHUNKS, k)
-                gradient_chunk(&grad[start, 0], &x[start, 0], mask + start * C if mask != NULL else NULL, &mean[0],
-                               share_start(P, CHUNKS, k + 1) - start, C, work + task * 7 * WIDTH,
+                gradient_chunk(&grad[start, 0], &x[start, 0], mask, &mean[0],
+                               share_start(P, CHUNKS, k + 1) - start, C, work + task * 9 * WIDTH,
                                sums_g + k * C, sums_gx + k * C)
         for task in prange(num_threads, schedule="static"):
             gradient_factors(sums_g, sums_gx, &mean[0], &variance[0], gamma, eps, P, C, CHUNKS,
@@ -361,5 +394,5 @@ def backward(
                              factors, grad_gamma, &grad_bias[0])
         for task in prange(num_threads, schedule="static"):
             input_gradient_share(&grad[0, 0], &x[0, 0], mask, factors, share_start(P, num_threads, task),
-                                 share_start(P, num_threads, task + 1), C, training, work + task * 7 * WIDTH,
+                                 share_start(P, num_threads, task + 1), C, training, work + task * 9 * WIDTH,
                                  &grad_x[0, 0])

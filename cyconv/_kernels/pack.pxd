@@ -3,7 +3,8 @@
 from cython cimport floating
 from libc.string cimport memcpy, memset
 
-from cyconv._kernels.simd cimport TILE_VECTORS, VECTOR_BYTES, lanes, transpose
+from cyconv._kernels.parallel cimport ceil_div
+from cyconv._kernels.simd cimport TILE_VECTORS, VECTOR_BYTES, lanes, piece, to_planes, transpose
 
 cdef inline void pack_panel(
     const floating* source, Py_ssize_t row_stride, Py_ssize_t column_stride,  # IN
@@ -107,37 +108,61 @@ cdef inline void copy_band(
 
 
 cdef inline void copy_planes(
-    const floating* image,  # IN [H, W, C], first wanted channel
+    const floating* image, const floating* end,  # IN [H, W, C], first wanted channel; end of the memory it lies in
     Py_ssize_t H, Py_ssize_t W, Py_ssize_t C, Py_ssize_t channels,
     Py_ssize_t top, Py_ssize_t left, Py_ssize_t rows, Py_ssize_t columns,
     floating* band, Py_ssize_t plane,  # OUT [channels, rows, columns], planes so many numbers apart
 ) noexcept nogil:
-    """The same, a plane a channel: band[c, r, w] = image[top + r, left + w, c]."""
-    cdef Py_ssize_t L = lanes(image), r, c, i, w
+    """The same, a plane a channel: band[c, r, w] = image[top + r, left + w, c].
+
+    In rising order and whole vectors, so that nothing depends on a line's length: what is written too much, the next
+    line writes again, and after a plane's last line a vector of room must follow. That is zeroed first: convolution
+    computes with it too, to no effect, but for numbers so small that the processor would stumble.
+    """
+    cdef Py_ssize_t L = lanes(image), done = 0, r, c, i, w, count
     cdef Py_ssize_t first = min(max(-left, 0), columns)
     cdef Py_ssize_t stop = max(first, min(W - left, columns))
     cdef const floating* source
     cdef floating* target
+    for c in range(channels):
+        memset(band + c * plane + rows * columns, 0, VECTOR_BYTES)
     for r in range(rows):
-        target = band + r * columns
         if top + r < 0 or top + r >= H:
-            for c in range(channels):
-                memset(target + c * plane, 0, columns * sizeof(floating))
             continue
-        source = image + ((top + r) * W + left) * C
-        for c in range(channels):
-            memset(target + c * plane, 0, first * sizeof(floating))
-            memset(target + c * plane + stop, 0, (columns - stop) * sizeof(floating))
-        c = 0
-        while c + L <= channels:
+        zero_planes(band, plane, channels, done, r * columns + first)
+        done = r * columns + stop
+        for i in range(ceil_div(channels, L)):
+            c = i * L
+            count = min(L, channels - c)
             w = first
-            while w + L <= stop:
-                transpose(source + w * C + c, C, target + c * plane + w, plane)
+            while w < stop:
+                source = image + ((top + r) * W + left + w) * C + c
+                target = band + c * plane + r * columns + w
+                if end - source >= (L - 1) * C + piece(image, count):
+                    to_planes(source, C, target, plane, count)
+                else:
+                    copy_pixels(source, C, target, plane, count, min(L, stop - w))
                 w += L
-            for w in range(w, stop):
-                for i in range(c, c + L):
-                    target[i * plane + w] = source[w * C + i]
-            c += L
-        for c in range(c, channels):
-            for w in range(first, stop):
-                target[c * plane + w] = source[w * C + c]
+    zero_planes(band, plane, channels, done, rows * columns)
+
+
+cdef inline void copy_pixels(
+    const floating* source, Py_ssize_t step, floating* target, Py_ssize_t plane, Py_ssize_t count, Py_ssize_t pixels,
+) noexcept nogil:
+    """to_planes for fewer pixels than a vector has, reading no more than these."""
+    cdef Py_ssize_t c, i
+    for c in range(count):
+        for i in range(pixels):
+            target[c * plane + i] = source[i * step + c]
+
+
+cdef inline void zero_planes(
+    floating* band, Py_ssize_t plane, Py_ssize_t channels, Py_ssize_t first, Py_ssize_t stop,
+) noexcept nogil:
+    """band[c, first:stop] = 0, and up to a vector more; a constant size compiles to one move."""
+    cdef Py_ssize_t c, i
+    for c in range(channels):
+        i = first
+        while i < stop:
+            memset(band + c * plane + i, 0, VECTOR_BYTES)
+            i += lanes(band)

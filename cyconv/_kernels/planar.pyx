@@ -1,6 +1,7 @@
 """Convolution to a few channels, as a sum over taps: vectors along pixels, weights broadcast.
 
-    out[n, qh, qw, oc] = bias[oc] + sum over t, c of x[n, qh + tap_h[t], qw + tap_w[t], c] * weight[oc, t, c]
+    out[n, qh, qw, oc] = relu?(bias[oc] + addend[n, qh, qw, oc]
+                               + sum over t, c of x[n, qh + tap_h[t], qw + tap_w[t], c] * weight[oc, t, c])
 
 A handful of output channels would leave most of a vector's lanes idle. So a band of the image is turned into planes,
 one a channel, with their border of zeros. There a tap is a distance, and the register tile runs over pixels: its rows
@@ -10,11 +11,11 @@ are the filters, its columns whole runs of the band, line ends included, whose r
 from cpython.exc cimport PyErr_CheckSignals
 from cython cimport floating
 from cython.parallel cimport prange
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from cyconv._kernels.pack cimport copy_planes
 from cyconv._kernels.parallel cimport ceil_div, share_start, this_thread
-from cyconv._kernels.simd cimport TILE_ROWS, TILE_VECTORS, WIDE_ROWS, lanes, tile, transpose, wide_tile, wide_vectors
+from cyconv._kernels.simd cimport TILE_ROWS, TILE_VECTORS, WIDE_ROWS, lanes, piece, tile, to_pixels, wide_tile, wide_vectors
 from cyconv._memory cimport Block
 
 cdef enum:
@@ -35,25 +36,40 @@ cdef struct Phase:
     Py_ssize_t out_first
 
 
+cdef inline floating activated(floating value, bint relu) noexcept nogil:
+    return 0 if relu and value < 0 else value
+
+
 cdef void interleave(
-    const floating* planes, Py_ssize_t plane, Py_ssize_t C, Py_ssize_t count,  # IN [L, count], C of them with a meaning
+    const floating* planes, Py_ssize_t plane, Py_ssize_t C, Py_ssize_t count,  # IN [C, count]
+    const floating* bias, bint relu, const floating* addend,  # IN, laid out as the pixels, or NULL
     floating* pixels, Py_ssize_t step,  # OUT [count, C], pixels so many numbers apart
+    const floating* end,                # of the memory that may be written before the next line is
 ) noexcept nogil:
-    """Write a line of pixels, several at a time where they lie side by side."""
-    cdef Py_ssize_t L = lanes(planes), i = 0, c
-    # A pixel is written as a whole vector; what it writes too much, the next one or the loop below writes again.
-    cdef Py_ssize_t room = count - (L - 1) - ceil_div(L, C) if step == C <= L else -1
-    while i <= room:
-        transpose(planes + i, plane, pixels + i * C, C)
-        i = min(i + L, room) if i < room else i + L
-    for i in range(i if i < count else count, count):
-        for c in range(C):
-            pixels[i * step + c] = planes[c * plane + i]
+    """Write a line of pixels, a vector of them at a time."""
+    cdef floating buffer[16 * 16]
+    cdef Py_ssize_t L = lanes(planes), i = 0, p, c, some
+    while i < count:
+        some = min(L, count - i)
+        if C <= L and addend == NULL and step == C:
+            if end - (pixels + i * C) >= (L - 1) * C + piece(planes, C):
+                to_pixels(planes + i, plane, C, bias, relu, pixels + i * C, C)
+            else:
+                to_pixels(planes + i, plane, C, bias, relu, &buffer[0], C)
+                memcpy(pixels + i * C, &buffer[0], some * C * sizeof(floating))
+        else:
+            for p in range(i, i + some):
+                for c in range(C):
+                    pixels[p * step + c] = activated(
+                        planes[c * plane + p] + (bias[c] if bias != NULL else 0)
+                        + (addend[p * step + c] if addend != NULL else 0), relu)
+        i += L
 
 
 cdef void run_task(
     Plan* s, Py_ssize_t task, const Phase* phases, Py_ssize_t F, const Py_ssize_t* a_offset,
     const Py_ssize_t* b_offset, const floating* x, const floating* weight, const floating* bias,
+    const floating* addend, bint relu,
     Py_ssize_t out_n, Py_ssize_t out_h, Py_ssize_t out_w, floating* out, char* scratch,
 ) noexcept nogil:
     """One block of rows, all phases."""
@@ -63,12 +79,14 @@ cdef void run_task(
     cdef Py_ssize_t columns = ceil_div(s.block_rows * s.band_w, s.width) * s.width, L = lanes(x)
     cdef floating* band = <floating*>scratch
     cdef floating* result = band + s.C * s.plane + s.width
-    cdef const floating** rows = <const floating**>(result + max(s.OC, L) * columns)
+    cdef const floating** rows = <const floating**>(result + s.OC * columns + L)
     cdef floating** c_rows = <floating**>(rows + s.OC)
     cdef const Phase* phase
-    cdef Py_ssize_t f, m, m0, p, q, stop
+    cdef Py_ssize_t f, m, m0, p, q, stop, line
     copy_planes(
-        x + n * s.IH * s.IW * s.C, s.IH, s.IW, s.C, s.C, q0 + s.top, s.left, s.band_h, s.band_w, band, s.plane)
+        x + n * s.IH * s.IW * s.C, x + s.N * s.IH * s.IW * s.C, s.IH, s.IW, s.C, s.C, q0 + s.top, s.left,
+        q1 - q0 + s.band_h - s.block_rows, s.band_w, band, s.plane)
+    memset(band + s.C * s.plane, 0, s.width * sizeof(floating))
     for m in range(s.OC):
         rows[m] = weight + m * s.T * s.C
         c_rows[m] = result + m * columns
@@ -89,25 +107,24 @@ cdef void run_task(
                         phase.a_step, band + p, b_offset + phase.first, phase.ldb, c_rows + m0, p, s.width,
                         <const floating*>NULL, 0)
             p += s.width
-        if bias != NULL:
-            for m in range(s.OC):
-                for p in range((stop - q0) * s.band_w):
-                    result[m * columns + p] += bias[m]
         for q in range(q0, stop):
+            line = n * out_n + q * out_h + phase.out_first
             interleave(
-                result + (q - q0) * s.band_w, columns, s.OC, phase.QW,
-                out + n * out_n + q * out_h + phase.out_first, out_w)
+                result + (q - q0) * s.band_w, columns, s.OC, phase.QW, bias, relu,
+                addend + line if addend != NULL else NULL, out + line, out_w,
+                out + n * out_n + stop * out_h if F == 1 else out + line + phase.QW * s.OC)
 
 
 def conv_taps(
     const floating[:, :, :, ::1] x,   # IN [N, IH, IW, C]
     const floating[:, :, ::1] weight,  # IN [OC, T, C]
     const floating[::1] bias,         # IN [OC], or None
+    const floating[:, :, :, ::1] addend,  # IN [N, OH, OW, OC], or None; may be out itself
     const Py_ssize_t[:, ::1] taps,    # IN [2, T] displacements in the input, rows above columns
     const Py_ssize_t[:, ::1] phases,  # IN [F, 4] first tap, number of taps, first row and column of the output
     Py_ssize_t phase_h, Py_ssize_t phase_w,
     floating[:, :, :, ::1] out,       # OUT [N, OH, OW, OC]
-    int num_threads,
+    bint relu, int num_threads,
 ):
     """Sum over taps as the module says; x counts as zero outside its bounds.
 
@@ -119,15 +136,9 @@ def conv_taps(
     s.N, s.IH, s.IW, s.C, s.OC, s.T = x.shape[0], x.shape[1], x.shape[2], x.shape[3], weight.shape[0], weight.shape[1]
     if s.N == 0:
         return
-    if s.T == 0:
-        out[...] = 0
-        if bias is not None:
-            for i in range(s.OC):
-                out[:, :, :, i] = bias[i]
-        return
     s.QH, s.QW = ceil_div(OH, phase_h), ceil_div(OW, phase_w)
-    s.top = bottom = taps[0, 0]
-    s.left = right = taps[1, 0]
+    s.top = bottom = taps[0, 0] if s.T else 0
+    s.left = right = taps[1, 0] if s.T else 0
     for t in range(s.T):
         s.top, bottom = min(s.top, taps[0, t]), max(bottom, taps[0, t])
         s.left, right = min(s.left, taps[1, t]), max(right, taps[1, t])
@@ -137,10 +148,10 @@ def conv_taps(
     s.blocks_per_image = max(ceil_div(s.QH, s.block_rows), min(s.QH, ceil_div(3 * num_threads, s.N)))
     s.block_rows = ceil_div(s.QH, s.blocks_per_image)
     s.band_h = s.block_rows + bottom - s.top
-    s.plane = s.band_h * s.band_w
+    s.plane = s.band_h * s.band_w + lanes(&out[0, 0, 0, 0])
     # The tile runs over the end of the last plane by less than its width, and a tap's distance is within the plane.
     s.scratch_bytes = ceil_div(
-        (s.C * s.plane + s.width + max(s.OC, lanes(&out[0, 0, 0, 0])) * (s.block_rows * s.band_w + s.width)) * item
+        (s.C * s.plane + s.width + s.OC * (s.block_rows * s.band_w + s.width) + lanes(&out[0, 0, 0, 0])) * item
         + 2 * s.OC * <Py_ssize_t>sizeof(void*), 64) * 64
 
     cdef Block block = Block(
@@ -150,7 +161,6 @@ def conv_taps(
     cdef Py_ssize_t* a_offset = <Py_ssize_t*>(plans + F)
     cdef Py_ssize_t* b_offset = a_offset + s.T * s.C
     cdef const floating* start_bias = &bias[0] if bias is not None else NULL
-    memset(bands, 0, num_threads * s.scratch_bytes)
     i = 0
     for f in range(F):
         first = phases[f, 0]
@@ -184,7 +194,8 @@ def conv_taps(
                     i += 1
 
     cdef const floating* image = &x[0, 0, 0, 0]
-    cdef const floating* filters = &weight[0, 0, 0]
+    cdef const floating* filters = &weight[0, 0, 0] if s.T else NULL
+    cdef const floating* added = &addend[0, 0, 0, 0] if addend is not None else NULL
     cdef floating* target = &out[0, 0, 0, 0]
     cdef Py_ssize_t out_n = OH * OW * s.OC, out_h = phase_h * OW * s.OC, out_w = phase_w * s.OC
     tasks = s.N * s.blocks_per_image
@@ -194,6 +205,6 @@ def conv_taps(
         stop = min(start + segment, tasks)
         for task in prange(start, stop, nogil=True, num_threads=num_threads, schedule="static"):
             run_task(
-                &s, task, plans, F, a_offset, b_offset, image, filters, start_bias, out_n, out_h, out_w, target,
-                bands + this_thread() * s.scratch_bytes)
+                &s, task, plans, F, a_offset, b_offset, image, filters, start_bias, added, relu, out_n, out_h, out_w,
+                target, bands + this_thread() * s.scratch_bytes)
         PyErr_CheckSignals()

@@ -1,12 +1,13 @@
-/* The register tile: the only hand-written C, and the only place that knows a vector's width.
+/* The register tile, and the only place that knows a vector's width; depthwise.h and winograd.h build on it.
 
-   tile: C[m][n] = start + sum over b < batch, k < K of  rows[m][a_offset[b] + k*a_step] * B[b_offset[b] + k*ldb + n]
-   where start is C itself (accumulate), a bias vector, or zero; it is added last, so that the accumulators begin as
-   constants: with anything else gcc spills them. Rows of A and C are given by pointers, so a tile may
-   run over the end of an image line and on to the next image; A may be an image in place, its transpose, or a matrix.
-   Scalars of A are broadcast, B and C are vectors. k is unrolled: one load of a row's pointer serves several steps.
-   Each step also asks for a cache line at `ahead`, ahead_step bytes after the last one, which a later tile will read:
-   asked for all at once, they would stall it. */
+   tile: C[m][n] = sum over b < batch, k < K of  rows[m][a_offset[b] + k*a_step] * B[b_offset[b] + k*ldb + n]
+   and then what `finish` asks for, in this order: a bias vector is added, if given; ADD_ARRAY, what lies `addend` bytes
+   from C's own element (at 0, C itself, which so accumulates); RELU, which lets NaN pass. All that comes last, so that
+   the accumulators begin as constants: with anything else gcc spills them. Rows of A and C are given by pointers, so a
+   tile may run over the end of an image line and on to the next image; A may be an image in place, its transpose, or a
+   matrix. Scalars of A are broadcast, B and C are vectors. k is unrolled: one load of a row's pointer serves several
+   steps. Each step also asks for a cache line at `ahead`, ahead_step bytes after the last one, which a later tile will
+   read: asked for all at once, they would stall it. */
 
 #ifndef CYCONV_SIMD_H
 #define CYCONV_SIMD_H
@@ -44,19 +45,31 @@
 #define LANES(T) ((ptrdiff_t)(VECTOR_BYTES / sizeof(T)))
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
+enum { ADD_ARRAY = 1, RELU = 2 };
 
-#define DEFINE_TILE(T)                                                                                             \
-  typedef T vector_##T __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(T)), may_alias));                 \
+#define DEFINE_TILE(T, I)                                                                                          \
+  typedef T vector_##T __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(T)), may_alias));                  \
+  typedef I index_##T __attribute__((vector_size(VECTOR_BYTES)));                                                  \
                                                                                                                    \
-  static __attribute__((noinline)) void store_edge_##T(const T *line, ptrdiff_t columns, int accumulate, T *target) { \
-    for (ptrdiff_t n = 0; n < columns; n++) target[n] = accumulate ? target[n] + line[n] : line[n];                \
+  /* What lies `bytes` from an element, in an array of the same shape. */                                          \
+  INLINE const T *beside_##T(const T *element, ptrdiff_t bytes) {                                                  \
+    return (const T *)((const char *)element + bytes);                                                             \
+  }                                                                                                                \
+  INLINE vector_##T relu_##T(vector_##T x) { return (vector_##T)((index_##T)x & ~(index_##T)(x < 0)); }            \
+                                                                                                                   \
+  static __attribute__((noinline)) void store_edge_##T(const T *line, ptrdiff_t columns, T *target,                \
+                                                       ptrdiff_t addend, int finish) {                             \
+    for (ptrdiff_t n = 0; n < columns; n++) {                                                                      \
+      const T sum = finish & ADD_ARRAY ? line[n] + *beside_##T(target + n, addend) : line[n];                      \
+      target[n] = finish & RELU && sum < 0 ? 0 : sum;                                                              \
+    }                                                                                                              \
   }                                                                                                                \
                                                                                                                    \
   INLINE void tile_body_##T(const int M, const int V, const int U, const int unit, ptrdiff_t batch, ptrdiff_t K,   \
                             const T *const *rows, const ptrdiff_t *a_offset, ptrdiff_t a_step, const T *B,         \
                             const ptrdiff_t *b_offset, ptrdiff_t ldb, T *const *c_rows, ptrdiff_t c_offset,        \
-                            ptrdiff_t columns, const T *bias, int accumulate, const char *ahead,                   \
-                            ptrdiff_t ahead_step) {                                                                \
+                            ptrdiff_t columns, const T *bias, ptrdiff_t addend, int finish,                        \
+                            const char *ahead, ptrdiff_t ahead_step) {                                             \
     const ptrdiff_t L = LANES(T);                                                                                  \
     const ptrdiff_t step = unit ? 1 : a_step;                                                                      \
     vector_##T c[TILE_ROWS][MOST_VECTORS];                                                                         \
@@ -107,58 +120,108 @@
       UNROLL for (int m = 0; m < M; m++)                                                                           \
         UNROLL for (int v = 0; v < V; v++) {                                                                       \
           vector_##T *target = (vector_##T *)(c_rows[m] + c_offset + v * L);                                       \
-          if (accumulate) c[m][v] += *target;                                                                      \
+          if (finish & ADD_ARRAY) c[m][v] += *(const vector_##T *)beside_##T((const T *)target, addend);           \
+          if (finish & RELU) c[m][v] = relu_##T(c[m][v]);                                                          \
           *target = c[m][v];                                                                                       \
         }                                                                                                          \
     } else {                                                                                                       \
       T edge[TILE_ROWS][MOST_VECTORS * (VECTOR_BYTES / sizeof(T))];                                                \
       UNROLL for (int m = 0; m < M; m++)                                                                           \
         UNROLL for (int v = 0; v < V; v++) *(vector_##T *)(edge[m] + v * L) = c[m][v];                             \
-      for (int m = 0; m < M; m++) store_edge_##T(edge[m], columns, accumulate, c_rows[m] + c_offset);              \
+      for (int m = 0; m < M; m++) store_edge_##T(edge[m], columns, c_rows[m] + c_offset, addend, finish);          \
     }                                                                                                              \
   }
 
-/* target[j][i] = source[i][j] for a square of a vector's side, in log2(side) rounds that deal rows i and i + side/2
-   alternately: after all of them row j holds column j. */
-#if VECTOR_BYTES == 64
-  #define DEAL_float(h) h, h + 16, h + 1, h + 17, h + 2, h + 18, h + 3, h + 19, \
-                        h + 4, h + 20, h + 5, h + 21, h + 6, h + 22, h + 7, h + 23
-  #define DEAL_double(h) h, h + 8, h + 1, h + 9, h + 2, h + 10, h + 3, h + 11
-#elif VECTOR_BYTES == 32
-  #define DEAL_float(h) h, h + 8, h + 1, h + 9, h + 2, h + 10, h + 3, h + 11
-  #define DEAL_double(h) h, h + 4, h + 1, h + 5
-#else
-  #define DEAL_float(h) h, h + 4, h + 1, h + 5
-  #define DEAL_double(h) h, h + 2
-#endif
+/* Lists of a vector's lanes: LANES_16(F, W, h) is F(0, W, h, 16), F(1, W, h, 16), ... */
+#define LANES_2(F, W, h, L) F(0, W, h, L), F(1, W, h, L)
+#define LANES_4(F, W, h, L) LANES_2(F, W, h, L), F(2, W, h, L), F(3, W, h, L)
+#define LANES_8(F, W, h, L) LANES_4(F, W, h, L), F(4, W, h, L), F(5, W, h, L), F(6, W, h, L), F(7, W, h, L)
+#define LANES_16(F, W, h, L) LANES_8(F, W, h, L), F(8, W, h, L), F(9, W, h, L), F(10, W, h, L), F(11, W, h, L),   \
+  F(12, W, h, L), F(13, W, h, L), F(14, W, h, L), F(15, W, h, L)
+/* Of each piece of W lanes, deal those from h on of two vectors alternately; join the first W lanes of two vectors. */
+#define DEALT(k, W, h, L) (k) / (W) * (W) + (h) + (k) % (W) / 2 + (k) % 2 * (L)
+#define JOINED(k, W, h, L) (k) % (W) + (k) / (W) % 2 * (L)
 #ifdef __clang__
-  #define DEAL(T, I, a, b, h) __builtin_shufflevector(a, b, DEAL_##T(h))
+  #define SHUFFLE(T, N, a, b, F, W, h) __builtin_shufflevector(a, b, LANES_##N(F, W, h, N))
 #else
-  #define DEAL(T, I, a, b, h) __builtin_shuffle(a, b, (index_##T){DEAL_##T(h)})
+  #define SHUFFLE(T, N, a, b, F, W, h) __builtin_shuffle(a, b, (index_##T){LANES_##N(F, W, h, N)})
 #endif
 
-#define DEFINE_TRANSPOSE(T, I)                                                                                     \
-  typedef I index_##T __attribute__((vector_size(VECTOR_BYTES)));                                                  \
-  static inline void cyconv_transpose_##T(const T *source, ptrdiff_t source_step, T *target, ptrdiff_t target_step) { \
-    enum { SIDE = VECTOR_BYTES / sizeof(T) };                                                                      \
-    vector_##T a[SIDE], b[SIDE];                                                                                   \
-    UNROLL for (int i = 0; i < SIDE; i++) a[i] = *(const vector_##T *)(source + i * source_step);                  \
-    UNROLL for (int side = 1; side < SIDE; side *= 2) {                                                            \
-      UNROLL for (int i = 0; i < SIDE / 2; i++) {                                                                  \
-        b[2 * i] = DEAL(T, I, a[i], a[i + SIDE / 2], 0);                                                           \
-        b[2 * i + 1] = DEAL(T, I, a[i], a[i + SIDE / 2], SIDE / 2);                                                \
-      }                                                                                                            \
-      UNROLL for (int i = 0; i < SIDE; i++) a[i] = b[i];                                                           \
+/* Between lines of W numbers and W lines of a whole vector: to_planes reads N lines, of which the first `count` columns
+   become lines of their own, and to_pixels the reverse, in rising order, writing W numbers a line even if only some
+   have a meaning. P = N/W pieces of W lanes lie side by side in a vector; in each, log2(W) rounds that deal rows i and
+   i + W/2 alternately leave column j in row j. */
+#define DEAL_ROUNDS(T, N, W)                                                                                       \
+  UNROLL for (int side = 1; side < W; side *= 2) {                                                                 \
+    UNROLL for (int i = 0; i < W / 2; i++) {                                                                       \
+      b[2 * i] = SHUFFLE(T, N, a[i], a[i + W / 2], DEALT, W, 0);                                                   \
+      b[2 * i + 1] = SHUFFLE(T, N, a[i], a[i + W / 2], DEALT, W, W / 2);                                           \
     }                                                                                                              \
-    UNROLL for (int i = 0; i < SIDE; i++) *(vector_##T *)(target + i * target_step) = a[i];                        \
+    UNROLL for (int i = 0; i < W; i++) a[i] = b[i];                                                                \
+  }
+#define LOAD_VECTOR(T, address) (*(const vector_##T *)(address))
+#define DEFINE_PLANES(T, N, W, NAME)                                                                                     \
+  INLINE void to_planes_##NAME##_##T(const T *source, ptrdiff_t step, T *target, ptrdiff_t plane, ptrdiff_t count) { \
+    vector_##T a[W], b[W];                                                                                         \
+    UNROLL for (int i = 0; i < W; i++) {                                                                           \
+      a[i] = LOAD_VECTOR(T, source + i * step);                                                                           \
+      if (N / W >= 2) a[i] = SHUFFLE(T, N, a[i], LOAD_VECTOR(T, source + (i + W) * step), JOINED, W, 0);                  \
+      if (N / W == 4) {                                                                                            \
+        b[i] = SHUFFLE(T, N, LOAD_VECTOR(T, source + (i + 2 * W) * step), LOAD_VECTOR(T, source + (i + 3 * W) * step), JOINED, W, 0); \
+        a[i] = SHUFFLE(T, N, a[i], b[i], JOINED, 2 * W, 0);                                                        \
+      }                                                                                                            \
+    }                                                                                                              \
+    DEAL_ROUNDS(T, N, W)                                                                                           \
+    UNROLL for (int i = 0; i < W; i++)                                                                             \
+      if (i < count) *(vector_##T *)(target + i * plane) = a[i];                                                   \
+  }                                                                                                                \
+  INLINE void to_pixels_##NAME##_##T(const T *source, ptrdiff_t plane, ptrdiff_t count, const T *bias, int relu,    \
+                                     T *target, ptrdiff_t step) {                                                     \
+    vector_##T a[W], b[W];                                                                                         \
+    UNROLL for (int i = 0; i < W; i++) {                                                                           \
+      const ptrdiff_t c = i < count ? i : 0;                                                                       \
+      a[i] = LOAD_VECTOR(T, source + c * plane);                                                                          \
+      if (bias) a[i] += bias[c];                                                                                   \
+      if (relu) a[i] = (vector_##T)((index_##T)a[i] & ~(index_##T)(a[i] < 0));                                     \
+    }                                                                                                              \
+    DEAL_ROUNDS(T, N, W)                                                                                           \
+    UNROLL for (int p = 0; p < N / W; p++)                                                                         \
+      UNROLL for (int i = 0; i < W; i++)                                                                           \
+        memcpy(target + (p * W + i) * step, (const T *)&a[i] + p * W, W * sizeof(T));                              \
+  }
+
+/* A line's numbers that the two below read or write for `count` columns: the smallest piece that holds them. */
+#define DEFINE_TRANSPOSES(T, I, N, HALF, QUARTER)                                                                  \
+  typedef I index_##T __attribute__((vector_size(VECTOR_BYTES)));                                                  \
+  DEFINE_PLANES(T, N, N, full)                                                                                     \
+  DEFINE_PLANES(T, N, HALF, half)                                                                                  \
+  DEFINE_PLANES(T, N, QUARTER, quarter)                                                                            \
+  static inline ptrdiff_t cyconv_piece_##T(ptrdiff_t count) {                                                      \
+    return 2 * count > N ? N : 4 * count > N ? HALF : QUARTER;                                                     \
+  }                                                                                                                \
+  static __attribute__((noinline)) void cyconv_to_planes_##T(const T *source, ptrdiff_t step, T *target,           \
+                                                             ptrdiff_t plane, ptrdiff_t count) {                   \
+    if (count == 1 && step == 1) *(vector_##T *)target = LOAD_VECTOR(T, source);                                          \
+    else if (2 * count > N) to_planes_full_##T(source, step, target, plane, count);                                \
+    else if (4 * count > N) to_planes_half_##T(source, step, target, plane, count);                                \
+    else to_planes_quarter_##T(source, step, target, plane, count);                                                \
+  }                                                                                                                \
+  static __attribute__((noinline)) void cyconv_to_pixels_##T(const T *source, ptrdiff_t plane, ptrdiff_t count,    \
+                                                             const T *bias, int relu, T *target, ptrdiff_t step) { \
+    if (2 * count > N) to_pixels_full_##T(source, plane, count, bias, relu, target, step);                         \
+    else if (4 * count > N) to_pixels_half_##T(source, plane, count, bias, relu, target, step);                    \
+    else to_pixels_quarter_##T(source, plane, count, bias, relu, target, step);                                    \
+  }                                                                                                                \
+  static inline void cyconv_transpose_##T(const T *source, ptrdiff_t step, T *target, ptrdiff_t target_step) {     \
+    to_planes_full_##T(source, step, target, target_step, N);                                                      \
   }
 
 #define TILE_ARGUMENTS(T)                                                                                          \
   ptrdiff_t batch, ptrdiff_t K, const T *const *rows, const ptrdiff_t *a_offset, ptrdiff_t a_step, const T *B,     \
       const ptrdiff_t *b_offset, ptrdiff_t ldb, T *const *c_rows, ptrdiff_t c_offset, ptrdiff_t columns,           \
-      const T *bias, int accumulate, const char *ahead, ptrdiff_t ahead_step
+      const T *bias, ptrdiff_t addend, int finish, const char *ahead, ptrdiff_t ahead_step
 #define TILE_PASS                                                                                                  \
-  batch, K, rows, a_offset, a_step, B, b_offset, ldb, c_rows, c_offset, columns, bias, accumulate, ahead, ahead_step
+  batch, K, rows, a_offset, a_step, B, b_offset, ldb, c_rows, c_offset, columns, bias, addend, finish, ahead, ahead_step
 
 /* U steps of k share one load of the rows' pointers. With one vector a row, loads are what the tile waits for. Filters
    of three channels have lines of 9 or 21 numbers. */
@@ -187,8 +250,8 @@
 #define NOTHING
 
 /* `rows` rows and at most two vectors of columns; picks the unrolled body of that size. */
-#define DEFINE_TILES(T)                                                                                            \
-  DEFINE_TILE(T)                                                                                                   \
+#define DEFINE_TILES(T, I)                                                                                         \
+  DEFINE_TILE(T, I)                                                                                                \
   FOR_EACH_ROW(TILE_ROW, T, NOTHING)                                                                               \
   static void (*const tiles_##T[TILE_ROWS][TILE_VECTORS])(TILE_ARGUMENTS(T)) = {FOR_EACH_ROW(TILE_ENTRY, T, COMMA)};\
   static inline void cyconv_tile_##T(ptrdiff_t M, TILE_ARGUMENTS(T)) {                                             \
@@ -213,11 +276,117 @@ static inline ptrdiff_t cyconv_wide_vectors(ptrdiff_t M) { return WIDE_VECTORS(M
   #define MORE_WIDE_CASES(T)
 #endif
 
-DEFINE_TILES(float)
-DEFINE_TILES(double)
+/* Two tiles whose vectors hold as many images, each number of an image being a line of its own.
+
+   images_tile: C[v][m] = sum over b < batch, k < K of B[b*b_step + v*pixel + k] * A[b*a_step + k*M + m], lines of C, B by
+   scalars of A: V pixels of M channels. sums_tile: C[m][v] += sum over b < batch, k < K of
+   A[b*a_step + k*a_pixel + m] * B[b*b_step + k*b_pixel + v], all lines, whose lanes are left to be added up. */
+#if VECTOR_BYTES == 64
+  #define IMAGES_ROWS 8
+  #define IMAGES_VECTORS(M) ((M) <= 4 ? 6 : (M) == 5 ? 5 : (M) == 6 ? 4 : 3)
+  #define SUMS_ROWS 4
+  #define SUMS_VECTORS 6
+#else
+  #define IMAGES_ROWS 4
+  #define IMAGES_VECTORS(M) 3
+  #define SUMS_ROWS 3
+  #define SUMS_VECTORS 3
+#endif
+static inline ptrdiff_t cyconv_images_vectors(ptrdiff_t M) { return IMAGES_VECTORS(M); }
+#define IMAGES_ARGUMENTS(T)                                                                                        \
+  ptrdiff_t batch, ptrdiff_t K, const T *A, ptrdiff_t a_step, const T *B, ptrdiff_t b_step, ptrdiff_t pixel, T *C
+#define IMAGES_PASS batch, K, A, a_step, B, b_step, pixel, C
+#define SUMS_ARGUMENTS(T)                                                                                          \
+  ptrdiff_t batch, ptrdiff_t K, const T *A, ptrdiff_t a_step, ptrdiff_t a_pixel, const T *B, ptrdiff_t b_step,     \
+      ptrdiff_t b_pixel, T *C, ptrdiff_t c_row
+#define SUMS_PASS batch, K, A, a_step, a_pixel, B, b_step, b_pixel, C, c_row
+#define VECTOR_CASES(F, T, M) F(T, M, 1) F(T, M, 2) F(T, M, 3) MORE_VECTOR_CASES(F, T, M)
+#if VECTOR_BYTES == 64
+  #define MORE_VECTOR_CASES(F, T, M) F(T, M, 4) F(T, M, 5) F(T, M, 6)
+#else
+  #define MORE_VECTOR_CASES(F, T, M)
+#endif
+#define IMAGES_CASE(T, M, V) case V: if (V <= IMAGES_VECTORS(M)) images_body_##T(M, V, c_pixel, IMAGES_PASS); break;
+#define SUMS_CASE(T, M, V) case V: sums_body_##T(M, V, SUMS_PASS); break;
+#define IMAGES_ROW(T, M)                                                                                           \
+  static __attribute__((noinline)) void images_##T##_##M(ptrdiff_t V, ptrdiff_t c_pixel, IMAGES_ARGUMENTS(T)) {    \
+    switch (V) { VECTOR_CASES(IMAGES_CASE, T, M) }                                                                 \
+  }
+#define SUMS_ROW(T, M)                                                                                             \
+  static __attribute__((noinline)) void sums_##T##_##M(ptrdiff_t V, SUMS_ARGUMENTS(T)) {                           \
+    switch (V) { VECTOR_CASES(SUMS_CASE, T, M) }                                                                   \
+  }
+#define DEFINE_IMAGE_TILES(T)                                                                                      \
+  INLINE void images_body_##T(const int M, const int V, ptrdiff_t c_pixel, IMAGES_ARGUMENTS(T)) {                  \
+    const ptrdiff_t L = LANES(T);                                                                                  \
+    vector_##T c[IMAGES_ROWS][6];                                                                                  \
+    UNROLL for (int m = 0; m < M; m++)                                                                             \
+      UNROLL for (int v = 0; v < V; v++) c[m][v] = (vector_##T){0};                                                \
+    for (ptrdiff_t b = 0; b < batch; b++) {                                                                        \
+      const T *a = A + b * a_step, *line = B + b * b_step;                                                         \
+      for (ptrdiff_t k = 0; k < K; k++, a += M, line += L) {                                                       \
+        vector_##T x[6];                                                                                           \
+        UNROLL for (int v = 0; v < V; v++) x[v] = LOAD_VECTOR(T, line + v * pixel);                                \
+        UNROLL for (int m = 0; m < M; m++)                                                                         \
+          UNROLL for (int v = 0; v < V; v++) c[m][v] += a[m] * x[v];                                               \
+      }                                                                                                            \
+    }                                                                                                              \
+    UNROLL for (int v = 0; v < V; v++)                                                                             \
+      UNROLL for (int m = 0; m < M; m++) *(vector_##T *)(C + v * c_pixel + m * L) = c[m][v];                       \
+  }                                                                                                                \
+  INLINE void sums_body_##T(const int M, const int V, SUMS_ARGUMENTS(T)) {                                         \
+    const ptrdiff_t L = LANES(T);                                                                                  \
+    vector_##T c[SUMS_ROWS][SUMS_VECTORS];                                                                         \
+    UNROLL for (int m = 0; m < M; m++)                                                                             \
+      UNROLL for (int v = 0; v < V; v++) c[m][v] = (vector_##T){0};                                                \
+    for (ptrdiff_t b = 0; b < batch; b++) {                                                                        \
+      const T *a = A + b * a_step, *line = B + b * b_step;                                                         \
+      for (ptrdiff_t k = 0; k < K; k++, a += a_pixel, line += b_pixel) {                                           \
+        vector_##T g[SUMS_ROWS];                                                                                   \
+        UNROLL for (int m = 0; m < M; m++) g[m] = LOAD_VECTOR(T, a + m * L);                                       \
+        UNROLL for (int v = 0; v < V; v++) {                                                                       \
+          const vector_##T x = LOAD_VECTOR(T, line + v * L);                                                       \
+          UNROLL for (int m = 0; m < M; m++) c[m][v] += g[m] * x;                                                  \
+        }                                                                                                          \
+      }                                                                                                            \
+    }                                                                                                              \
+    UNROLL for (int m = 0; m < M; m++)                                                                             \
+      UNROLL for (int v = 0; v < V; v++) *(vector_##T *)(C + m * c_row + v * L) += c[m][v];                        \
+  }                                                                                                                \
+  FOR_IMAGES_ROWS(IMAGES_ROW, T)                                                                                   \
+  FOR_SUMS_ROWS(SUMS_ROW, T)                                                                                       \
+  static inline void cyconv_images_tile_##T(ptrdiff_t M, ptrdiff_t V, ptrdiff_t c_pixel, IMAGES_ARGUMENTS(T)) {    \
+    switch (M) { FOR_IMAGES_ROWS(IMAGES_CALL, T) }                                                                 \
+  }                                                                                                                \
+  static inline void cyconv_sums_tile_##T(ptrdiff_t M, ptrdiff_t V, SUMS_ARGUMENTS(T)) {                           \
+    switch (M) { FOR_SUMS_ROWS(SUMS_CALL, T) }                                                                     \
+  }
+#define IMAGES_CALL(T, M) case M: images_##T##_##M(V, c_pixel, IMAGES_PASS); break;
+#define SUMS_CALL(T, M) case M: sums_##T##_##M(V, SUMS_PASS); break;
+#define FOR_FOUR_ROWS(F, T) F(T, 1) F(T, 2) F(T, 3) F(T, 4)
+#if VECTOR_BYTES == 64
+  #define FOR_IMAGES_ROWS(F, T) FOR_FOUR_ROWS(F, T) F(T, 5) F(T, 6) F(T, 7) F(T, 8)
+  #define FOR_SUMS_ROWS(F, T) FOR_FOUR_ROWS(F, T)
+#else
+  #define FOR_IMAGES_ROWS(F, T) FOR_FOUR_ROWS(F, T)
+  #define FOR_SUMS_ROWS(F, T) F(T, 1) F(T, 2) F(T, 3)
+#endif
+
+DEFINE_TILES(float, int)
+DEFINE_TILES(double, long long)
 DEFINE_WIDE_TILE(float)
 DEFINE_WIDE_TILE(double)
-DEFINE_TRANSPOSE(float, int)
-DEFINE_TRANSPOSE(double, long long)
+#if VECTOR_BYTES == 64
+DEFINE_TRANSPOSES(float, int, 16, 8, 4)
+DEFINE_TRANSPOSES(double, long long, 8, 4, 2)
+#elif VECTOR_BYTES == 32
+DEFINE_TRANSPOSES(float, int, 8, 4, 2)
+DEFINE_TRANSPOSES(double, long long, 4, 2, 1)
+#else
+DEFINE_TRANSPOSES(float, int, 4, 2, 1)
+DEFINE_TRANSPOSES(double, long long, 2, 1, 1)
+#endif
+DEFINE_IMAGE_TILES(float)
+DEFINE_IMAGE_TILES(double)
 
 #endif

@@ -1,189 +1,360 @@
 """3x3 convolution of stride 1 by Winograd's minimal filtering: four times fewer multiplications, in float32.
 
-Outputs come in tiles of 4x4, each from a patch of 6x6. For a block of tiles that fits the cache: transform the patches
-(V), multiply them at each of the 36 points with the transformed filters (36 products of matrices, on the register
-tile), transform back and write. winograd.h has the transforms and their source. Channels are multiples of a vector.
+Outputs come in tiles of MxM, M = 4, each from a patch of 6x6. A task takes a block of some tiles, whose part of
+the image it copies into a band with zeros for what lies outside. Row by row of the 6x6 points: transform the patches
+(V), multiply them with the transformed filters, six small matrix products, and transform these back along the row (t);
+last transform along columns and write. winograd.h has the transforms and their source.
+IC, OC are per group; C, D: IC and OC in whole vectors of L, the rest zeros.
 """
 
 from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport prange
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
-from cyconv._kernels.pack cimport add_transposed
-from cyconv._kernels.parallel cimport ceil_div, share_start, this_thread
-from cyconv._kernels.simd cimport TILE_ROWS, TILE_VECTORS, lanes, tile
+from cyconv._kernels.pack cimport add_transposed, copy_band
+from cyconv._kernels.parallel cimport ceil_div, segment_tasks, share_start, this_thread
+from cyconv._kernels.simd cimport distance, finish_of, lanes
 from cyconv._memory cimport Block
 
 cdef extern from "winograd.h" nogil:
-    void winograd_image(const float** pixels, Py_ssize_t C, float* transformed, Py_ssize_t plane)
-    void winograd_filter(const float* taps, Py_ssize_t size, float* transformed)
+    const Py_ssize_t ROWS "WINOGRAD_ROWS"
+    void winograd_image(
+        int i, const float* d, Py_ssize_t line, Py_ssize_t pixel, Py_ssize_t C, float* V, Py_ssize_t vector_step,
+        Py_ssize_t point_step)
+    void winograd_gradient(
+        int i, int n, const float* g, Py_ssize_t line, Py_ssize_t pixel, float* D, Py_ssize_t point_step)
+    void winograd_filter(
+        int n, const float* taps, Py_ssize_t step, float* U, Py_ssize_t row_step, Py_ssize_t half_step,
+        Py_ssize_t point_step)
+    void winograd_multiply(
+        Py_ssize_t W, Py_ssize_t M, Py_ssize_t half, const float* a, const float* b, Py_ssize_t a_jump,
+        const float* B, Py_ssize_t b_step, Py_ssize_t K, float* sums, int start, const char* ahead, int end, float* t,
+        Py_ssize_t tile_step, Py_ssize_t vector_step)
+    void winograd_add_products(
+        Py_ssize_t W, const float* a, const float* b, Py_ssize_t a_jump, const float* B, Py_ssize_t b_step,
+        Py_ssize_t K, float* sums, int start, const char* ahead)
     void winograd_output(
-        const float* products, Py_ssize_t plane, Py_ssize_t C, const float* bias, float** pixels)
-    void winograd_gradient(const float** pixels, Py_ssize_t C, float* transformed, Py_ssize_t plane)
-    void winograd_weight(const float* products, Py_ssize_t plane, Py_ssize_t C, float* weights, Py_ssize_t step)
+        Py_ssize_t M, const float* t, const float* bias, Py_ssize_t addend, int finish, float* out, Py_ssize_t out_h,
+        Py_ssize_t out_w, Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t lanes)
+    void winograd_weight(
+        Py_ssize_t n, const float* sums, const Py_ssize_t* offset, float* weights, Py_ssize_t step)
 
 cdef enum:
     POINTS = 36
-    IMAGE_BYTES = 1 << 20          # of a block's transformed patches: half of a usual L2
-    PRODUCT_BYTES = 512 << 10      # of a block's products before they are transformed back
-    LARGE_FILTER_BYTES = 4 << 20   # filters that stream from the outer cache: larger blocks, fewer passes
-    LARGE_BLOCK = 56
+    FEW_CHANNELS = 32          # up to which a block's intermediates shall stay in L1, beyond in L2
+    BLOCK_FEW = 16             # tiles of a block then
+    BLOCK = 48
+    DEPTH = 64                 # input channels at a time: their filters of three points stay in L1
+    AHEAD_BYTES = 512 << 10    # of images that are asked for while a block works
 
 
-cdef struct Plan:
-    Py_ssize_t N, IH, IW, IC, OH, OW, OC
-    Py_ssize_t top, left                              # padding
-    Py_ssize_t tiles_h, tiles_w, tiles, block, blocks, splits
-    Py_ssize_t row, plane                             # distances in V
-    Py_ssize_t product_row, product_plane, panels     # in M, and its panels at a time
-    Py_ssize_t NR, P
-    Py_ssize_t scratch_size                           # numbers per thread
-    Py_ssize_t out_n, out_h, out_w
+cdef struct Blocks:
+    # How tiles are grouped: images, rows and columns of tiles of a block.
+    Py_ssize_t N, M, tiles_h, tiles_w
+    Py_ssize_t images, rows, columns
+    Py_ssize_t per_image_h, per_image_w, count        # blocks of an image each way, and in all
+    Py_ssize_t slots                                  # tiles that a block has room for
+
+
+cdef struct Area:
+    # One block: images n0..n1, rows of tiles h0..h1, columns w0..w1.
+    Py_ssize_t n0, n1, h0, h1, w0, w1, count
+
+
+cdef struct Source:
+    Py_ssize_t line, pixel  # distances where tiles are read
+
+
+cdef void set_blocks(Blocks* b, Py_ssize_t N, Py_ssize_t M, Py_ssize_t OH, Py_ssize_t OW, Py_ssize_t most) noexcept:
+    """Blocks of about `most` tiles: part of a row, whole rows, or whole images."""
+    b.N, b.M = N, M
+    b.tiles_h, b.tiles_w = ceil_div(OH, M), ceil_div(OW, M)
+    b.images = 1
+    b.per_image_w = ceil_div(b.tiles_w, most)
+    b.columns = ceil_div(b.tiles_w, b.per_image_w)
+    b.rows = max(1, most // b.columns)
+    if b.per_image_w == 1 and 2 * b.tiles_h * b.tiles_w <= 3 * most:
+        b.rows = b.tiles_h
+        b.images = ceil_div(N, ceil_div(N, max(1, most // (b.rows * b.columns))))
+    b.per_image_h = ceil_div(b.tiles_h, b.rows)
+    b.rows = ceil_div(b.tiles_h, b.per_image_h)
+    b.count = ceil_div(N, b.images) * b.per_image_h * b.per_image_w
+    b.slots = b.images * b.rows * b.columns
+
+
+cdef Area block_area(Blocks* b, Py_ssize_t block) noexcept nogil:
+    cdef Area a
+    cdef Py_ssize_t w = block % b.per_image_w, h = block // b.per_image_w % b.per_image_h
+    a.n0 = block // b.per_image_w // b.per_image_h * b.images
+    a.n1 = min(a.n0 + b.images, b.N)
+    a.h0, a.h1 = share_start(b.tiles_h, b.per_image_h, h), share_start(b.tiles_h, b.per_image_h, h + 1)
+    a.w0, a.w1 = share_start(b.tiles_w, b.per_image_w, w), share_start(b.tiles_w, b.per_image_w, w + 1)
+    a.count = (a.n1 - a.n0) * (a.h1 - a.h0) * (a.w1 - a.w0)
+    return a
+
+
+cdef Source copy_area(
+    Blocks* b, Area* a, const float* image, Py_ssize_t H, Py_ssize_t W, Py_ssize_t pixel, Py_ssize_t channels,
+    Py_ssize_t C, Py_ssize_t top, Py_ssize_t left, Py_ssize_t border, float* band, const float** corners,
+) noexcept nogil:
+    """Find the pixels under a block's tiles; copied, with zeros outside the image and beyond `channels`, if need be."""
+    cdef Source source
+    cdef Py_ssize_t height = (a.h1 - a.h0) * b.M + border, width = (a.w1 - a.w0) * b.M + border, t = 0, n, h, w, i, j
+    cdef Py_ssize_t first_h = a.h0 * b.M - top, first_w = a.w0 * b.M - left
+    cdef bint inside = first_h >= 0 and first_w >= 0 and first_h + height <= H and first_w + width <= W
+    cdef const float* corner
+    cdef float* target
+    source.line, source.pixel = (W * pixel, pixel) if inside and channels == C else (width * C, C)
+    for n in range(a.n0, a.n1):
+        if inside and channels == C:
+            corner = image + ((n * H + first_h) * W + first_w) * pixel
+        else:
+            corner = target = band + (n - a.n0) * height * width * C
+            if channels == C:
+                copy_band(image + n * H * W * pixel, H, W, pixel, C, first_h, first_w, height, width, target)
+            else:
+                memset(target, 0, height * width * C * sizeof(float))
+                for i in range(max(0, -first_h), min(height, H - first_h)):
+                    for j in range(max(0, -first_w), min(width, W - first_w)):
+                        memcpy(
+                            target + (i * width + j) * C,
+                            image + ((n * H + first_h + i) * W + first_w + j) * pixel, channels * sizeof(float))
+        for h in range(a.h1 - a.h0):
+            for w in range(a.w1 - a.w0):
+                corners[t] = corner + h * b.M * source.line + w * b.M * source.pixel
+                t += 1
+    return source
+
+
+cdef Py_ssize_t band_size(Blocks* b, Py_ssize_t border, Py_ssize_t C) noexcept:
+    return b.images * (b.rows * b.M + border) * (b.columns * b.M + border) * C
+
+
+cdef inline Py_ssize_t in_vectors(Py_ssize_t channels) noexcept nogil:
+    """Channels in whole vectors."""
+    cdef Py_ssize_t L = lanes(<const float*>NULL)
+    return ceil_div(channels, L) * L
+
+
+def filters_size(Py_ssize_t G, Py_ssize_t rows, Py_ssize_t columns):
+    """Return how many numbers `transform_filters` writes."""
+    return G * POINTS * in_vectors(rows) * in_vectors(columns)
 
 
 def transform_filters(
-    const float[::1] taps,   # IN [P, 9, rows, width] from pack_weights
-    Py_ssize_t rows, Py_ssize_t columns,
-    float[::1] filters,      # OUT [P, 36, rows, width]
+    const float[::1] taps,   # IN [G, P, T, rows, width] from pack_weights, T = 9 or 25
+    Py_ssize_t G, Py_ssize_t T, Py_ssize_t rows, Py_ssize_t columns,
+    float[::1] filters,      # OUT [G, P, 6, 2, C, 3, width]: of each row of points two halves
     int num_threads,
 ):
     """Transform packed weights panel by panel."""
-    cdef Py_ssize_t NR = TILE_VECTORS * lanes(&filters[0]), P = ceil_div(columns, NR), p
+    cdef Py_ssize_t L = lanes(&filters[0]), C = in_vectors(rows), D = in_vectors(columns), P = ceil_div(D, 2 * L)
+    cdef int n = 3 if T == 9 else 5
+    cdef Py_ssize_t task, g, p, k, w, i, width
     cdef const float* source = &taps[0]
     cdef float* target = &filters[0]
-    for p in prange(P, nogil=True, num_threads=num_threads, schedule="static"):
-        winograd_filter(
-            source + p * NR * 9 * rows, rows * min(NR, columns - p * NR), target + p * NR * POINTS * rows)
+    cdef const float* panel
+    cdef float* U
+    for task in prange(G * P, nogil=True, num_threads=num_threads, schedule="static"):
+        g = task // P
+        p = task % P
+        width = min(2 * L, D - p * 2 * L)
+        panel = source + (g * D + p * 2 * L) * T * rows
+        U = target + (g * D + p * 2 * L) * POINTS * C
+        for k in range(rows):
+            for w in range(width // L):
+                winograd_filter(
+                    n, panel + k * width + w * L, rows * width, U + k * 3 * width + w * L, 6 * C * width,
+                    3 * C * width, width)
+        if rows < C:
+            for i in range(12):
+                memset(U + (i * C + rows) * 3 * width, 0, (C - rows) * 3 * width * sizeof(float))
 
 
-cdef void make_plan(Plan* s, int num_threads) noexcept:
+cdef struct Plan:
+    Blocks blocks
+    Py_ssize_t IH, IW, IC, OH, OW, OC, C, D, G
+    Py_ssize_t top, left                              # padding
+    Py_ssize_t P, splits                              # panels, and the threads' shares of them
+    Py_ssize_t slots, tile_step, vector_step          # tiles in whole groups of rows, distances in t
+    Py_ssize_t band, V, t, sums, scratch_size         # numbers per thread
+    Py_ssize_t out_n, out_h, out_w
+    Py_ssize_t addend                                 # bytes from out to it
+    int finish                                        # what happens before a pixel is stored
+
+
+cdef void make_plan(Plan* s, Py_ssize_t N, Py_ssize_t M, int num_threads) noexcept:
     """Choose how many tiles make a block; results do not depend on it."""
-    cdef Py_ssize_t L = lanes(<const float*>NULL), most = TILE_ROWS
-    s.NR = TILE_VECTORS * L
-    s.P = ceil_div(s.OC, s.NR)
-    s.tiles_h, s.tiles_w = ceil_div(s.OH, 4), ceil_div(s.OW, 4)
-    s.tiles = s.N * s.tiles_h * s.tiles_w
-    s.row = s.IC + L  # off the multiples of 4 KB, whose cache lines compete
-    s.block = max(1, IMAGE_BYTES // (POINTS * s.row * <Py_ssize_t>sizeof(float) * most)) * most
-    cdef bint large = POINTS * s.IC * s.OC * <Py_ssize_t>sizeof(float) > LARGE_FILTER_BYTES
-    if large:
-        s.block = max(s.block, LARGE_BLOCK)
-    elif num_threads > 1:  # tasks enough for all threads, uneven ones too
-        s.block = min(s.block, max(most, ceil_div(ceil_div(s.tiles, 3 * num_threads), most) * most))
-    s.block = min(s.block, s.tiles)
-    s.blocks = ceil_div(s.tiles, s.block)
-    # Large filters are read once for each block, so threads share the panels of one.
-    s.splits = min(s.P, ceil_div(2 * num_threads, s.blocks)) if large and num_threads > 1 else 1
-    s.plane = s.block * s.row + L
-    s.panels = PRODUCT_BYTES // (POINTS * s.block * s.NR * <Py_ssize_t>sizeof(float))
-    s.panels = max(1, min(ceil_div(s.P, s.splits), s.panels))
-    s.product_row = s.panels * s.NR
-    s.product_plane = s.block * s.product_row + L
-    s.scratch_size = POINTS * (s.plane + s.product_plane) + 2 * s.block * <Py_ssize_t>(sizeof(void*) // sizeof(float))
+    cdef Py_ssize_t L = lanes(<const float*>NULL), most = BLOCK_FEW if max(s.IC, s.OC) <= FEW_CHANNELS else BLOCK
+    cdef Py_ssize_t wanted = 3 * num_threads if num_threads > 1 else 1  # tasks, so that uneven ones still balance
+    s.C, s.D = in_vectors(s.IC), in_vectors(s.OC)
+    s.P = ceil_div(s.D, 2 * L)
+    set_blocks(&s.blocks, N, M, s.OH, s.OW, most)
+    if s.blocks.count * s.G < wanted and most > BLOCK_FEW:
+        set_blocks(&s.blocks, N, M, s.OH, s.OW, BLOCK_FEW)
+    s.splits = min(s.P, ceil_div(wanted, s.blocks.count * s.G))
+    s.slots = ceil_div(s.blocks.slots, 2 * ROWS) * 2 * ROWS
+    s.tile_step, s.vector_step = 6 * M * L, s.slots * 6 * M * L
+    s.band = band_size(&s.blocks, 6 - M, s.C)
+    s.V = s.slots * 6 * s.C
+    s.t = ceil_div(s.P, s.splits) * 2 * s.vector_step
+    s.sums = s.slots * 6 * L
+    s.scratch_size = s.band + s.V + s.t + s.sums + s.slots * <Py_ssize_t>(sizeof(void*) // sizeof(float))
+    s.scratch_size = ceil_div(s.scratch_size, 1024) * 1024 + 80  # threads apart, lines off multiples of 4 KB
 
 
-cdef void find_patch(Plan* s, Py_ssize_t t, const float* x, const float* zeros, const float** pixels) noexcept nogil:
-    """Addresses of the 36 pixels under tile t, of zeros where they lie outside the image."""
-    cdef Py_ssize_t n = t // (s.tiles_h * s.tiles_w), i, j, h, w
-    cdef Py_ssize_t h0 = t // s.tiles_w % s.tiles_h * 4 - s.top, w0 = t % s.tiles_w * 4 - s.left
-    for i in range(6):
-        h = h0 + i
-        for j in range(6):
-            w = w0 + j
-            if 0 <= h < s.IH and 0 <= w < s.IW:
-                pixels[i * 6 + j] = x + ((n * s.IH + h) * s.IW + w) * s.IC
-            else:
-                pixels[i * 6 + j] = zeros
+cdef struct Ahead:
+    # Bytes that the next block reads and this one writes, to be asked for meanwhile.
+    const char* image
+    Py_ssize_t image_bytes
+    const char* out
+    Py_ssize_t out_bytes
 
 
-cdef void run_block(
-    Plan* s, Py_ssize_t task, const float* x, const float* filters, const float* bias, const float* zeros,
-    const Py_ssize_t* point_offset, float* out, float* scratch,
+cdef Ahead find_ahead(Plan* s, Area* a, const float* x, const float* out) noexcept nogil:
+    cdef Ahead ahead = Ahead(NULL, 0, NULL, 0)
+    cdef Blocks* b = &s.blocks
+    cdef Py_ssize_t item = sizeof(float), line = s.IW * s.IC, first, rows
+    if s.splits > 1 or s.G > 1 or b.per_image_w > 1:
+        return ahead
+    first = (a.n1 - 1) * s.IH + min(s.IH, max(0, a.h1 * b.M - s.top + 6 - b.M))
+    rows = min(b.N * s.IH - first, s.IH * b.images if a.h1 - a.h0 == b.tiles_h else (a.h1 - a.h0) * b.M)
+    ahead.image, ahead.image_bytes = <const char*>(x + first * line), max(0, rows * line * item)
+    if s.out_w == s.OC and s.out_h == s.OW * s.OC and s.out_n == s.OH * s.out_h:
+        first = a.n0 * s.OH + a.h0 * b.M
+        rows = (a.n1 - 1) * s.OH + min(s.OH, a.h1 * b.M) - first
+        ahead.out, ahead.out_bytes = <const char*>(out + first * s.out_h), rows * s.out_h * item
+    if ahead.image_bytes + ahead.out_bytes > AHEAD_BYTES:
+        ahead.image_bytes = ahead.out_bytes = 0
+    return ahead
+
+
+cdef inline const char* address_ahead(Ahead* ahead, Py_ssize_t at, const char* otherwise) noexcept nogil:
+    if at < ahead.image_bytes:
+        return ahead.image + at
+    if at < ahead.image_bytes + ahead.out_bytes:
+        return ahead.out + at - ahead.image_bytes
+    return otherwise
+
+
+cdef void write_outputs(
+    Plan* s, Area* a, const float* t, Py_ssize_t p0, Py_ssize_t p1, const float* bias, float* out,
 ) noexcept nogil:
-    """One block of tiles, one share of the output channels."""
-    cdef Py_ssize_t block = task // s.splits, split = task % s.splits
-    cdef float* V = scratch
-    cdef float* M = V + POINTS * s.plane
-    cdef const float** rows = <const float**>(M + POINTS * s.product_plane)
-    cdef float** c_rows = <float**>(rows + s.block)
-    cdef const float* patch[POINTS]
-    cdef float* pixels[16]
-    cdef Py_ssize_t t0 = share_start(s.tiles, s.blocks, block)
-    cdef Py_ssize_t count = share_start(s.tiles, s.blocks, block + 1) - t0
-    cdef Py_ssize_t groups = ceil_div(count, TILE_ROWS), zero = 0
-    cdef Py_ssize_t t, k, p0, p, last, stop, point, g, i0, i1, columns, n, h, w
-    for t in range(count):
-        find_patch(s, t0 + t, x, zeros, patch)
-        winograd_image(patch, s.IC, V + t * s.row, s.plane)
-        rows[t] = V + t * s.row
-        c_rows[t] = M + t * s.product_row
-    p0 = share_start(s.P, s.splits, split)
-    last = share_start(s.P, s.splits, split + 1)
-    while p0 < last:
-        stop = min(p0 + s.panels, last)
-        for point in range(POINTS):
-            for g in range(groups):
-                i0 = share_start(count, groups, g)
-                i1 = share_start(count, groups, g + 1)
-                for p in range(p0, stop):
-                    columns = min(s.NR, s.OC - p * s.NR)
-                    tile(
-                        i1 - i0, 1, s.IC, rows + i0, point_offset + point, 1,
-                        filters + (p * s.NR * POINTS + point * columns) * s.IC, &zero, columns,
-                        c_rows + i0, point * s.product_plane + (p - p0) * s.NR, columns, <const float*>NULL, 0)
-        columns = min((stop - p0) * s.NR, s.OC - p0 * s.NR)
-        for t in range(count):
-            n = (t0 + t) // (s.tiles_h * s.tiles_w)
-            for k in range(16):
-                h = (t0 + t) // s.tiles_w % s.tiles_h * 4 + k // 4
-                w = (t0 + t) % s.tiles_w * 4 + k % 4
-                pixels[k] = NULL
-                if h < s.OH and w < s.OW:
-                    pixels[k] = out + n * s.out_n + h * s.out_h + w * s.out_w + p0 * s.NR
-            winograd_output(
-                M + t * s.product_row, s.product_plane, columns, bias + p0 * s.NR if bias != NULL else NULL, pixels)
-        p0 = stop
+    """Transform a block's columns and store what lies in the image."""
+    cdef Py_ssize_t L = lanes(t), M = s.blocks.M, n, h, w, v
+    cdef float* tile
+    for n in range(a.n0, a.n1):
+        for h in range(a.h0, a.h1):
+            for w in range(a.w0, a.w1):
+                tile = out + n * s.out_n + h * M * s.out_h + w * M * s.out_w
+                for v in range(2 * p0, min(2 * p1, s.D // L)):
+                    winograd_output(
+                        M, t + (v - 2 * p0) * s.vector_step, bias + v * L, s.addend, s.finish, tile + v * L, s.out_h,
+                        s.out_w, min(M, s.OH - h * M), min(M, s.OW - w * M), min(L, s.OC - v * L))
+                t += s.tile_step
 
 
-def conv3x3(
-    const float[:, :, :, ::1] x,   # IN [N, IH, IW, IC]
-    const float[::1] filters,      # IN from transform_filters
-    const float[::1] bias,         # IN [OC], or None
-    Py_ssize_t top, Py_ssize_t left,
-    float[:, :, :, :] out,         # OUT [N, OH, OW, OC], channels contiguous
-    int num_threads,
-):
-    """out[n, h, w] = bias + sum over the 3x3 taps of x[n, h - top + kh, w - left + kw] @ filter."""
+cdef void run_task(
+    Plan* s, Py_ssize_t task, const float* x, const float* filters, const float* bias, float* out, float* scratch,
+) noexcept nogil:
+    """One block of tiles, one group, one share of its panels."""
+    cdef Py_ssize_t L = lanes(x), M = s.blocks.M, split = task % s.splits, g = task // s.splits % s.G
+    cdef Area a = block_area(&s.blocks, task // s.splits // s.G)
+    cdef float* band = scratch
+    cdef float* V = band + s.band
+    cdef float* t = V + s.V
+    cdef float* sums = t + s.t
+    cdef const float** corners = <const float**>(sums + s.sums)
+    cdef Py_ssize_t p0 = share_start(s.P, s.splits, split), p1 = share_start(s.P, s.splits, split + 1)
+    cdef Py_ssize_t groups = ceil_div(a.count, ROWS), p, W, half, k, K, j, at = 0
+    cdef const float* U
+    cdef const float* rows
+    cdef const char* after
+    cdef Ahead ahead = find_ahead(s, &a, x, out)
+    cdef int i
+    cdef Source source = copy_area(
+        &s.blocks, &a, x + g * s.IC, s.IH, s.IW, s.G * s.IC, s.IC, s.C, s.top, s.left, 6 - M, band, corners)
+    if s.D // L % 2:  # panels of one vector take twice as many tiles at once
+        groups = ceil_div(groups, 2) * 2
+    for j in range(a.count, groups * ROWS):
+        corners[j] = corners[a.count - 1]
+    for i in range(6):
+        for j in range(groups * ROWS):
+            winograd_image(
+                i, corners[j], source.line, source.pixel, s.C, V + j // ROWS * ROWS * 6 * s.C + j % ROWS * L,
+                ROWS * 6 * L, ROWS * L)
+        for p in range(p0, p1):
+            W = min(<Py_ssize_t>2, s.D // L - 2 * p)
+            for half in range(2):
+                U = filters + (g * s.D + p * 2 * L) * POINTS * s.C + (i * 2 + half) * s.C * 3 * W * L
+                k = 0
+                while k < s.C:
+                    K = min(<Py_ssize_t>DEPTH, s.C - k)
+                    after = <const char*>(U + K * 3 * W * L)
+                    if k + K == s.C and half == 1 and p + 1 < p1:
+                        after = <const char*>(filters + (g * s.D + (p + 1) * 2 * L) * POINTS * s.C + i * s.C * 12 * L)
+                    j = 0
+                    while j < groups:
+                        rows = V + j * ROWS * 6 * s.C + k * 6 * ROWS + half * 3 * ROWS * L
+                        winograd_multiply(
+                            W, M, half, rows, rows + ROWS * 6 * s.C, ROWS * 6 * L - L, U, 3 * W * L, K,
+                            sums + j * ROWS * 6 * L, k == 0, address_ahead(&ahead, at, after), k + K == s.C,
+                            t + (p - p0) * 2 * s.vector_step + j * ROWS * s.tile_step + i * M * L, s.tile_step,
+                            s.vector_step)
+                        at += K * 64
+                        after += K * 64
+                        j += 3 - W
+                    U += K * 3 * W * L
+                    k += K
+    write_outputs(s, &a, t, p0, p1, bias + g * s.D, out + g * s.OC)
+
+
+cdef int convolve(
+    const float[:, :, :, ::1] x, const float[::1] filters, const float[::1] bias, const float[:, :, :, :] addend,
+    Py_ssize_t M, Py_ssize_t top, Py_ssize_t left, Py_ssize_t G, float[:, :, :, :] out, bint relu, int num_threads,
+) except -1:
     cdef Plan s
     cdef Py_ssize_t item = sizeof(float), task, tasks, start, stop, segment, i
-    s.N, s.IH, s.IW, s.IC = x.shape[0], x.shape[1], x.shape[2], x.shape[3]
-    s.OH, s.OW, s.OC = out.shape[1], out.shape[2], out.shape[3]
+    s.IH, s.IW, s.IC, s.G = x.shape[1], x.shape[2], x.shape[3] // G, G
+    s.OH, s.OW, s.OC = out.shape[1], out.shape[2], out.shape[3] // G
     s.top, s.left = top, left
     s.out_n, s.out_h, s.out_w = out.strides[0] // item, out.strides[1] // item, out.strides[2] // item
-    if s.N == 0:
-        return
-    make_plan(&s, num_threads)
-    cdef Block scratch = Block((num_threads * s.scratch_size + s.IC) * item + POINTS * sizeof(Py_ssize_t))
-    cdef Py_ssize_t* point_offset = <Py_ssize_t*>scratch.address
-    cdef float* zeros = <float*>(point_offset + POINTS)
-    cdef float* work = zeros + s.IC
-    for i in range(POINTS):
-        point_offset[i] = i * s.plane
-    memset(zeros, 0, s.IC * item)
+    if x.shape[0] == 0:
+        return 0
+    cdef float* target = &out[0, 0, 0, 0]
+    cdef const float* other = &addend[0, 0, 0, 0] if addend is not None else NULL
+    s.addend, s.finish = distance(other, target), finish_of(other, relu)
+    make_plan(&s, x.shape[0], M, num_threads)
+    cdef Block scratch = Block((num_threads * s.scratch_size + G * s.D) * item)
+    cdef float* work = <float*>scratch.address
+    cdef float* padded_bias = work + num_threads * s.scratch_size
+    for i in range(G * s.D):
+        padded_bias[i] = bias[i // s.D * s.OC + i % s.D] if bias is not None and i % s.D < s.OC else 0
     cdef const float* image = &x[0, 0, 0, 0]
     cdef const float* weights = &filters[0]
-    cdef const float* first = &bias[0] if bias is not None else NULL
-    cdef float* target = &out[0, 0, 0, 0]
-    cdef double operations = <double>s.tiles * POINTS * s.IC * s.OC
-    tasks = s.blocks * s.splits
-    segment = max(num_threads, <Py_ssize_t>(tasks * min(1.0, 1e9 * num_threads / operations)))
+    tasks = s.blocks.count * G * s.splits
+    segment = segment_tasks(
+        tasks, <double>s.blocks.N * s.blocks.tiles_h * s.blocks.tiles_w * POINTS * G * s.C * s.D, num_threads)
     for start in range(0, tasks, segment):
         stop = min(start + segment, tasks)
         for task in prange(start, stop, nogil=True, num_threads=num_threads, schedule="static"):
-            run_block(
-                &s, task, image, weights, first, zeros, point_offset, target,
-                work + this_thread() * s.scratch_size)
+            run_task(&s, task, image, weights, padded_bias, target, work + this_thread() * s.scratch_size)
         PyErr_CheckSignals()
+    return 0
+
+
+def conv3x3(
+    const float[:, :, :, ::1] x,     # IN [N, IH, IW, G*IC]
+    const float[::1] filters,        # IN from transform_filters
+    const float[::1] bias,           # IN [G*OC], or None
+    const float[:, :, :, :] addend,  # IN as out, strides too, or None; may be out itself
+    Py_ssize_t top, Py_ssize_t left, Py_ssize_t G,
+    float[:, :, :, :] out,           # OUT [N, OH, OW, G*OC], channels contiguous
+    bint relu,
+    int num_threads,
+):
+    """out[n, h, w] = bias + sum over the 3x3 taps of x[n, h - top + kh, w - left + kw] @ filter + addend; then relu."""
+    convolve(x, filters, bias, addend, 4, top, left, G, out, relu, num_threads)
 
 
 # The weight gradient, F(3x3, 4x4): every 4x4 tile of grad_output slides over its 6x6 patch of the image. Products at
@@ -191,130 +362,143 @@ def conv3x3(
 # one slice of the tiles; the cut depends on the shape only, and slices are added in order.
 
 cdef enum:
-    CHUNK = 64       # channels a side: the task's 36 sums of 64x64 stay in L2
-    CHUNK_TILES = 48
+    CHUNK = 64       # channels a side: of a row of points the task's sums stay in L2, and what they sum in L1
+    GRADIENT_BLOCK_FEW = 16
+    GRADIENT_BLOCK = 48
     TASKS = 16
 
 
 cdef struct WeightPlan:
-    Py_ssize_t N, IH, IW, IC, OH, OW, OC
+    Blocks blocks
+    Py_ssize_t IH, IW, IC, OH, OW, OC, C, D, G
     Py_ssize_t top, left
-    Py_ssize_t tiles_h, tiles_w, tiles, blocks, slices
-    Py_ssize_t ic_chunks, oc_chunks, row, plane, sum_plane
-    Py_ssize_t scratch_size
-
-
-cdef void find_gradient(
-    WeightPlan* s, Py_ssize_t t, const float* g, const float* zeros, const float** pixels,
-) noexcept nogil:
-    """Addresses of tile t's 16 pixels of grad_output, of zeros where they lie outside."""
-    cdef Py_ssize_t n = t // (s.tiles_h * s.tiles_w), k, h, w
-    for k in range(16):
-        h = t // s.tiles_w % s.tiles_h * 4 + k // 4
-        w = t % s.tiles_w * 4 + k % 4
-        pixels[k] = g + ((n * s.OH + h) * s.OW + w) * s.OC if h < s.OH and w < s.OW else zeros
+    Py_ssize_t slices, ic_chunks, oc_chunks
+    Py_ssize_t image_band, gradient_band, V, gradients, scratch_size  # numbers per thread
 
 
 cdef void sum_task(
-    WeightPlan* s, Py_ssize_t task, const float* x, const float* g, const float* zeros,
-    const Py_ssize_t* point_offset, float* partial, float* scratch,
+    WeightPlan* s, Py_ssize_t task, const float* x, const float* g, float* partial, float* scratch,
 ) noexcept nogil:
     """One slice's weight gradients between one chunk of input and one of output channels."""
-    cdef Py_ssize_t L = lanes(x), NR = TILE_VECTORS * L
+    cdef Py_ssize_t L = lanes(x), M = s.blocks.M, taps = (7 - M) * (7 - M)
     cdef Py_ssize_t occ = task % s.oc_chunks, icc = task // s.oc_chunks % s.ic_chunks
-    cdef Py_ssize_t part = task // s.oc_chunks // s.ic_chunks
-    cdef Py_ssize_t ic0 = share_start(s.IC // L, s.ic_chunks, icc) * L
-    cdef Py_ssize_t oc0 = share_start(s.OC // L, s.oc_chunks, occ) * L
-    cdef Py_ssize_t IC = share_start(s.IC // L, s.ic_chunks, icc + 1) * L - ic0
-    cdef Py_ssize_t OC = share_start(s.OC // L, s.oc_chunks, occ + 1) * L - oc0
-    cdef float* V = scratch
-    cdef float* D = V + POINTS * s.plane
-    cdef float* sums = D + POINTS * s.plane
-    cdef const float* patch[POINTS]
-    cdef const float* rows[CHUNK]
-    cdef float* c_rows[CHUNK]
-    cdef Plan image
-    cdef Py_ssize_t first = share_start(s.blocks, s.slices, part), zero = 0
-    cdef Py_ssize_t groups = ceil_div(IC, TILE_ROWS), block, t, t0, count, point, i, i0, i1, j0
-    image.tiles_h, image.tiles_w, image.top, image.left = s.tiles_h, s.tiles_w, s.top, s.left
-    image.IH, image.IW, image.IC = s.IH, s.IW, s.IC
-    for i in range(IC):
-        rows[i] = V + i
-        c_rows[i] = sums + i * OC
-    for block in range(first, share_start(s.blocks, s.slices, part + 1)):
-        t0 = share_start(s.tiles, s.blocks, block)
-        count = share_start(s.tiles, s.blocks, block + 1) - t0
-        for t in range(count):
-            find_patch(&image, t0 + t, x + ic0, zeros, patch)
-            winograd_image(patch, IC, V + t * s.row, s.plane)
-            find_gradient(s, t0 + t, g + oc0, zeros, patch)
-            winograd_gradient(patch, OC, D + t * s.row, s.plane)
-        for point in range(POINTS):
-            for i in range(groups):
-                i0 = share_start(IC, groups, i)
-                i1 = share_start(IC, groups, i + 1)
-                j0 = 0
-                while j0 < OC:
-                    tile(
-                        i1 - i0, 1, count, rows + i0, point_offset + point, s.row, D + point * s.plane + j0, &zero,
-                        s.row, c_rows + i0, point * s.sum_plane + j0, min(NR, OC - j0), <const float*>NULL,
-                        block > first)
-                    j0 += NR
-    for i in range(IC):
-        winograd_weight(
-            sums + i * OC, s.sum_plane, OC, partial + ((part * 9) * s.IC + ic0 + i) * s.OC + oc0, s.IC * s.OC)
+    cdef Py_ssize_t group = task // s.oc_chunks // s.ic_chunks % s.G
+    cdef Py_ssize_t slice_ = task // s.oc_chunks // s.ic_chunks // s.G
+    cdef Py_ssize_t ic0 = share_start(s.C // L, s.ic_chunks, icc) * L
+    cdef Py_ssize_t oc0 = share_start(s.D // L, s.oc_chunks, occ) * L
+    cdef Py_ssize_t C = share_start(s.C // L, s.ic_chunks, icc + 1) * L - ic0, IC = min(C, s.IC - ic0)
+    cdef Py_ssize_t D = share_start(s.D // L, s.oc_chunks, occ + 1) * L - oc0, OC = min(D, s.OC - oc0)
+    cdef Py_ssize_t room = ceil_div(C, 2 * ROWS) * 2 * ROWS, P = ceil_div(D, 2 * L)
+    cdef float* V = scratch + s.image_band + s.gradient_band
+    cdef float* gradients = V + s.V
+    cdef float* sums = gradients + s.gradients
+    cdef const float** patches = <const float**>(sums + POINTS * room * D)
+    cdef const float** tiles = patches + s.blocks.slots
+    cdef Py_ssize_t first = share_start(s.blocks.count, s.slices, slice_), block, t, p, W, half, c, w, step
+    cdef Py_ssize_t[POINTS] offset
+    cdef Area a
+    cdef Source image, gradient
+    cdef const float* rows
+    cdef const float* more
+    cdef float* target
+    cdef int i, j
+    for block in range(first, share_start(s.blocks.count, s.slices, slice_ + 1)):
+        a = block_area(&s.blocks, block)
+        image = copy_area(
+            &s.blocks, &a, x + group * s.IC + ic0, s.IH, s.IW, s.G * s.IC, IC, C, s.top, s.left, 6 - M, scratch,
+            patches)
+        gradient = copy_area(
+            &s.blocks, &a, g + group * s.OC + oc0, s.OH, s.OW, s.G * s.OC, OC, D, 0, 0, 0, scratch + s.image_band,
+            tiles)
+        for i in range(6):
+            for t in range(a.count):
+                winograd_image(i, patches[t], image.line, image.pixel, C, V + t * 6 * C, 6 * L, L)
+                for c in range(D // L):
+                    W = min(<Py_ssize_t>2, D // L - c // 2 * 2)
+                    winograd_gradient(
+                        i, M, tiles[t] + c * L, gradient.line, gradient.pixel,
+                        gradients + (c // 2 * 2 * a.count + t * W) * 6 * L + c % 2 * L, W * L)
+            for p in range(P):
+                W = min(<Py_ssize_t>2, D // L - 2 * p)
+                for half in range(2):
+                    target = sums + (i * D + p * 2 * L) * 6 * room + half * room * 3 * W * L
+                    c = 0
+                    while c < C:
+                        rows = V + c // L * 6 * L + c % L + half * 3 * L
+                        more = V + (c + ROWS) // L * 6 * L + (c + ROWS) % L + half * 3 * L
+                        winograd_add_products(
+                            W, rows, more if c + ROWS < C else rows, 6 * C,
+                            gradients + p * 2 * a.count * 6 * L + half * 3 * W * L, 6 * W * L, a.count,
+                            target + c * 3 * W * L, block == first, <const char*>target)
+                        c += (3 - W) * ROWS
+    step = s.IC * s.G * s.D
+    for p in range(P):
+        W = min(<Py_ssize_t>2, D // L - 2 * p)
+        for i in range(6):
+            for j in range(6):
+                offset[i * 6 + j] = i * D * 6 * room + j // 3 * room * 3 * W * L + j % 3 * W * L
+        for c in range(IC):
+            for w in range(W):
+                winograd_weight(
+                    7 - M, sums + p * 2 * L * 6 * room + c * 3 * W * L + w * L, offset,
+                    partial + slice_ * taps * step + (ic0 + c) * s.G * s.D + group * s.D + oc0 + (2 * p + w) * L, step)
 
 
-def weight_gradient3x3(
-    const float[:, :, :, ::1] x,            # IN [N, IH, IW, IC]
-    const float[:, :, :, ::1] grad_output,  # IN [N, OH, OW, OC]
-    Py_ssize_t top, Py_ssize_t left,
-    float[:, :, ::1] grad_weight,           # OUT [OC, 9, IC]
-    int num_threads,
-):
-    """grad_weight[oc, tap, ic] = sum over pixels of x at the tap * grad_output."""
+cdef int sum_weight_gradient(
+    const float[:, :, :, ::1] x, const float[:, :, :, ::1] grad_output, Py_ssize_t M, Py_ssize_t top,
+    Py_ssize_t left, Py_ssize_t G, float[:, :, ::1] grad_weight, int num_threads,
+) except -1:
     cdef WeightPlan s
-    cdef Py_ssize_t item = sizeof(float), L = lanes(&grad_weight[0, 0, 0]), widest, task, tasks, start, stop, segment, i
-    s.N, s.IH, s.IW, s.IC = x.shape[0], x.shape[1], x.shape[2], x.shape[3]
-    s.OH, s.OW, s.OC = grad_output.shape[1], grad_output.shape[2], grad_output.shape[3]
+    cdef Py_ssize_t item = sizeof(float), task, tasks, start, stop, segment, taps = (7 - M) * (7 - M), room, j
+    s.IH, s.IW, s.IC, s.G = x.shape[1], x.shape[2], x.shape[3] // G, G
+    s.OH, s.OW, s.OC = grad_output.shape[1], grad_output.shape[2], grad_output.shape[3] // G
     s.top, s.left = top, left
-    if s.N == 0:
+    s.C, s.D = in_vectors(s.IC), in_vectors(s.OC)
+    if x.shape[0] == 0:
         grad_weight[:, :, :] = 0
-        return
-    s.tiles_h, s.tiles_w = ceil_div(s.OH, 4), ceil_div(s.OW, 4)
-    s.tiles = s.N * s.tiles_h * s.tiles_w
-    s.blocks = ceil_div(s.tiles, CHUNK_TILES)
-    s.ic_chunks, s.oc_chunks = ceil_div(s.IC, CHUNK), ceil_div(s.OC, CHUNK)
-    s.slices = min(s.blocks, ceil_div(TASKS, s.ic_chunks * s.oc_chunks))
-    widest = CHUNK + L
-    s.row = widest
-    s.plane = min(s.tiles, <Py_ssize_t>CHUNK_TILES) * s.row + L
-    s.sum_plane = CHUNK * CHUNK + L
-    s.scratch_size = POINTS * (2 * s.plane + s.sum_plane)
+        return 0
+    set_blocks(
+        &s.blocks, x.shape[0], M, s.OH, s.OW,
+        GRADIENT_BLOCK_FEW if max(s.IC, s.OC) <= FEW_CHANNELS else GRADIENT_BLOCK)
+    s.ic_chunks, s.oc_chunks = ceil_div(s.C, CHUNK), ceil_div(s.D, CHUNK)
+    s.slices = min(s.blocks.count, ceil_div(TASKS, G * s.ic_chunks * s.oc_chunks))
+    room = min(s.C, <Py_ssize_t>CHUNK)
+    s.image_band, s.gradient_band = band_size(&s.blocks, 6 - M, room), band_size(&s.blocks, 0, CHUNK)
+    s.V, s.gradients = s.blocks.slots * 6 * room, s.blocks.slots * 6 * CHUNK
+    s.scratch_size = s.image_band + s.gradient_band + s.V + s.gradients + POINTS * (room + 2 * ROWS) * CHUNK
+    s.scratch_size += 2 * s.blocks.slots * <Py_ssize_t>(sizeof(void*) // sizeof(float))
+    s.scratch_size = ceil_div(s.scratch_size, 1024) * 1024 + 80
 
-    cdef Py_ssize_t weights = 9 * s.IC * s.OC
-    cdef Block scratch = Block(
-        (num_threads * s.scratch_size + max(s.IC, s.OC) + s.slices * weights) * item + POINTS * sizeof(Py_ssize_t))
-    cdef Py_ssize_t* point_offset = <Py_ssize_t*>scratch.address
-    cdef float* zeros = <float*>(point_offset + POINTS)
-    cdef float* partial = zeros + max(s.IC, s.OC)
-    cdef float* work = partial + s.slices * weights
-    for i in range(POINTS):
-        point_offset[i] = i * s.plane
-    memset(zeros, 0, max(s.IC, s.OC) * item)
+    cdef Py_ssize_t weights = taps * s.IC * G * s.D
+    cdef Block scratch = Block((num_threads * s.scratch_size + s.slices * weights) * item)
+    cdef float* work = <float*>scratch.address
+    cdef float* partial = work + num_threads * s.scratch_size
     cdef const float* image = &x[0, 0, 0, 0]
     cdef const float* gradient = &grad_output[0, 0, 0, 0]
     cdef float* target = &grad_weight[0, 0, 0]
-    tasks = s.slices * s.ic_chunks * s.oc_chunks
-    segment = max(num_threads, <Py_ssize_t>(
-        tasks * min(1.0, 1e9 * num_threads / (<double>s.tiles * POINTS * s.IC * s.OC))))
+    tasks = s.slices * G * s.ic_chunks * s.oc_chunks
+    segment = segment_tasks(
+        tasks, <double>s.blocks.N * s.blocks.tiles_h * s.blocks.tiles_w * POINTS * G * s.C * s.D, num_threads)
     for start in range(0, tasks, segment):
         stop = min(start + segment, tasks)
         for task in prange(start, stop, nogil=True, num_threads=num_threads, schedule="static"):
-            sum_task(
-                &s, task, image, gradient, zeros, point_offset, partial, work + this_thread() * s.scratch_size)
+            sum_task(&s, task, image, gradient, partial, work + this_thread() * s.scratch_size)
         PyErr_CheckSignals()
-    for task in prange(ceil_div(s.OC, 16), nogil=True, num_threads=num_threads, schedule="static"):
+    tasks = ceil_div(s.OC, 16)
+    for task in prange(G * tasks, nogil=True, num_threads=num_threads, schedule="static"):
+        j = task % tasks * 16
         add_transposed(
-            partial + task * 16, s.OC, s.slices, weights, 9 * s.IC, min(<Py_ssize_t>16, s.OC - task * 16),
-            target + task * 16 * 9 * s.IC, 9 * s.IC)
+            partial + task // tasks * s.D + j, G * s.D, s.slices, weights, taps * s.IC,
+            min(<Py_ssize_t>16, s.OC - j), target + (task // tasks * s.OC + j) * taps * s.IC, taps * s.IC)
+    return 0
+
+
+def weight_gradient3x3(
+    const float[:, :, :, ::1] x,            # IN [N, IH, IW, G*IC]
+    const float[:, :, :, ::1] grad_output,  # IN [N, OH, OW, G*OC]
+    Py_ssize_t top, Py_ssize_t left, Py_ssize_t G,
+    float[:, :, ::1] grad_weight,           # OUT [G*OC, 9, IC]
+    int num_threads,
+):
+    """grad_weight[oc, tap, ic] = sum over pixels of x at the tap * grad_output."""
+    sum_weight_gradient(x, grad_output, 4, top, left, G, grad_weight, num_threads)

@@ -1,4 +1,4 @@
-"""The three computations behind all convolutions: correlation, its adjoint, and the weight gradient.
+"""How convolutions are computed: correlation, its adjoint, and the weight gradient, by the algorithm that suits.
 
 Convolution and transposed convolution are each other's adjoints, so these three serve all six directions. Arrays here
 are channels-last; shapes are checked already.
@@ -6,11 +6,12 @@ are channels-last; shapes are checked already.
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import NamedTuple
+import math
+from functools import cached_property
+from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from cyconv import memory
 from cyconv._dispatch import conv2d as kernels
@@ -18,13 +19,12 @@ from cyconv._dispatch import conv2d_weight as weight_kernels
 from cyconv._dispatch import depthwise as depthwise_kernels
 from cyconv._dispatch import planar as planar_kernels
 from cyconv._dispatch import winograd as winograd_kernels
-from cyconv._geometry import Padding, Pair
+from cyconv.functional._taps import Geometry, Sum, adjoint_sums, forward_sum, phases
 from cyconv.functional.linear import matmul
 from cyconv.functional.unfold import columns_nhwc, columns_nhwc_adjoint
 from cyconv.threads import threads_for
 
 ALGORITHMS = ("auto", "direct", "winograd", "im2col")
-FEW_PHASES = 4  # of a stride, whose outputs are filled one by one, even with nothing
 COLUMN_BYTES = 4 << 20  # of the matrix of patches at a time: it stays in the outer cache
 # Output channels up to which vectors run along pixels: along channels most of their lanes would be idle
 # (`python -m benchmarks conv`: 6 channels, 5x5: 2.5 times faster; the input gradient of 3 channels: 5 times).
@@ -38,195 +38,95 @@ LEAST_CHANNELS = 32
 LEAST_GRADIENT_CHANNELS = 16
 
 
-class Geometry(NamedTuple):
-    """All that the computations need to know of a convolution besides its arrays."""
+class Convolution:
+    """A convolution of given shapes: each direction's algorithm is chosen once, on first use.
 
-    in_size: Pair
-    out_size: Pair
-    kernel: Pair
-    stride: Pair
-    padding: Padding
-    dilation: Pair
-    groups: int
-    depthwise: bool
-    algorithm: str
-
-
-def _work(x: NDArray, weight: NDArray, geometry: Geometry) -> int:
-    """Return the multiply-adds of one direction."""
-    return x.shape[0] * geometry.out_size[0] * geometry.out_size[1] * weight.size
-
-
-class Sum(NamedTuple):
-    """A sum over taps: rows and columns of displacements, each tap's kernel position, and where the outputs lie."""
-
-    taps: NDArray[np.intp]
-    positions: NDArray[np.intp]
-    start: Pair = (0, 0)
-
-
-def _reaches(tap: int, step: int, outputs: int, inputs: int) -> bool:
-    """Whether a tap reads the image at any output position; one that never does only widens the border of zeros."""
-    return tap < inputs and (outputs - 1) * step + tap >= 0
-
-
-@lru_cache(maxsize=1024)
-def _forward_sum(geometry: Geometry) -> Sum:
-    """Return the taps of the convolution itself: kernel position (kh, kw) reads kh*dilation - padding further."""
-
-    def taps(axis: int, before: int) -> list[tuple[int, int]]:
-        dilation, stride = geometry.dilation[axis], geometry.stride[axis]
-        return [
-            (k * dilation - before, k)
-            for k in range(geometry.kernel[axis])
-            if _reaches(k * dilation - before, stride, geometry.out_size[axis], geometry.in_size[axis])
-        ]
-
-    return _sum(geometry, taps(0, geometry.padding.top), taps(1, geometry.padding.left), (0, 0))
-
-
-def _sum(geometry: Geometry, rows: list[tuple[int, int]], columns: list[tuple[int, int]], start: Pair) -> Sum:
-    """Return the sum over all pairs of (displacement, kernel row) and (displacement, kernel column)."""
-    pairs = [(dh, dw, kh * geometry.kernel[1] + kw) for dh, kh in rows for dw, kw in columns]
-    table = np.array(pairs, np.intp).reshape(-1, 3)
-    return Sum(np.ascontiguousarray(table[:, :2].T), np.ascontiguousarray(table[:, 2]), start)
-
-
-@lru_cache(maxsize=1024)
-def _adjoint_sums(geometry: Geometry) -> list[Sum]:
-    """Return the sums of the input gradient, one for each phase of the stride; of many, those that receive anything.
-
-    Input row ih = r + s*q receives grad_output row oh through kernel row kh when oh*s + kh*d - p = ih, so phase r has
-    the kernel rows with (r + p - kh*d) divisible by s, displaced by that quotient; columns likewise.
+    Parameters
+    ----------
+    geometry : Geometry
+        Sizes, strides and the rest.
+    images : int
+        N.
+    weight_shape : tuple of int
+        [OC, KH, KW, IC/groups].
+    dtype : dtype
+        float32 or float64.
     """
 
-    def phases(axis: int, before: int) -> dict[int, list[tuple[int, int]]]:
-        stride, dilation, size = geometry.stride[axis], geometry.dilation[axis], geometry.in_size[axis]
-        found: dict[int, list[tuple[int, int]]] = {}
-        for k in range(geometry.kernel[axis]):
-            r = (k * dilation - before) % stride
-            tap = (r + before - k * dilation) // stride
-            if r < size and _reaches(tap, 1, -(-(size - r) // stride), geometry.out_size[axis]):
-                found.setdefault(r, []).append((tap, k))
-        return found if stride > FEW_PHASES else {r: found.get(r, []) for r in range(min(stride, size))}
+    def __init__(self, geometry: Geometry, images: int, weight_shape: tuple[int, ...], dtype: DTypeLike) -> None:
+        self.geometry = geometry
+        self.weight_shape = weight_shape
+        self.dtype = np.dtype(dtype)
+        OC, _, _, IC = weight_shape
+        self.in_shape = images, *geometry.in_size, IC * geometry.groups
+        self.out_shape = images, *geometry.out_size, OC
+        self.work = math.prod(self.out_shape[:3]) * math.prod(weight_shape)  # multiply-adds of one direction
 
-    return [
-        _sum(geometry, sorted(rows), sorted(columns), (r_h, r_w))
-        for r_h, rows in sorted(phases(0, geometry.padding.top).items())
-        for r_w, columns in sorted(phases(1, geometry.padding.left).items())
-    ]
+    @cached_property
+    def forward(self) -> Correlator:
+        """What computes out [N, OH, OW, OC] from x [N, IH, IW, IC]."""
+        few = self.weight_shape[0] <= FEW_CHANNELS and self.geometry.stride == (1, 1)
+        return self._correlator(few, adjoint=False)
 
+    @cached_property
+    def adjoint(self) -> Correlator:
+        """What computes the input gradient [N, IH, IW, IC] from grad_output [N, OH, OW, OC]."""
+        return self._correlator(self.weight_shape[3] <= FEW_CHANNELS, adjoint=True)
 
-def _packed(weight: NDArray, total: Sum, groups: int, transposed: bool, num_threads: int) -> NDArray:
-    """Return the weights [OC, KH, KW, IC] of a sum's taps in the tile's panels."""
-    rows, columns = weight.shape[3], weight.shape[0] // groups
-    if transposed:
-        rows, columns = columns, rows
-    size = kernels.packed_size(groups, len(total.positions), rows, columns, weight.reshape(-1)[:1])
-    panels = memory.empty((max(size, 1),), weight.dtype)
-    if size:
-        kernels.pack_weights(weight, total.positions, groups, transposed, panels, num_threads)
-    return panels
+    def _correlator(self, few_channels: bool, adjoint: bool) -> Correlator:
+        geometry = self.geometry
+        kind: type[Correlator] = Direct
+        if geometry.algorithm == "im2col":
+            kind = Columns
+        elif geometry.depthwise:
+            kind = Depthwise
+        elif few_channels and geometry.groups == 1 and geometry.algorithm in ("auto", "exact"):
+            kind = Planes
+        elif self._suits_winograd(LEAST_TILES, LEAST_CHANNELS):
+            kind = Winograd
+        return kind(self, adjoint)
 
+    def _suits_winograd(self, least_tiles: int, least_channels: int) -> bool:
+        """Whether minimal filtering can compute it and pays, from so many tiles and channels on, or was asked for."""
+        geometry = self.geometry
+        if geometry.algorithm == "winograd":
+            return True
+        if geometry.algorithm != "auto" or not allows_winograd(self.weight_shape, self.dtype, geometry):
+            return False
+        (OH, OW), (OC, _, _, IC) = geometry.out_size, self.weight_shape
+        per_image = -(-OH // 4) * -(-OW // 4)
+        if self.out_shape[0] * per_image < least_tiles or min(IC, OC) < least_channels:
+            return False
+        # With less than half of the tiles' pixels in the image the direct kernel is faster.
+        return (
+            self.out_shape[0] * per_image >= least_tiles and min(IC, OC) >= least_channels and 8 * per_image <= OH * OW
+        )
 
-def allows_winograd(weight: NDArray, geometry: Geometry) -> bool:
-    """Whether Winograd's minimal filtering can compute it: 3x3, stride 1, whole vectors of channels, float32."""
-    OC, IC = weight.shape[0], weight.shape[3]
-    plain = geometry.stride == geometry.dilation == (1, 1) and geometry.groups == 1
-    return geometry.kernel == (3, 3) and plain and IC % 16 == OC % 16 == 0 and weight.dtype == np.float32
+    def weight_gradient(self, x: NDArray, grad_output: NDArray) -> NDArray:
+        """Return the derivative of sum(grad_output * convolution of x), [OC, KH, KW, IC/groups]."""
+        out = memory.empty(self.weight_shape, x.dtype)
+        self._fill_weight_gradient(x, grad_output, out)
+        return out
 
-
-def suits_winograd(x: NDArray, weight: NDArray, geometry: Geometry, tiles: int, channels: int) -> bool:
-    """Whether minimal filtering pays too, from so many tiles and channels on, or was asked for."""
-    if geometry.algorithm == "winograd":
-        return True
-    if geometry.algorithm != "auto" or not allows_winograd(weight, geometry):
-        return False
-    (OH, OW), (OC, _, _, IC) = geometry.out_size, weight.shape
-    per_image = -(-OH // 4) * -(-OW // 4)
-    # With less than half of the tiles' pixels in the image the direct kernel is faster.
-    return x.shape[0] * per_image >= tiles and min(IC, OC) >= channels and 8 * per_image <= OH * OW
-
-
-def _winograd_filters(weight: NDArray, positions: NDArray, transposed: bool, num_threads: int) -> NDArray:
-    """Return weights [OC, 3, 3, IC] transformed and packed in the tile's panels."""
-    rows, columns = (weight.shape[0], weight.shape[3]) if transposed else (weight.shape[3], weight.shape[0])
-    taps = _packed(weight, Sum(positions, positions), 1, transposed, num_threads)
-    filters = memory.empty((4 * taps.size,), weight.dtype)  # 36 points for 9 taps
-    winograd_kernels.transform_filters(taps, rows, columns, filters, num_threads)
-    return filters
-
-
-def correlate(x: NDArray, weight: NDArray, bias: NDArray | None, geometry: Geometry, out: NDArray) -> None:
-    """Fill out [N, OH, OW, OC] with the convolution of x [N, IH, IW, IC] by weight [OC, KH, KW, IC/groups]."""
-    threads = threads_for(_work(x, weight, geometry))
-    total = _forward_sum(geometry)
-    if geometry.algorithm == "im2col":
-        _correlate_im2col(x, weight, bias, geometry, out)
-    elif geometry.depthwise:
-        _depthwise(x, weight, bias, geometry, False, out, threads)
-    elif geometry.stride == (1, 1) and _suits_planes(weight.shape[0], geometry):
-        _correlate_planes(x, weight.reshape(weight.shape[0], -1, weight.shape[3]), bias, geometry, False, out, threads)
-    elif suits_winograd(x, weight, geometry, LEAST_TILES, LEAST_CHANNELS):
-        padding = geometry.padding
-        filters = _winograd_filters(weight, np.arange(9), False, threads)
-        winograd_kernels.conv3x3(x, filters, bias, padding.top, padding.left, out, threads)
-    else:
-        panels = _packed(weight, total, geometry.groups, False, threads)
-        kernels.conv_taps(x, panels, bias, total.taps, *geometry.stride, geometry.groups, out, threads)
-
-
-def correlate_adjoint(
-    grad_output: NDArray, weight: NDArray, bias: NDArray | None, geometry: Geometry, out: NDArray
-) -> None:
-    """Fill out [N, IH, IW, IC] with the adjoint of `correlate` applied to grad_output [N, OH, OW, OC]."""
-    threads = threads_for(_work(grad_output, weight, geometry))
-    if geometry.algorithm == "im2col":
-        _correlate_adjoint_im2col(grad_output, weight, bias, geometry, out)
-        return
-    if suits_winograd(grad_output, weight, geometry, LEAST_TILES, LEAST_CHANNELS):
-        # The adjoint is the convolution by the filters turned half round, with the rest of the full padding.
-        filters = _winograd_filters(weight, np.arange(9)[::-1].copy(), True, threads)
-        padding = geometry.padding
-        winograd_kernels.conv3x3(grad_output, filters, bias, 2 - padding.top, 2 - padding.left, out, threads)
-        return
-    sums = _adjoint_sums(geometry)
-    stride_h, stride_w = geometry.stride
-    if len(sums) < min(stride_h, geometry.in_size[0]) * min(stride_w, geometry.in_size[1]):
-        out[...] = 0 if bias is None else bias  # the other phases receive nothing
-    if not sums:
-        return
-    if geometry.depthwise:
-        _depthwise(grad_output, weight, bias, geometry, True, out, threads)
-        return
-    if _suits_planes(weight.shape[3], geometry):
-        filters = weight.reshape(weight.shape[0], -1, weight.shape[3]).transpose(2, 1, 0)
-        _correlate_planes(grad_output, filters, bias, geometry, True, out, threads)
-        return
-    for total in sums:
-        phase = out[:, total.start[0] :: stride_h, total.start[1] :: stride_w]
-        panels = _packed(weight, total, geometry.groups, True, threads)
-        kernels.conv_taps(grad_output, panels, bias, total.taps, 1, 1, geometry.groups, phase, threads)
-
-
-def weight_gradient(x: NDArray, grad_output: NDArray, geometry: Geometry, out: NDArray) -> None:
-    """Fill out [OC, KH, KW, IC/groups] with the derivative of sum(grad_output * correlate(x, weight))."""
-    threads = threads_for(_work(x, out, geometry))
-    total = _forward_sum(geometry)
-    OC, KH, KW, IC = out.shape
-    flat = out.reshape(OC, KH * KW, IC)
-    if geometry.algorithm == "im2col":
-        _weight_gradient_im2col(x, grad_output, geometry, out)
-    elif suits_winograd(x, out, geometry, LEAST_GRADIENT_TILES, LEAST_GRADIENT_CHANNELS):
-        padding = geometry.padding
-        winograd_kernels.weight_gradient3x3(x, grad_output, padding.top, padding.left, flat, threads)
-    elif len(total.positions) == KH * KW:
-        _weight_gradient_of_taps(x, grad_output, total, geometry, flat, threads)
-    else:  # the taps left out saw nothing but padding
-        some = memory.empty((OC, len(total.positions), IC), out.dtype)
-        _weight_gradient_of_taps(x, grad_output, total, geometry, some, threads)
-        flat[...] = 0
-        flat[:, total.positions] = some
+    def _fill_weight_gradient(self, x: NDArray, grad_output: NDArray, out: NDArray) -> None:
+        geometry, threads = self.geometry, threads_for(self.work)
+        OC, KH, KW, IC = out.shape
+        flat = out.reshape(OC, KH * KW, IC)
+        if geometry.algorithm == "im2col":
+            _weight_gradient_im2col(x, grad_output, geometry, out)
+            return
+        if self._suits_winograd(LEAST_GRADIENT_TILES, LEAST_GRADIENT_CHANNELS):
+            padding = geometry.padding
+            winograd_kernels.weight_gradient3x3(x, grad_output, padding.top, padding.left, 1, flat, threads)
+            return
+        total = forward_sum(geometry)
+        if len(total.positions) == KH * KW:
+            _weight_gradient_of_taps(x, grad_output, total, geometry, flat, threads)
+        else:  # the taps left out saw nothing but padding
+            some = memory.empty((OC, len(total.positions), IC), out.dtype)
+            _weight_gradient_of_taps(x, grad_output, total, geometry, some, threads)
+            flat[...] = 0
+            flat[:, total.positions] = some
 
 
 def _weight_gradient_of_taps(
@@ -241,51 +141,180 @@ def _weight_gradient_of_taps(
         weight_kernels.weight_gradient(x, grad_output, total.taps, *geometry.stride, geometry.groups, out, threads)
 
 
-def _depthwise(
-    x: NDArray,
-    weight: NDArray,
-    bias: NDArray | None,
-    geometry: Geometry,
-    adjoint: bool,
-    out: NDArray,
-    threads: int,
-) -> None:
-    """Fill out with the depthwise convolution of x, or its adjoint."""
-    taps, positions, phases = _phases(geometry, adjoint)
-    filters = weight.reshape(weight.shape[0], -1)
-    if not np.array_equal(positions, np.arange(filters.shape[1])):
-        filters = filters[:, positions]
-    step, phase = ((1, 1), geometry.stride) if adjoint else (geometry.stride, (1, 1))
-    by_tap = np.ascontiguousarray(filters.T)
-    depthwise_kernels.conv_taps(x, by_tap, bias, taps, *step, phases, *phase, out, threads)
+def allows_winograd(weight_shape: tuple[int, ...], dtype: DTypeLike, geometry: Geometry) -> bool:
+    """Whether Winograd's minimal filtering can compute it: 3x3, stride 1, whole vectors of channels, float32."""
+    OC, IC = weight_shape[0], weight_shape[3]
+    plain = geometry.stride == geometry.dilation == (1, 1) and geometry.groups == 1
+    return geometry.kernel == (3, 3) and plain and IC % 16 == OC % 16 == 0 and dtype == np.float32
 
 
-def _suits_planes(channels: int, geometry: Geometry) -> bool:
-    """Whether an output of so many channels is best computed with vectors along pixels."""
-    return channels <= FEW_CHANNELS and geometry.groups == 1 and geometry.algorithm == "auto"
+class Correlator:
+    """One algorithm for one direction: filters are brought into its form, then applied to images.
+
+    Parameters
+    ----------
+    plan : Convolution
+        What is computed.
+    adjoint : bool
+        Whether it is the adjoint.
+    """
+
+    completes: ClassVar[bool] = True  # whether the kernel itself adds `addend` and applies `relu`
+
+    def __init__(self, plan: Convolution, adjoint: bool) -> None:
+        geometry = plan.geometry
+        self.geometry = geometry
+        self.work = plan.work
+        self.adjoint = adjoint
+        self.out_shape = plan.in_shape if adjoint else plan.out_shape
+        self.sums = adjoint_sums(geometry) if adjoint else [forward_sum(geometry)]
+        self.phase = geometry.stride if adjoint else (1, 1)  # between an output of a sum and its next
+        self.step = (1, 1) if adjoint else geometry.stride  # between the pixels that these read
+        self.covers = not adjoint or len(self.sums) == math.prod(map(min, geometry.stride, geometry.in_size))
+
+    @cached_property
+    def phases(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """All sums in the form of one table."""
+        return phases(self.geometry, self.adjoint)
+
+    def prepare(self, weight: NDArray) -> Any:
+        """Return weight [OC, KH, KW, IC/groups] in the form that `apply` takes; later changes do not reach it."""
+        raise NotImplementedError
+
+    def apply(
+        self, x: NDArray, filters: Any, bias: NDArray | None, addend: NDArray | None = None, relu: bool = False
+    ) -> NDArray:
+        """Return the correlation of x by filters + bias + addend, with `relu` negative numbers set to zero."""
+        out = memory.empty(self.out_shape, x.dtype)
+        if self.covers and (self.completes or (addend is None and not relu)):
+            self._apply(x, filters, bias, addend, relu, out)
+            return out
+        out[...] = 0 if bias is None else bias  # where nothing is added it stays so
+        self._apply(x, filters, bias, None, False, out)
+        if addend is not None:
+            out += addend
+        return np.maximum(out, 0, out=out) if relu else out
+
+    def _apply(
+        self, x: NDArray, filters: Any, bias: NDArray | None, addend: NDArray | None, relu: bool, out: NDArray
+    ) -> None:
+        """Do what `apply` does, for all outputs that any pixel reaches."""
+        raise NotImplementedError
+
+    def run(self, x: NDArray, weight: NDArray, bias: NDArray | None = None) -> NDArray:
+        """Return the correlation of x by weight + bias."""
+        return self.apply(x, self.prepare(weight), bias)
 
 
-def _correlate_planes(
-    x: NDArray, filters: NDArray, bias: NDArray | None, geometry: Geometry, adjoint: bool, out: NDArray, threads: int
-) -> None:
-    """Fill out with the convolution of x by filters [out channels, kernel positions, channels], or its adjoint."""
-    taps, positions, phases = _phases(geometry, adjoint)
-    phase = geometry.stride if adjoint else (1, 1)
-    weight = np.ascontiguousarray(filters[:, positions])
-    planar_kernels.conv_taps(x, weight, bias, taps, phases, *phase, out, threads)
+class Direct(Correlator):
+    """The register tile on the image's rows in place, a sum for each phase of the adjoint's stride."""
+
+    def prepare(self, weight: NDArray) -> list[NDArray]:
+        threads = threads_for(weight.size)
+        return [_packed(weight, total, self.geometry.groups, self.adjoint, threads) for total in self.sums]
+
+    def _apply(
+        self, x: NDArray, filters: Any, bias: NDArray | None, addend: NDArray | None, relu: bool, out: NDArray
+    ) -> None:
+        threads = threads_for(self.work)
+        for total, panels in zip(self.sums, filters, strict=True):
+            where = np.s_[:, total.start[0] :: self.phase[0], total.start[1] :: self.phase[1]]
+            added = None if addend is None else addend[where]
+            arguments = total.taps, *self.step, self.geometry.groups
+            kernels.conv_taps(x, panels, bias, added, *arguments, out[where], relu, threads)
 
 
-@lru_cache(maxsize=1024)
-def _phases(geometry: Geometry, adjoint: bool) -> tuple[NDArray, NDArray, NDArray]:
-    """Return all sums' taps, their positions, and [first tap, taps, first row, first column] of each sum."""
-    sums = _adjoint_sums(geometry) if adjoint else [_forward_sum(geometry)]
-    counts = [len(total.positions) for total in sums]
-    phases = [(sum(counts[:i]), counts[i], *total.start) for i, total in enumerate(sums)]
-    taps = np.concatenate([total.taps for total in sums], axis=1)
-    return np.ascontiguousarray(taps), np.concatenate([t.positions for t in sums]), np.array(phases, np.intp)
+class Winograd(Correlator):
+    """Minimal filtering, F(4x4, 3x3)."""
+
+    def prepare(self, weight: NDArray) -> NDArray:
+        positions = np.arange(9)[::-1].copy() if self.adjoint else np.arange(9)
+        rows, columns = weight.shape[3], weight.shape[0]
+        if self.adjoint:
+            rows, columns = columns, rows
+        threads = threads_for(weight.size)
+        taps = _packed(weight, Sum(positions, positions), 1, self.adjoint, threads)
+        filters = memory.empty((winograd_kernels.filters_size(1, rows, columns),), weight.dtype)
+        winograd_kernels.transform_filters(taps, 1, 9, rows, columns, filters, threads)
+        return filters
+
+    def _apply(
+        self, x: NDArray, filters: Any, bias: NDArray | None, addend: NDArray | None, relu: bool, out: NDArray
+    ) -> None:
+        top, left = self.geometry.padding.top, self.geometry.padding.left
+        if self.adjoint:  # the convolution by the filters turned half round, with the rest of the full padding
+            top, left = 2 - top, 2 - left
+        winograd_kernels.conv3x3(x, filters, bias, addend, top, left, 1, out, relu, threads_for(self.work))
 
 
-# The textbook path: a matrix of all patches, one matrix product. Readable reference and honest baseline.
+class Depthwise(Correlator):
+    """A filter for each channel: vectors along channels."""
+
+    def prepare(self, weight: NDArray) -> NDArray | None:
+        return _taken(weight.reshape(weight.shape[0], -1).T, self.sums, 0)
+
+    def _apply(
+        self, x: NDArray, filters: Any, bias: NDArray | None, addend: NDArray | None, relu: bool, out: NDArray
+    ) -> None:
+        if filters is not None:
+            taps, table = self.phases
+            arguments = taps, *self.step, table, *self.phase
+            depthwise_kernels.conv_taps(x, filters, bias, addend, *arguments, out, relu, threads_for(self.work))
+
+
+class Planes(Correlator):
+    """Few output channels: vectors along pixels."""
+
+    def prepare(self, weight: NDArray) -> NDArray | None:
+        filters = weight.reshape(weight.shape[0], -1, weight.shape[3])
+        return _taken(filters.transpose(2, 1, 0) if self.adjoint else filters, self.sums, 1)
+
+    def _apply(
+        self, x: NDArray, filters: Any, bias: NDArray | None, addend: NDArray | None, relu: bool, out: NDArray
+    ) -> None:
+        if filters is not None:
+            taps, table = self.phases
+            threads = threads_for(self.work)
+            planar_kernels.conv_taps(x, filters, bias, addend, taps, table, *self.phase, out, relu, threads)
+
+
+class Columns(Correlator):
+    """The textbook's way, a matrix of all patches and one matrix product: readable reference and honest baseline."""
+
+    completes = False
+
+    def prepare(self, weight: NDArray) -> NDArray:
+        filters = memory.empty(weight.shape, weight.dtype)
+        filters[...] = weight
+        return filters.reshape(self.geometry.groups, weight.shape[0] // self.geometry.groups, -1)
+
+    def _apply(
+        self, x: NDArray, filters: Any, bias: NDArray | None, addend: NDArray | None, relu: bool, out: NDArray
+    ) -> None:
+        (_correlate_adjoint_im2col if self.adjoint else _correlate_im2col)(x, filters, self.geometry, out)
+        if bias is not None:
+            out += bias
+
+
+def _taken(filters: NDArray, sums: list[Sum], axis: int) -> NDArray | None:
+    """Return the filters at the kernel positions of all sums, along `axis`, in fresh memory; None for no sums."""
+    if not sums:
+        return None
+    positions = np.concatenate([total.positions for total in sums])
+    shape = *filters.shape[:axis], len(positions), *filters.shape[axis + 1 :]
+    return np.take(filters, positions, axis, memory.empty(shape, filters.dtype))
+
+
+def _packed(weight: NDArray, total: Sum, groups: int, transposed: bool, num_threads: int) -> NDArray:
+    """Return the weights [OC, KH, KW, IC] of a sum's taps in the tile's panels."""
+    rows, columns = weight.shape[3], weight.shape[0] // groups
+    if transposed:
+        rows, columns = columns, rows
+    size = kernels.packed_size(groups, len(total.positions), rows, columns, weight.reshape(-1)[:1])
+    panels = memory.empty((max(size, 1),), weight.dtype)
+    if size:
+        kernels.pack_weights(weight, total.positions, groups, transposed, panels, num_threads)
+    return panels
 
 
 def _groups_of(array: NDArray, groups: int) -> list[NDArray]:
@@ -293,19 +322,15 @@ def _groups_of(array: NDArray, groups: int) -> list[NDArray]:
     return np.split(array, groups, axis=-1)
 
 
-def _correlate_im2col(x, weight, bias, geometry, out):
-    filters = weight.reshape(geometry.groups, weight.shape[0] // geometry.groups, -1)
+def _correlate_im2col(x, filters, geometry, out):
     for group, (x_g, out_g) in enumerate(
         zip(_groups_of(x, geometry.groups), _groups_of(out, geometry.groups), strict=True)
     ):
         columns = columns_nhwc(x_g, geometry.kernel, geometry.stride, geometry.padding, geometry.dilation)
         out_g[...] = matmul(columns, filters[group].T).reshape(out_g.shape)
-    if bias is not None:
-        out += bias
 
 
-def _correlate_adjoint_im2col(grad_output, weight, bias, geometry, out):
-    filters = weight.reshape(geometry.groups, weight.shape[0] // geometry.groups, -1)
+def _correlate_adjoint_im2col(grad_output, filters, geometry, out):
     images = _images_per_chunk(filters, geometry)
     for start in range(0, out.shape[0], images):
         chunk = slice(start, start + images)
@@ -317,8 +342,6 @@ def _correlate_adjoint_im2col(grad_output, weight, bias, geometry, out):
             out_g[...] = columns_nhwc_adjoint(
                 columns, out_g.shape, geometry.kernel, geometry.stride, geometry.padding, geometry.dilation
             )
-    if bias is not None:
-        out += bias
 
 
 def _images_per_chunk(filters, geometry):

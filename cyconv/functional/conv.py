@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -9,72 +10,95 @@ from numpy.typing import ArrayLike, NDArray
 
 from cyconv import _geometry
 from cyconv import _validation as check
-from cyconv.functional._arrays import channels_last, empty_image, nhwc, sum_channels
-from cyconv.functional._correlation import (
-    ALGORITHMS,
-    Geometry,
-    allows_winograd,
-    correlate,
-    correlate_adjoint,
-    weight_gradient,
-)
+from cyconv._geometry import Padding, Pair
+from cyconv._validation import Array
+from cyconv.functional._arrays import NCHW, channels_last, sum_channels
+from cyconv.functional._correlation import ALGORITHMS, Convolution, allows_winograd
+from cyconv.functional._taps import Geometry
+from cyconv.settings import is_exact
 from cyconv.threads import MAX_THREADS
 
 ALL = (True, True, True)
+Shape = tuple[int, ...]
 Gradients = tuple[NDArray | None, NDArray | None, NDArray | None]
 
 
-def _empty_like(image: NDArray) -> NDArray:
-    """Return an uninitialised array of an (N, C, H, W) one's shape and dtype, channels-last in memory."""
-    N, C, H, W = image.shape
-    return empty_image(N, C, H, W, image.dtype)
-
-
-def _check_arrays(op: str, x: Any, weight: Any, bias: Any) -> tuple[NDArray, NDArray, NDArray | None]:
-    x = check.as_image(op, "x", x)
+def _checked(op: str, weight: Any, bias: Any) -> tuple[NDArray, NDArray | None]:
+    """Return the filters and the bias."""
     weight = check.as_float_array(op, "weight", weight, 4)
-    bias = None if bias is None else np.ascontiguousarray(check.as_float_array(op, "bias", bias, 1))
-    check.check_same_dtype(op, x=x, weight=weight, bias=bias)
     if 0 in weight.shape:
         raise ValueError(f"{op}: `weight` must not be empty, got shape {weight.shape}")
-    return x, weight, bias
+    return weight, None if bias is None else np.ascontiguousarray(check.as_float_array(op, "bias", bias, 1))
 
 
-def _check_addressable(op: str, geometry: Geometry, channels: int) -> None:
-    """Refuse padded images that, once for each thread, would outgrow 64 bits; kernels count on it."""
+def _image(op: str, x: Any, weight: Array, bias: Array | None) -> NDArray:
+    """Return `x` as an image of the others' dtype."""
+    image = check.as_image(op, "x", x)
+    if image.dtype is not weight.dtype or (bias is not None and bias.dtype is not image.dtype):
+        check.check_same_dtype(op, x=image, weight=weight, bias=bias)
+    return image
+
+
+def _parameters(
+    op: str, stride: Any, padding: Any, dilation: Any, groups: Any, algorithm: Any
+) -> tuple[Pair, Padding | str, Pair, int, str]:
+    """Return a convolution's parameters in the one form by which plans are kept, each checked for itself."""
+    stride, dilation = check.as_pair(op, "stride", stride), check.as_pair(op, "dilation", dilation)
+    if not isinstance(padding, str):  # a string's meaning depends on the image
+        padding = check.as_padding(op, padding, stride, stride, stride, dilation)
+    algorithm = check.as_choice(op, "algorithm", algorithm, ALGORITHMS)
+    if is_exact() and algorithm in ("auto", "winograd"):
+        algorithm = "exact"
+    return stride, padding, dilation, check.as_int(op, "groups", groups), algorithm
+
+
+def _check_bias(op: str, bias: Shape | None, channels: int) -> None:
+    if bias not in (None, (channels,)):
+        raise ValueError(f"{op}: `bias` must have shape ({channels},) (one per output channel), got {bias}")
+
+
+def _planned(op: str, geometry: Geometry, images: int, weight: Shape, dtype: np.dtype) -> Convolution:
+    """Return the plan of a convolution that fits memory and the algorithm asked for."""
+    OC, IC, KH, KW = weight
+    # Kernels count on it that padded images, once for each thread, do not outgrow 64 bits.
     padding = geometry.padding
-    height, width = (
-        size + sum(sides) for size, sides in zip(geometry.in_size, (padding[:2], padding[2:]), strict=True)
-    )
-    if height * width * channels * 8 * MAX_THREADS >= 2**63:
+    height, width = geometry.in_size[0] + sum(padding[:2]), geometry.in_size[1] + sum(padding[2:])
+    if height * width * max(OC, IC * geometry.groups) * 8 * MAX_THREADS >= 2**63:
         raise ValueError(f"{op}: the padded image ({height}, {width}) is too large; `padding` adds {tuple(padding)}")
-
-
-def _check_algorithm(op: str, weight: NDArray, geometry: Geometry) -> None:
-    """Raise ValueError if the algorithm asked for cannot compute this convolution."""
-    if geometry.algorithm == "winograd" and not allows_winograd(weight.transpose(0, 2, 3, 1), geometry):
+    shape = OC, KH, KW, IC  # as it lies in memory
+    if geometry.algorithm == "winograd" and not allows_winograd(shape, dtype, geometry):
         raise ValueError(
             f"{op}: `algorithm` 'winograd' needs float32, 3x3 filters of stride 1, dilation 1 and 1 group, and "
-            f"multiples of 16 channels; got {weight.dtype} `weight` of shape {weight.shape}, stride {geometry.stride}, "
+            f"multiples of 16 channels; got {dtype} `weight` of shape {weight}, stride {geometry.stride}, "
             f"dilation {geometry.dilation}, groups {geometry.groups}"
         )
+    return Convolution(geometry, images, shape, dtype)
 
 
-def _geometry_of_conv(
-    op: str, x: NDArray, weight: NDArray, stride: Any, padding: Any, dilation: Any, groups: Any, algorithm: str
-) -> Geometry:
-    """Check a convolution's parameters against its arrays."""
-    OC, IC = weight.shape[0], weight.shape[1]
-    kernel, size = weight.shape[2:], x.shape[2:]
-    stride, dilation = check.as_pair(op, "stride", stride), check.as_pair(op, "dilation", dilation)
-    groups = check.as_int(op, "groups", groups)
+@lru_cache(maxsize=4096)
+def _plan(
+    op: str,
+    x: Shape,
+    weight: Shape,
+    bias: Shape | None,
+    dtype: np.dtype,
+    stride: Pair,
+    padding: Padding | str,
+    dilation: Pair,
+    groups: int,
+    algorithm: str,
+) -> Convolution:
+    """Check the shapes of a convolution's arrays against each other and its parameters, and plan it."""
+    (OC, IC, KH, KW), (IH, IW) = weight, x[2:]
+    size, kernel = (IH, IW), (KH, KW)
     if OC % groups:
         raise ValueError(f"{op}: `groups` must divide the {OC} output channels of `weight`, got {groups}")
-    if x.shape[1] != IC * groups:
+    if x[1] != IC * groups:
         raise ValueError(
             f"{op}: `weight` expects {IC * groups} input channels ({IC} per group x {groups} groups), "
-            f"but `x` has shape {x.shape}"
+            f"but `x` has shape {x}"
         )
+    _check_bias(op, bias, OC)
     resolved = check.as_padding(op, padding, size, kernel, stride, dilation)
     out_size = (
         _geometry.conv_output(size[0], kernel[0], stride[0], resolved.top, resolved.bottom, dilation[0]),
@@ -84,13 +108,27 @@ def _geometry_of_conv(
         span = tuple(_geometry.effective_kernel(kernel[axis], dilation[axis]) for axis in (0, 1))
         padded = (size[0] + resolved.top + resolved.bottom, size[1] + resolved.left + resolved.right)
         raise ValueError(f"{op}: the kernel spans {span} (`dilation` included), more than the padded input {padded}")
-    algorithm = check.as_choice(op, "algorithm", algorithm, ALGORITHMS)
-    geometry = Geometry(
-        size, out_size, kernel, stride, resolved, dilation, groups, IC == 1 and groups == OC and groups > 1, algorithm
-    )
-    _check_addressable(op, geometry, max(x.shape[1], OC))
-    _check_algorithm(op, weight, geometry)
-    return geometry
+    depthwise = IC == 1 and groups == OC and groups > 1
+    geometry = Geometry(size, out_size, kernel, stride, resolved, dilation, groups, depthwise, algorithm)
+    return _planned(op, geometry, x[0], weight, dtype)
+
+
+def planned_conv2d(
+    op: str,
+    x: Any,
+    weight: Array,
+    bias: Array | None,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: Any,
+    algorithm: Any = "auto",
+) -> tuple[NDArray, Convolution]:
+    """Return x as [N, H, W, C] and the plan of its convolution."""
+    image = _image(op, x, weight, bias)
+    parameters = _parameters(op, stride, padding, dilation, groups, algorithm)
+    plan = _plan(op, image.shape, weight.shape, None if bias is None else bias.shape, image.dtype, *parameters)
+    return channels_last(image), plan
 
 
 def conv2d(
@@ -152,13 +190,9 @@ def conv2d(
            [9., 9.]], dtype=float32)
     """
     op = "conv2d"
-    x, weight, bias = _check_arrays(op, x, weight, bias)
-    geometry = _geometry_of_conv(op, x, weight, stride, padding, dilation, groups, algorithm)
-    if bias is not None:
-        check.check_shape(op, "bias", bias, (weight.shape[0],), " (one per output channel)")
-    out = empty_image(x.shape[0], weight.shape[0], *geometry.out_size, x.dtype)
-    correlate(channels_last(x), channels_last(weight), bias, geometry, nhwc(out))
-    return out
+    weight, bias = _checked(op, weight, bias)
+    pixels, plan = planned_conv2d(op, x, weight, bias, stride, padding, dilation, groups, algorithm)
+    return plan.forward.run(pixels, channels_last(weight), bias).transpose(NCHW)
 
 
 def conv2d_backward(
@@ -210,48 +244,68 @@ def conv2d_backward(
     (array([1., 2., 2., 1.]), array([4., 4., 4.]), array([4.]))
     """
     op = "conv2d_backward"
-    x, weight, bias = _check_arrays(op, x, weight, bias)
-    geometry = _geometry_of_conv(op, x, weight, stride, padding, dilation, groups, algorithm)
-    if bias is not None:
-        check.check_shape(op, "bias", bias, (weight.shape[0],), " (one per output channel)")
-    grad = check.as_float_array(op, "grad_output", grad_output, 4)
-    check.check_same_dtype(op, x=x, grad_output=grad)
-    check.check_shape(op, "grad_output", grad, (x.shape[0], weight.shape[0], *geometry.out_size))
-    grad_nhwc = channels_last(grad)
-    grad_x = grad_weight = None
-    if needs[0]:
-        grad_x = _empty_like(x)
-        correlate_adjoint(grad_nhwc, channels_last(weight), None, geometry, nhwc(grad_x))
-    if needs[1]:
-        grad_weight = _empty_like(weight)
-        weight_gradient(channels_last(x), grad_nhwc, geometry, nhwc(grad_weight))
-    return grad_x, grad_weight, sum_channels(grad_nhwc) if needs[2] and bias is not None else None
+    weight, bias = _checked(op, weight, bias)
+    pixels, plan = planned_conv2d(op, x, weight, bias, stride, padding, dilation, groups, algorithm)
+    return gradients(op, grad_output, pixels, weight, bias is not None, plan, needs)
 
 
-def _geometry_of_transpose(
+def gradients(
     op: str,
+    grad_output: ArrayLike,
     x: NDArray,
     weight: NDArray,
-    stride: Any,
-    padding: Any,
-    output_padding: Any,
-    groups: Any,
-    dilation: Any,
+    has_bias: bool,
+    plan: Convolution,
+    needs: tuple[bool, bool, bool],
+    transposed: bool = False,
+    addend: NDArray | None = None,
+) -> Gradients:
+    """Return the gradients of a planned convolution, or transposed one, of x [N, H, W, C] by weight (OC, IC, KH, KW).
+
+    ``addend``, shaped as the gradient of x, is added to that.
+    """
+    gradient = check.as_float_array(op, "grad_output", grad_output, 4)
+    check.check_same_dtype(op, x=x, grad_output=gradient)
+    N, H, W, C = plan.in_shape if transposed else plan.out_shape
+    check.check_shape(op, "grad_output", gradient, (N, C, H, W))
+    gradient = channels_last(gradient)
+    grad_x = grad_weight = None
+    if needs[0]:
+        correlator = plan.forward if transposed else plan.adjoint
+        added = None if addend is None else channels_last(addend)
+        grad_x = correlator.apply(gradient, correlator.prepare(channels_last(weight)), None, added).transpose(NCHW)
+    if needs[1]:
+        images = (gradient, x) if transposed else (x, gradient)
+        grad_weight = plan.weight_gradient(*images).transpose(NCHW)
+    return grad_x, grad_weight, sum_channels(gradient) if needs[2] and has_bias else None
+
+
+@lru_cache(maxsize=4096)
+def _plan_of_transpose(
+    op: str,
+    x: Shape,
+    weight: Shape,
+    bias: Shape | None,
+    dtype: np.dtype,
+    extra: Pair,
+    stride: Pair,
+    padding: Padding | str,
+    dilation: Pair,
+    groups: int,
     algorithm: str,
-) -> Geometry:
-    """Return the geometry of the convolution whose adjoint the transposed convolution is."""
-    kernel, size = weight.shape[2:], x.shape[2:]
-    stride, dilation = check.as_pair(op, "stride", stride), check.as_pair(op, "dilation", dilation)
-    extra = check.as_pair(op, "output_padding", output_padding, 0)
-    groups = check.as_int(op, "groups", groups)
-    if isinstance(padding, str) and padding == "same":
+) -> Convolution:
+    """Plan the convolution whose adjoint the transposed convolution is; check the shapes of its arrays."""
+    (KH, KW), (IH, IW) = weight[2:], x[2:]
+    kernel, size = (KH, KW), (IH, IW)
+    if padding == "same":
         raise ValueError(f'{op}: `padding` "same" has no meaning here; give the numbers that undo a convolution\'s')
     resolved = check.as_padding(op, padding, size, kernel, stride, dilation)
-    if x.shape[1] % groups or weight.shape[0] != x.shape[1]:
+    if x[1] % groups or weight[0] != x[1]:
         raise ValueError(
-            f"{op}: `weight` of shape {weight.shape} expects {weight.shape[0]} input channels in groups of equal size, "
-            f"but `x` has shape {x.shape} and `groups` is {groups}"
+            f"{op}: `weight` of shape {weight} expects {weight[0]} input channels in groups of equal size, "
+            f"but `x` has shape {x} and `groups` is {groups}"
         )
+    _check_bias(op, bias, weight[1] * groups)
     for axis in (0, 1):
         if extra[axis] >= max(stride[axis], dilation[axis]):
             raise ValueError(
@@ -266,15 +320,34 @@ def _geometry_of_transpose(
     )
     out_size = out_h, out_w
     if min(out_size) < 1:
-        raise ValueError(f"{op}: `padding` {padding!r} leaves an output of size {out_size}; it must be at least (1, 1)")
-    algorithm = check.as_choice(op, "algorithm", algorithm, ALGORITHMS)
+        raise ValueError(
+            f"{op}: `padding` {tuple(resolved)} leaves an output of size {out_size}; it must be at least (1, 1)"
+        )
     if any(extra[axis] >= stride[axis] for axis in (0, 1)):
         algorithm = "direct"  # the result has room for more windows than `x` has pixels: columns would count them all
-    depthwise = weight.shape[1] == 1 and weight.shape[0] == groups and groups > 1
+    depthwise = weight[1] == 1 and weight[0] == groups and groups > 1
     geometry = Geometry(out_size, size, kernel, stride, resolved, dilation, groups, depthwise, algorithm)
-    _check_addressable(op, geometry, max(x.shape[1], weight.shape[1] * groups))
-    _check_algorithm(op, weight, geometry)
-    return geometry
+    return _planned(op, geometry, x[0], weight, dtype)
+
+
+def planned_conv_transpose2d(
+    op: str,
+    x: Any,
+    weight: Array,
+    bias: Array | None,
+    stride: Any,
+    padding: Any,
+    output_padding: Any,
+    groups: Any,
+    dilation: Any,
+    algorithm: Any = "auto",
+) -> tuple[NDArray, Convolution]:
+    """Return x as [N, H, W, C] and the plan of the convolution whose adjoint is to be applied to it."""
+    image = _image(op, x, weight, bias)
+    extra = check.as_pair(op, "output_padding", output_padding, 0)
+    shapes = image.shape, weight.shape, None if bias is None else bias.shape
+    parameters = _parameters(op, stride, padding, dilation, groups, algorithm)
+    return channels_last(image), _plan_of_transpose(op, *shapes, image.dtype, extra, *parameters)
 
 
 def conv_transpose2d(
@@ -338,14 +411,10 @@ def conv_transpose2d(
            [3., 3., 4., 4.]])
     """
     op = "conv_transpose2d"
-    x, weight, bias = _check_arrays(op, x, weight, bias)
-    geometry = _geometry_of_transpose(op, x, weight, stride, padding, output_padding, groups, dilation, algorithm)
-    OC = weight.shape[1] * geometry.groups
-    if bias is not None:
-        check.check_shape(op, "bias", bias, (OC,), " (one per output channel)")
-    out = empty_image(x.shape[0], OC, *geometry.in_size, x.dtype)
-    correlate_adjoint(channels_last(x), channels_last(weight), bias, geometry, nhwc(out))
-    return out
+    weight, bias = _checked(op, weight, bias)
+    arguments = stride, padding, output_padding, groups, dilation, algorithm
+    pixels, plan = planned_conv_transpose2d(op, x, weight, bias, *arguments)
+    return plan.adjoint.run(pixels, channels_last(weight), bias).transpose(NCHW)
 
 
 def conv_transpose2d_backward(
@@ -397,20 +466,7 @@ def conv_transpose2d_backward(
            [4., 4.]])
     """
     op = "conv_transpose2d_backward"
-    x, weight, bias = _check_arrays(op, x, weight, bias)
-    geometry = _geometry_of_transpose(op, x, weight, stride, padding, output_padding, groups, dilation, algorithm)
-    OC = weight.shape[1] * geometry.groups
-    if bias is not None:
-        check.check_shape(op, "bias", bias, (OC,), " (one per output channel)")
-    grad = check.as_float_array(op, "grad_output", grad_output, 4)
-    check.check_same_dtype(op, x=x, grad_output=grad)
-    check.check_shape(op, "grad_output", grad, (x.shape[0], OC, *geometry.in_size))
-    grad_nhwc = channels_last(grad)
-    grad_x = grad_weight = None
-    if needs[0]:
-        grad_x = _empty_like(x)
-        correlate(grad_nhwc, channels_last(weight), None, geometry, nhwc(grad_x))
-    if needs[1]:
-        grad_weight = _empty_like(weight)
-        weight_gradient(grad_nhwc, channels_last(x), geometry, nhwc(grad_weight))
-    return grad_x, grad_weight, sum_channels(grad_nhwc) if needs[2] and bias is not None else None
+    weight, bias = _checked(op, weight, bias)
+    arguments = stride, padding, output_padding, groups, dilation, algorithm
+    pixels, plan = planned_conv_transpose2d(op, x, weight, bias, *arguments)
+    return gradients(op, grad_output, pixels, weight, bias is not None, plan, needs, transposed=True)

@@ -183,7 +183,13 @@ def batch_norm(
 
 
 def batch_norm_with_statistics(
-    x: ArrayLike, weight: ArrayLike | None = None, bias: ArrayLike | None = None, eps: float = 1e-5
+    x: ArrayLike,
+    weight: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
+    eps: float = 1e-5,
+    *,
+    residual: ArrayLike | None = None,
+    relu: bool = False,
 ) -> tuple[NDArray, NDArray[np.float64], NDArray[np.float64]]:
     """Normalise by the statistics of this batch and return them too: what a layer keeps for `batch_norm_backward`.
 
@@ -191,6 +197,10 @@ def batch_norm_with_statistics(
     ----------
     x, weight, bias, eps
         As in `batch_norm`.
+    residual : array_like of the shape of `x`, optional
+        Of the dtype of `x`; added to the result. Default: none.
+    relu : bool, default False
+        Set negative numbers to zero, last.
 
     Returns
     -------
@@ -201,7 +211,7 @@ def batch_norm_with_statistics(
     Raises
     ------
     TypeError, ValueError
-        As `batch_norm` when `training`.
+        As `batch_norm` when `training`, and for a `residual` of another shape.
 
     Examples
     --------
@@ -213,7 +223,31 @@ def batch_norm_with_statistics(
     op = "batch_norm_with_statistics"
     x = _as_images(op, "x", x)
     _check_count(op, x)
-    return _normalize(op, x, None, weight, bias, eps)
+    return _normalize(op, x, None, weight, bias, eps, _as_residual(op, residual, x), relu)
+
+
+def _as_residual(op: str, residual: ArrayLike | None, x: NDArray) -> NDArray | None:
+    if residual is not None:
+        residual = _as_images(op, "residual", residual)
+        check.check_shape(op, "residual", residual, x.shape, " (that of `x`)")
+    return residual
+
+
+def normalized(
+    op: str,
+    x: ArrayLike,
+    mean: ArrayLike,
+    var: ArrayLike,
+    weight: ArrayLike | None,
+    bias: ArrayLike | None,
+    eps: float,
+    residual: ArrayLike | None,
+    relu: bool,
+) -> NDArray:
+    """Normalise by given statistics, add a residual and apply ReLU, each if wanted."""
+    x = _as_images(op, "x", x)
+    statistics = _as_channels(op, "mean", mean, x), _as_channels(op, "var", var, x)
+    return _normalize(op, x, statistics, weight, bias, eps, _as_residual(op, residual, x), relu)[0]
 
 
 def _check_count(op: str, x: NDArray) -> None:
@@ -285,37 +319,35 @@ def batch_norm_backward(
     >>> F.batch_norm_backward(np.ones_like(x), x, np.ones(1), *F.batch_norm_statistics(x))[2]
     array([2.])
     """
-    return _backward("batch_norm_backward", grad_output, None, x, weight, mean, var, eps, training)
+    return _backward("batch_norm_backward", grad_output, x, weight, None, mean, var, eps, False, training)
 
 
 def _backward(
     op: str,
     grad_output: ArrayLike,
-    output: ArrayLike | None,
     x: ArrayLike,
     weight: ArrayLike | None,
+    bias: ArrayLike | None,
     mean: ArrayLike,
     var: ArrayLike,
     eps: float,
+    relu: bool,
     training: bool,
 ) -> tuple[NDArray, NDArray | None, NDArray]:
     x, grad = _as_images(op, "x", x), _as_images(op, "grad_output", grad_output)
     check.check_shape(op, "grad_output", grad, x.shape, " (that of `x`)")
-    if output is not None:
-        output = _as_images(op, "output", output)
-        check.check_shape(op, "output", output, x.shape, " (that of `x`)")
-    weight = _as_optional(op, "weight", weight, x)
-    check.check_same_dtype(op, grad_output=grad, output=output, x=x, weight=weight)
+    weight, bias = _as_optional(op, "weight", weight, x), _as_optional(op, "bias", bias, x)
+    check.check_same_dtype(op, grad_output=grad, x=x, weight=weight, bias=bias)
     mean, var = _as_channels(op, "mean", mean, x), _as_channels(op, "var", var, x)
     eps = check.as_number(op, "eps", eps, 0, open_minimum=True)
     C = x.shape[1]
     grad_x, grad_bias = _empty_like(x), np.zeros(C, x.dtype)
     grad_weight = None if weight is None else np.zeros(C, x.dtype)
     if x.size:
-        images = _pixels(grad), _pixels(x), None if output is None else _pixels(output)
         mean, var = np.ascontiguousarray(mean, np.float64), np.ascontiguousarray(var, np.float64)
+        parameters = mean, var, _dense(weight), _dense(bias), eps, relu, training
         results = _pixels(grad_x), grad_weight, grad_bias
-        kernels.backward(*images, mean, var, _dense(weight), eps, training, *results, threads_for(x.size))
+        kernels.backward(_pixels(grad), _pixels(x), *parameters, *results, threads_for(x.size))
     return grad_x, grad_weight, grad_bias
 
 
@@ -366,20 +398,14 @@ def batch_norm_relu(
     array([[0.],
            [2.]])
     """
-    op = "batch_norm_relu"
-    x = _as_images(op, "x", x)
-    mean, var = _as_channels(op, "mean", mean, x), _as_channels(op, "var", var, x)
-    if residual is not None:
-        residual = _as_images(op, "residual", residual)
-        check.check_shape(op, "residual", residual, x.shape, " (that of `x`)")
-    return _normalize(op, x, (mean, var), weight, bias, eps, residual, relu=True)[0]
+    return normalized("batch_norm_relu", x, mean, var, weight, bias, eps, residual, relu=True)
 
 
 def batch_norm_relu_backward(
     grad_output: ArrayLike,
-    output: ArrayLike,
     x: ArrayLike,
     weight: ArrayLike | None,
+    bias: ArrayLike | None,
     mean: ArrayLike,
     var: ArrayLike,
     eps: float = 1e-5,
@@ -389,10 +415,10 @@ def batch_norm_relu_backward(
 
     Parameters
     ----------
-    grad_output, output : array_like of the shape of `x`
-        Of the dtype of `x`; `output` is what the forward returned.
-    x, weight, mean, var, eps, training
+    grad_output, x, weight, mean, var, eps, training
         As in `batch_norm_backward`.
+    bias : array_like of shape (C,) or None
+        As given to `batch_norm_relu`.
 
     Returns
     -------
@@ -408,16 +434,16 @@ def batch_norm_relu_backward(
 
     Notes
     -----
-    The ReLU passes a gradient where the output is not zero. With a residual, that masked gradient is the residual's
-    own: take it from `relu_backward` and hand it to `batch_norm_backward`.
+    The ReLU passes a gradient where the output is not zero, which is found out from `x`: the output need not be kept.
+    With a residual, the gradient that passes is the residual's own: take it from `relu_backward` and hand it to
+    `batch_norm_backward`.
 
     Examples
     --------
     >>> import numpy as np
     >>> from cyconv import functional as F
     >>> x, mean, var = np.array([[1.0], [3.0]]), np.array([2.0]), np.array([1.0])
-    >>> y = F.batch_norm_relu(x, mean, var)
-    >>> F.batch_norm_relu_backward(np.ones_like(x), y, x, None, mean, var)[2]
+    >>> F.batch_norm_relu_backward(np.ones_like(x), x, None, None, mean, var)[2]
     array([1.])
     """
-    return _backward("batch_norm_relu_backward", grad_output, output, x, weight, mean, var, eps, training)
+    return _backward("batch_norm_relu_backward", grad_output, x, weight, bias, mean, var, eps, True, training)

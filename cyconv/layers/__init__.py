@@ -9,7 +9,7 @@ from cyconv.layers.flatten import Flatten
 from cyconv.layers.linear import Linear
 from cyconv.layers.normalization import BatchNorm2d
 from cyconv.layers.pooling import AdaptiveAvgPool2d, AvgPool2d, GlobalAvgPool2d, MaxPool2d
-from cyconv.layers.routing import ChannelShuffle, Gate, PadChannels, Split
+from cyconv.layers.routing import ChannelShuffle, Gate, PadChannels, SameSize, SideHead, Split
 
 __all__ = [
     "AdaptiveAvgPool2d",
@@ -31,7 +31,9 @@ __all__ = [
     "PadChannels",
     "ReLU",
     "Residual",
+    "SameSize",
     "Sequential",
+    "SideHead",
     "Sigmoid",
     "Skip",
     "Softmax",

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from cyconv._validation import as_array, as_bool, as_generator, as_int, check_shape
+from cyconv.functional._arrays import add
+from cyconv.functional.activation import relu as rectified
 from cyconv.initializers import Initializer, as_initializer, fan_in_uniform, fans, uniform, zeros
 from cyconv.parameter import Parameter
 
@@ -77,8 +79,10 @@ class Layer:
 
     training: bool = True
     buffers: ClassVar[tuple[str, ...]] = ()  # arrays that are saved with the weights but not trained
+    recomputable: ClassVar[bool] = True  # whether running `forward` twice does no harm, counters and buffers restored
     counters: ClassVar[tuple[str, ...]] = ()  # integers that move on while training and go into checkpoints only
     _remembered: tuple | None = None
+    _prepared: tuple | None = None  # made of the parameters, for predicting: dropped while training
 
     def forward(self, x: NDArray) -> NDArray:
         """Return the layer's output for a batch `x`."""
@@ -95,6 +99,26 @@ class Layer:
             False leaves out the gradient of `x`, which a network's first layer computes for nobody.
         """
         raise NotImplementedError(f"{type(self).__name__}: `backward` is not written")
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        # Who writes a `forward` or `backward` anew means it, also where containers would rather run several as one.
+        super().__init_subclass__(**keywords)
+        for written, fused in (("forward", "run"), ("backward", "run_backward")):
+            if written in vars(cls) and fused not in vars(cls):
+                setattr(cls, fused, vars(Layer)[fused])
+
+    def run(self, x: NDArray, addend: NDArray | None = None, relu: bool = False) -> NDArray:
+        """Return ``forward(x) + addend``, with `relu` negative numbers set to zero: one pass, where a layer can do it.
+
+        Containers call this where a sum or a ReLU follows. A subclass that has a faster way writes it, and `forward` by
+        means of it.
+        """
+        return completed(type(self).__name__, self.forward(x), addend, relu)
+
+    def run_backward(self, grad_output: NDArray, addend: NDArray | None = None) -> NDArray:
+        """Return ``backward(grad_output) + addend``: where a layer can, without a pass for the sum."""
+        gradient: Any = self.backward(grad_output)
+        return gradient if addend is None else add(gradient, addend)
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return the shape of the output for one input of `input_shape`, both without the batch axis."""
@@ -209,6 +233,8 @@ class Layer:
         """Switch this layer and all inside it to training mode; return it."""
         for _, layer in self.walk():
             layer.training = mode
+            if mode:
+                layer._prepared = None
         return self
 
     def eval(self) -> Self:
@@ -296,7 +322,7 @@ class Layer:
                 setattr(layer, name, counts[prefix + name])
 
     def __getstate__(self) -> dict:
-        return {name: value for name, value in vars(self).items() if name != "_remembered"}
+        return {name: value for name, value in vars(self).items() if name not in ("_remembered", "_prepared")}
 
     def __repr__(self) -> str:
         arguments = []
@@ -325,9 +351,17 @@ def weight_and_bias(
     return weight, Parameter.drawn((outputs,), draw_bias) if as_bool(op, "bias", bias) else None
 
 
+def completed(op: str, output: NDArray, addend: NDArray | None, relu: bool) -> NDArray:
+    """Return ``output + addend``, with `relu` negative numbers set to zero."""
+    if addend is not None:
+        check_shape(op, "addend", addend, output.shape, " (that of the output)")
+        output = add(output, addend)
+    return rectified(output) if relu else output
+
+
 def data_of(parameter: Parameter | None) -> NDArray | None:
     """Return the values of a parameter that may be absent."""
-    return None if parameter is None else parameter.data
+    return None if parameter is None else parameter.read()
 
 
 def accumulate(parameter: Parameter | None, gradient: NDArray | None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import reduce
 from types import EllipsisType
 from typing import Any, ClassVar
@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 from cyconv._validation import as_choice
 from cyconv.functional._arrays import add, copy, empty_image, nhwc
 from cyconv.layers.activation import Activation
-from cyconv.layers.base import Layer, Shape, Step
+from cyconv.layers.base import Layer, Shape, Step, completed
+from cyconv.layers.fusion import Group, grouped, run, run_backward
+from cyconv.layers.recompute import Segment, segments
+from cyconv.settings import is_fusing
 
 Layers = Iterable[Layer] | Mapping[str, Layer]
 
@@ -98,6 +101,8 @@ class Sequential(Container):
     ['0.weight', '0.bias', '2.weight', '2.bias']
     """
 
+    recomputes: bool = False  # whether training keeps few outputs and computes the others again: see `recompute`
+
     def __init__(self, *layers: Layer | Layers) -> None:
         single = len(layers) == 1 and (isinstance(layers[0], Mapping) or not isinstance(layers[0], Layer))
         super().__init__(layers[0] if single else layers)  # type: ignore[arg-type]
@@ -112,27 +117,44 @@ class Sequential(Container):
                 yield step
                 shape = step.output_shape
 
+    def _groups(self) -> list[Group]:
+        """Return the layers as they run, those that go together in one."""
+        fuse = is_fusing()
+        kept = self._prepared
+        if kept is None or kept[0] is not fuse:
+            self._prepared = kept = fuse, grouped(self, fuse)
+        return kept[1]
+
+    def _flat_groups(self) -> Iterator[Group]:
+        """Yield the groups, of a Sequential that stands alone in one those inside it."""
+        for group in self._groups():
+            if type(group.main) is Sequential and len(group.layers) == 1:
+                yield from group.main._flat_groups()
+            else:
+                yield group
+
     def forward(self, x: NDArray) -> NDArray:
-        for layer in self:
-            x = layer.forward(x)
-        return x
+        return self._run(x)
+
+    def run(self, x: NDArray, addend: NDArray | None = None, relu: bool = False) -> NDArray:
+        return self._run(x, addend, relu)
+
+    def _run(self, x: NDArray, addend: NDArray | None = None, relu: bool = False) -> NDArray:
+        groups: Sequence[Group | Segment] = self._groups()
+        if self.recomputes and self.training:
+            groups = segments(list(self._flat_groups()))
+        self.remember(groups)
+        return run(groups, x, addend, relu)
 
     def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
-        layers = list(self)
-        # Where nobody wants the input's gradient, nothing below the first trainable layer needs to run.
-        first = 0 if needs_grad_input else self._first_trainable()
-        gradient: Any = grad_output
-        for index in range(len(layers) - 1, first - 1, -1):
-            gradient = layers[index].backward(gradient, needs_grad_input or index > first)
-        for layer in layers[:first]:
-            layer.forget()
-        return gradient if needs_grad_input else None
+        return self._run_backward(grad_output, needs_grad_input)
 
-    def _first_trainable(self) -> int:
-        for index, layer in enumerate(self):
-            if any(parameter.trainable for parameter in layer.parameters().values()):
-                return index
-        return len(self)
+    def run_backward(self, grad_output: NDArray, addend: NDArray | None = None) -> NDArray:
+        return self._run_backward(grad_output, True, addend)
+
+    def _run_backward(self, grad_output: NDArray, needs_grad_input: bool, addend: NDArray | None = None) -> Any:
+        (groups,) = self.recall()
+        return run_backward(groups, grad_output, needs_grad_input, addend)
 
 
 class Branches(Container):
@@ -170,6 +192,25 @@ class Branches(Container):
         yield from super().trace(input_shape, prefix)  # the merge itself
 
     def forward(self, x: NDArray) -> NDArray:
+        return self._run(x)
+
+    def run(self, x: NDArray, addend: NDArray | None = None, relu: bool = False) -> NDArray:
+        return self._run(x, addend, relu)
+
+    def _run(self, x: NDArray, addend: NDArray | None = None, relu: bool = False) -> NDArray:
+        if self.merge == "concat" or self.crops or not is_fusing():
+            return completed(type(self).__name__, self._merged(x), addend, relu)
+        known = self._prepared
+        if known is None or known[0] != x.shape[1:]:
+            self._prepared = known = x.shape[1:], self.output_shape(x.shape[1:])
+        self.remember([(len(x), *known[1])] * len(self))
+        first, *others = self
+        for layer in reversed(others):  # each adds to what it returns what came before it
+            addend = layer.run(x, addend)
+        return first.run(x, addend, relu)
+
+    def _merged(self, x: NDArray) -> NDArray:
+        """Return what comes of the branches, each by itself."""
         outputs = [layer.forward(x) for layer in self]
         shapes = [output.shape for output in outputs]
         self.remember(shapes)
@@ -192,11 +233,11 @@ class Branches(Container):
             parts = [grad_output] * len(shapes)
         else:
             parts = np.split(grad_output, _boundaries(shapes), axis=1)
-        gradients: list[Any] = [
-            layer.backward(_uncrop(part, shape), needs_grad_input)
-            for layer, part, shape in zip(self, parts, shapes, strict=True)
-        ]
-        return reduce(add, gradients) if needs_grad_input else None
+        total: Any = None
+        for layer, part, shape in zip(reversed(list(self)), reversed(parts), reversed(shapes), strict=True):
+            gradient = _uncrop(part, shape)
+            total = layer.run_backward(gradient, total) if needs_grad_input else layer.backward(gradient, False)
+        return total if needs_grad_input else None
 
     def _merged_shape(self, shapes: list[Shape]) -> Shape:
         """Return the shape of the merged output, all without the batch axis."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, ClassVar, cast
 
+import numpy as np
 from numpy.typing import NDArray
 
-from cyconv import functional as F
 from cyconv._geometry import Padding, Pair, conv_output, conv_transpose_output
-from cyconv._validation import as_int, as_padding, as_pair
+from cyconv._validation import as_int, as_padding, as_pair, check_shape
+from cyconv.functional._arrays import NCHW, channels_last
+from cyconv.functional._correlation import Convolution, Correlator
+from cyconv.functional.conv import gradients, planned_conv2d, planned_conv_transpose2d
 from cyconv.initializers import Initializer
 from cyconv.layers.base import (
     Layer,
@@ -20,9 +24,107 @@ from cyconv.layers.base import (
     weight_and_bias,
     windows_fit,
 )
+from cyconv.layers.normalization import BatchNorm2d
+from cyconv.parameter import Parameter
+
+KEPT_PIXELS = 2048  # outputs of a prediction up to which prepared filters are kept: they cost a few hundred each
 
 
-class Conv2d(Layer):
+class _Convolution(Layer):
+    """What convolution and transposed convolution share: filters, and how they are applied."""
+
+    op: ClassVar[str]
+    transposed: ClassVar[bool]
+    weight: Parameter
+    bias: Parameter | None
+    in_channels: int
+    groups: int
+
+    def _planned(self, op: str, x: NDArray) -> tuple[NDArray, Convolution]:
+        """Return x as [N, H, W, C], checked, and the plan of the convolution."""
+        raise NotImplementedError
+
+    def forward(self, x: NDArray) -> NDArray:
+        return self._run(x)
+
+    def run(self, x: NDArray, addend: NDArray | None = None, relu: bool = False) -> NDArray:
+        return self._run(x, addend, relu)
+
+    def run_folded(self, x: NDArray, norm: BatchNorm2d, addend: NDArray | None = None, relu: bool = False) -> NDArray:
+        """Return what `run` does with a batch normalisation between the convolution and the sum, by running averages.
+
+        It is folded into the filters: no pass is left of it.
+        """
+        return self._run(x, addend, relu, norm)
+
+    def _run(
+        self, x: NDArray, addend: NDArray | None = None, relu: bool = False, norm: BatchNorm2d | None = None
+    ) -> NDArray:
+        self.remember(x)
+        pixels, plan = self._planned(self.op, x)
+        correlator = plan.adjoint if self.transposed else plan.forward
+        if addend is not None:
+            N, H, W, C = correlator.out_shape
+            check_shape(type(self).__name__, "addend", addend, (N, C, H, W), " (that of the output)")
+            addend = channels_last(addend)
+        filters, bias = self._filters(correlator, norm)
+        return correlator.apply(pixels, filters, bias, addend, relu).transpose(NCHW)
+
+    def _filters(self, correlator: Correlator, norm: BatchNorm2d | None) -> tuple[Any, NDArray | None]:
+        """Return filters in the form that the correlator takes, and the bias, a normalisation folded into both.
+
+        While predicting a few images at a time they are kept: nobody trains, and bringing them into that form takes as
+        long as using them.
+        """
+        bias = data_of(self.bias)
+        if self.training or math.prod(correlator.out_shape[:3]) > KEPT_PIXELS:
+            return self._made_filters(correlator, bias, norm)
+        version = self.weight.version
+        key = correlator, version, None if bias is None else bias.tobytes(), None if norm is None else norm.state()
+        kept = self._prepared
+        if kept is None or version is None or kept[0] != key:
+            kept = key, self._made_filters(correlator, bias, norm)
+            if version is not None:
+                self._prepared = kept  # one assignment: other threads see it whole or not at all
+        return kept[1]
+
+    def _made_filters(
+        self, correlator: Correlator, bias: NDArray | None, norm: BatchNorm2d | None
+    ) -> tuple[Any, NDArray | None]:
+        weight = self.weight.read()
+        if norm is not None:
+            scale, shift = norm.scale_and_shift()
+            weight = weight * self._by_output(scale)
+            bias = shift if bias is None else shift + bias * scale
+        return correlator.prepare(channels_last(weight)), bias
+
+    def _by_output(self, values: NDArray) -> NDArray:
+        """Return a number for each output channel in a shape that multiplies the weight."""
+        if not self.transposed:
+            return values[:, np.newaxis, np.newaxis, np.newaxis]
+        # (IC, OC/groups, KH, KW): the outputs of a group belong to its share of the inputs.
+        by_group = values.reshape(self.groups, -1).repeat(self.in_channels // self.groups, axis=0)
+        return by_group[:, :, np.newaxis, np.newaxis]
+
+    def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
+        return self._run_backward(grad_output, needs_grad_input)
+
+    def run_backward(self, grad_output: NDArray, addend: NDArray | None = None) -> NDArray:
+        return cast(NDArray, self._run_backward(grad_output, True, addend))
+
+    def _run_backward(self, grad_output: NDArray, needs_grad_input: bool, addend: NDArray | None = None) -> Any:
+        (x,) = self.recall()
+        op = f"{self.op}_backward"
+        pixels, plan = self._planned(op, x)
+        needs = needs_grad_input, is_trainable(self.weight), is_trainable(self.bias)
+        arrays = op, grad_output, pixels, self.weight.read(), self.bias is not None
+        grad_input, grad_weight, grad_bias = gradients(*arrays, plan, needs, self.transposed, addend)
+        accumulate(self.weight, grad_weight)
+        accumulate(self.bias, grad_bias)
+        return grad_input
+
+
+class Conv2d(_Convolution):
     """Convolve images with learned kernels.
 
     Parameters
@@ -53,6 +155,9 @@ class Conv2d(Layer):
     >>> Conv2d(3, 16, 3, stride=2, padding=1).output_shape((3, 32, 32))
     (16, 16, 16)
     """
+
+    op = "conv2d"
+    transposed = False
 
     def __init__(
         self,
@@ -87,24 +192,12 @@ class Conv2d(Layer):
         OW = conv_output(W, KW, stride_w, padding.left, padding.right, dilation_w)
         return windows_fit("Conv2d", input_shape, (self.out_channels, OH, OW))
 
-    def forward(self, x: NDArray) -> NDArray:
-        self.remember(x)
+    def _planned(self, op: str, x: NDArray) -> tuple[NDArray, Convolution]:
         arguments = self.stride, self.padding, self.dilation, self.groups
-        return F.conv2d(x, self.weight.data, data_of(self.bias), *arguments)
-
-    def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
-        (x,) = self.recall()
-        arguments = self.stride, self.padding, self.dilation, self.groups
-        needs = needs_grad_input, is_trainable(self.weight), is_trainable(self.bias)
-        grad_input, grad_weight, grad_bias = F.conv2d_backward(
-            grad_output, x, self.weight.data, data_of(self.bias), *arguments, needs=needs
-        )
-        accumulate(self.weight, grad_weight)
-        accumulate(self.bias, grad_bias)
-        return grad_input
+        return planned_conv2d(op, x, self.weight, self.bias, *arguments)
 
 
-class ConvTranspose2d(Layer):
+class ConvTranspose2d(_Convolution):
     """Enlarge images by a transposed ("de-") convolution, the adjoint of `Conv2d`.
 
     Parameters
@@ -137,6 +230,9 @@ class ConvTranspose2d(Layer):
     >>> ConvTranspose2d(16, 8, 2, stride=2).output_shape((16, 28, 28))
     (8, 56, 56)
     """
+
+    op = "conv_transpose2d"
+    transposed = True
 
     def __init__(
         self,
@@ -173,21 +269,9 @@ class ConvTranspose2d(Layer):
         )
         return windows_fit("ConvTranspose2d", input_shape, (self.out_channels, OH, OW))
 
-    def forward(self, x: NDArray) -> NDArray:
-        self.remember(x)
+    def _planned(self, op: str, x: NDArray) -> tuple[NDArray, Convolution]:
         arguments = self.stride, self.padding, self.output_padding, self.groups, self.dilation
-        return F.conv_transpose2d(x, self.weight.data, data_of(self.bias), *arguments)
-
-    def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
-        (x,) = self.recall()
-        arguments = self.stride, self.padding, self.output_padding, self.groups, self.dilation
-        needs = needs_grad_input, is_trainable(self.weight), is_trainable(self.bias)
-        grad_input, grad_weight, grad_bias = F.conv_transpose2d_backward(
-            grad_output, x, self.weight.data, data_of(self.bias), *arguments, needs=needs
-        )
-        accumulate(self.weight, grad_weight)
-        accumulate(self.bias, grad_bias)
-        return grad_input
+        return planned_conv_transpose2d(op, x, self.weight, self.bias, *arguments)
 
 
 def _check_channels(op: str, in_channels: int, out_channels: int, groups: int) -> tuple[int, int, int]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cyconv import functional as F
 from cyconv._validation import as_int, as_number
-from cyconv.functional.normalization import follow
+from cyconv.functional.normalization import follow, normalized
 from cyconv.initializers import ones, zeros
 from cyconv.layers.base import Layer, Shape, accumulate, data_of, image_shape
 from cyconv.parameter import Parameter
@@ -68,13 +68,18 @@ class BatchNorm2d(Layer):
         return image_shape("BatchNorm2d", input_shape, self.num_features)
 
     def forward(self, x: NDArray) -> NDArray:
+        return self._run(x)
+
+    def run(self, x: NDArray, addend: NDArray | None = None, relu: bool = False) -> NDArray:
+        return self._run(x, addend, relu)
+
+    def _run(self, x: NDArray, addend: NDArray | None = None, relu: bool = False) -> NDArray:
         parameters = data_of(self.weight), data_of(self.bias)
         if not self.training:
-            self.remember(x, self.running_mean, self.running_var)
-            return F.batch_norm(x, self.running_mean, self.running_var, *parameters, eps=self.eps)
+            return normalized("batch_norm", x, self.running_mean, self.running_var, *parameters, self.eps, addend, relu)
         if x.size < 2 * self.num_features:
             raise ValueError(f"BatchNorm2d: training needs more than one value per channel, got `x` of shape {x.shape}")
-        output, mean, var = F.batch_norm_with_statistics(x, *parameters, eps=self.eps)
+        output, mean, var = F.batch_norm_with_statistics(x, *parameters, eps=self.eps, residual=addend, relu=relu)
         if np.isfinite(mean).all() and np.isfinite(var).all():  # one bad batch would spoil the averages for good
             follow(self.running_mean, self.running_var, mean, var, x, self.momentum)
             self.num_batches_tracked += 1
@@ -83,9 +88,33 @@ class BatchNorm2d(Layer):
 
     def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
         x, mean, var = self.recall()
-        grad_input, grad_weight, grad_bias = F.batch_norm_backward(
-            grad_output, x, data_of(self.weight), mean, var, self.eps
-        )
+        return self._accumulated(F.batch_norm_backward(grad_output, x, data_of(self.weight), mean, var, self.eps))
+
+    def backward_of_relu(self, grad_output: NDArray) -> NDArray:
+        """Return what `backward` does behind a ReLU that `run` has applied."""
+        x, mean, var = self.recall()
+        parameters = data_of(self.weight), data_of(self.bias)
+        return self._accumulated(F.batch_norm_relu_backward(grad_output, x, *parameters, mean, var, self.eps))
+
+    def _accumulated(self, gradients: tuple[NDArray, NDArray | None, NDArray]) -> NDArray:
+        """Add to the parameters' gradients; return that of the input."""
+        grad_input, grad_weight, grad_bias = gradients
         accumulate(self.weight, grad_weight)
         accumulate(self.bias, grad_bias)
         return grad_input
+
+    def scale_and_shift(self) -> tuple[NDArray, NDArray]:
+        """Return what normalising by the running averages does: x * scale + shift, a number each for each channel."""
+        scale = 1 / np.sqrt(self.running_var.astype(np.float64) + self.eps)
+        if self.weight is not None:
+            scale *= self.weight.read()
+        shift = -self.running_mean * scale
+        if self.bias is not None:
+            shift += self.bias.read()
+        return scale.astype(self.running_mean.dtype), shift.astype(self.running_mean.dtype)
+
+    def state(self) -> tuple:
+        """Return all that `scale_and_shift` depends on, to compare."""
+        weight, bias = data_of(self.weight), data_of(self.bias)
+        parameters = None if weight is None else weight.tobytes(), None if bias is None else bias.tobytes()
+        return *parameters, self.running_mean.tobytes(), self.running_var.tobytes(), self.eps

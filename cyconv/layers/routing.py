@@ -1,18 +1,18 @@
-"""Layers that lead channels elsewhere: gates, splits, shuffles, padding."""
+"""Layers that lead channels elsewhere: gates, side heads, splits, shuffles, padding, cropping."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from cyconv import memory
 from cyconv._validation import as_int
 from cyconv.functional._arrays import add, channels_last, copy, empty_image, nhwc
 from cyconv.layers.activation import Activation
-from cyconv.layers.base import Layer, Shape, image_shape
+from cyconv.layers.base import Layer, Shape, Step, image_shape
 from cyconv.layers.containers import Branches, Container, Layers
 
 
@@ -45,7 +45,7 @@ class Gate(Container):
             raise ValueError(f"Gate: `body` must return {shape} or one number for each channel, got {factors}")
         return shape
 
-    def trace(self, input_shape: Shape, prefix: str = "") -> Any:
+    def trace(self, input_shape: Shape, prefix: str = "") -> Iterator[Step]:
         yield from self["body"].trace(input_shape, f"{prefix}body.")
         yield from super().trace(input_shape, prefix)  # the product itself
 
@@ -60,6 +60,118 @@ class Gate(Container):
         gradient = self.check_gradient(grad_output, x.shape)
         for_body = self["body"].backward(_sum_to(_product(gradient, x), factors.shape), needs_grad_input)
         return None if for_body is None else add(_product(gradient, factors), for_body)
+
+
+class SideHead(Container):
+    """Hand the input on and, while training, run a layer beside the way: an auxiliary classifier (Szegedy et al. 2015).
+
+    A loss reads what the layer returned off `output` and leaves the gradient in `grad_output`, for `backward` to add;
+    `cyconv.models.googlenet.AuxiliaryLoss` does.
+
+    Parameters
+    ----------
+    body : Layer
+        What runs beside the way.
+
+    Attributes
+    ----------
+    grad_output : ndarray or None
+        Gradient of the loss with respect to `output`; None for zero.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv.layers import Linear, SideHead
+    >>> tap = SideHead(Linear(4, 2))
+    >>> tap(np.zeros((3, 4), np.float32)).shape, tap.output.shape
+    ((3, 4), (3, 2))
+    """
+
+    recomputable = False  # the loss reads `output`
+
+    def __init__(self, body: Layer) -> None:
+        super().__init__({"body": body})
+        self.grad_output: NDArray | None = None
+
+    @property
+    def output(self) -> NDArray | None:
+        """What the layer returned in the last `forward` that `backward` has not used up yet."""
+        return None if self._remembered is None else self._remembered[1]
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        return tuple(input_shape)
+
+    def trace(self, input_shape: Shape, prefix: str = "") -> Iterator[Step]:
+        yield from self["body"].trace(input_shape, f"{prefix}body.")
+        yield from super().trace(input_shape, prefix)  # the way itself
+
+    def forward(self, x: NDArray) -> NDArray:
+        if self.training:
+            self.remember(x.shape, self["body"].forward(x))
+            self.grad_output = None
+        return x
+
+    def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
+        shape, _ = self.recall()
+        gradient = self.check_gradient(grad_output, shape)
+        beside, self.grad_output = self.grad_output, None
+        if beside is None:
+            self["body"].forget()
+            return gradient
+        from_body = self["body"].backward(beside, needs_grad_input)
+        return gradient if from_body is None else add(gradient, from_body)
+
+
+class SameSize(Container):
+    """Cut rows and columns off the bottom and right of a layer's output until it has its input's height and width.
+
+    So a network that halves images, rounding up, and enlarges them again gives a result for each pixel (Long et al.
+    2015).
+
+    Parameters
+    ----------
+    body : Layer
+        What returns an image that is at least as large.
+
+    Examples
+    --------
+    >>> from cyconv.layers import ConvTranspose2d, MaxPool2d, SameSize, Sequential
+    >>> halved = MaxPool2d(2, ceil_mode=True)
+    >>> SameSize(Sequential(halved, ConvTranspose2d(3, 3, 2, stride=2))).output_shape((3, 7, 5))
+    (3, 7, 5)
+    """
+
+    def __init__(self, body: Layer) -> None:
+        super().__init__({"body": body})
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        return self._cropped(input_shape, self["body"].output_shape(input_shape))
+
+    def _cropped(self, input_shape: Shape, whole: Shape) -> Shape:
+        _, H, W = image_shape("SameSize", input_shape)
+        if len(whole) != 3 or whole[1] < H or whole[2] < W:
+            raise ValueError(f"SameSize: `body` must return images of at least {H}x{W}, got shape {tuple(whole)}")
+        return whole[0], H, W
+
+    def trace(self, input_shape: Shape, prefix: str = "") -> Iterator[Step]:
+        yield from self["body"].trace(input_shape, f"{prefix}body.")
+        yield from super().trace(input_shape, prefix)  # the cut itself
+
+    def forward(self, x: NDArray) -> NDArray:
+        whole = self["body"].forward(x)
+        _, H, W = self._cropped(x.shape[1:], whole.shape[1:])
+        self.remember(whole.shape, (H, W))
+        return whole if whole.shape[2:] == (H, W) else _concatenated([whole[:, :, :H, :W]])
+
+    def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
+        shape, (H, W) = self.recall()
+        gradient = self.check_gradient(grad_output, (*shape[:2], H, W))
+        if shape[2:] != (H, W):
+            whole = _empty(shape, gradient.dtype)
+            whole[:, :, H:], whole[:, :, :H, W:] = 0, 0
+            copy(nhwc(gradient), nhwc(whole[:, :, :H, :W]))
+            gradient = whole
+        return self["body"].backward(gradient, needs_grad_input)
 
 
 class Split(Branches):
@@ -100,7 +212,7 @@ class Split(Branches):
         channels, *size = input_shape
         return [(layer, (share, *size)) for layer, share in zip(self, self._shares(channels), strict=True)]
 
-    def trace(self, input_shape: Shape, prefix: str = "") -> Any:
+    def trace(self, input_shape: Shape, prefix: str = "") -> Iterator[Step]:
         for name, (layer, shape) in zip(self.children(), self._inputs(input_shape), strict=True):
             yield from layer.trace(shape, f"{prefix}{name}.")
         yield from Layer.trace(self, input_shape, prefix)
@@ -200,11 +312,16 @@ class PadChannels(Layer):
         return _concatenated([grad_output[:, self.before : self.before + shape[1]]])
 
 
+def _empty(shape: Shape, dtype: DTypeLike) -> NDArray:
+    N, C, H, W = shape
+    return empty_image(N, C, H, W, dtype)
+
+
 def _product(x: NDArray, y: NDArray) -> NDArray:
     """Return x * y, in fresh memory; a factor of 1x1 pixels counts for all."""
     if x.ndim != 4:
         return np.multiply(x, y, out=memory.empty(x.shape, x.dtype))
-    product = empty_image(*x.shape, x.dtype)  # type: ignore[call-arg]
+    product = _empty(x.shape, x.dtype)
     np.multiply(nhwc(x), nhwc(y), out=nhwc(product))
     return product
 
@@ -234,7 +351,7 @@ def _concatenated(arrays: list[NDArray]) -> NDArray:
 def _shuffled(x: NDArray, groups: int) -> NDArray:
     """Return the channels in the order in which they are dealt out of so many groups."""
     N, C, H, W = x.shape
-    shuffled = empty_image(N, C, H, W, x.dtype)
+    shuffled = _empty(x.shape, x.dtype)
     dealt = nhwc(shuffled).reshape(N * H * W, 1, C // groups, groups)
     copy(channels_last(x).reshape(N * H * W, 1, groups, C // groups).swapaxes(2, 3), dealt)
     return shuffled

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from cyconv.network import Network
 
 # Parts of names that stand for containers, which torchvision writes as code, and what it calls them.
-RENAMED = {"body": None, "residual": None, "split": None, "shortcut": "downsample"}
+RENAMED = {"body": None, "residual": None, "shortcut": "downsample"}
 
 
 def torchvision_names(network: Network) -> dict[str, str]:

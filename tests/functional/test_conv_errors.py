@@ -168,7 +168,7 @@ WRONG_TRANSPOSED = {
     "output padding 2**62": ({"output_padding": 2**62}, r"`output_padding` must be at most 2147483647"),
     "padding eats all": (
         {"padding": 5},
-        r"`padding` 5 leaves an output of size \(0, 0\); it must be at least \(1, 1\)",
+        r"`padding` \(5, 5, 5, 5\) leaves an output of size \(0, 0\); it must be at least \(1, 1\)",
     ),
     "padding eats columns": ({"padding": ((0, 0), (9, 9))}, r"leaves an output of size \(10, -8\)"),
     "same": ({"padding": "same"}, r"""`padding` "same" has no meaning here"""),

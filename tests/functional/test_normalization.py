@@ -165,8 +165,7 @@ def test_backward_equals_central_differences(shape, relu, training):
         return ((np.maximum(y, 0) if relu else y) * grad).sum()
 
     if relu:
-        y = F.batch_norm_relu(x, mean, var, weight, bias)
-        result = F.batch_norm_relu_backward(grad, y, x, weight, mean, var, training=training)
+        result = F.batch_norm_relu_backward(grad, x, weight, bias, mean, var, training=training)
     else:
         result = F.batch_norm_backward(grad, x, weight, mean, var, training=training)
     expected = (
@@ -207,7 +206,7 @@ def test_fused_equals_separate(C, dtype, small_work_threaded):
     both = F.batch_norm_relu(x, mean, var, weight, bias, residual=FORMATS["contiguous"](residual))
     np.testing.assert_array_equal(both, F.relu(plain + residual))
     for training in (True, False):
-        fused = for_threads(lambda t=training: F.batch_norm_relu_backward(grad, y, x, weight, mean, var, training=t))
+        fused = for_threads(lambda t=training: F.batch_norm_relu_backward(grad, x, weight, bias, mean, var, training=t))
         apart = F.batch_norm_backward(F.relu_backward(grad, y), x, weight, mean, var, training=training)
         for first, second in zip(fused, apart, strict=True):
             np.testing.assert_array_equal(first, second)
@@ -311,10 +310,8 @@ def test_errors():
         ValueError, match=r"batch_norm_backward: `grad_output` must have shape \(2, 3, 4, 4\) \(that of"
     ):
         F.batch_norm_backward(x[:1], x, ones, ones, ones)
-    with pytest.raises(
-        ValueError, match=r"batch_norm_relu_backward: `output` must have shape \(2, 3, 4, 4\) \(that of"
-    ):
-        F.batch_norm_relu_backward(x, x[:1], x, ones, ones, ones)
+    with pytest.raises(ValueError, match=r"batch_norm_relu_backward: `bias` must have shape \(3,\) \(one per"):
+        F.batch_norm_relu_backward(x, x, ones, ones[:1], ones, ones)
     with pytest.raises(ValueError, match=r"batch_norm_relu: `residual` must have shape \(2, 3, 4, 4\) \(that of `x`\)"):
         F.batch_norm_relu(x, ones, ones, residual=x[:1])
     with pytest.raises(TypeError, match=r"batch_norm_statistics: `x` must be float32 or float64, got int64"):

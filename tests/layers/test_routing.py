@@ -6,14 +6,18 @@ from cyconv.layers import (
     BatchNorm2d,
     ChannelShuffle,
     Conv2d,
+    ConvTranspose2d,
     Flatten,
     Gate,
     GlobalAvgPool2d,
     Identity,
     Linear,
+    MaxPool2d,
     PadChannels,
     ReLU,
+    SameSize,
     Sequential,
+    SideHead,
     Sigmoid,
     Split,
     Tanh,
@@ -31,6 +35,7 @@ LAYERS = {
     "uneven split": Split({"a": Conv2d(1, 2, 1), "b": Tanh(), "c": Conv2d(2, 1, 1)}, sizes=(1, 3, 2)),
     "shuffle": ChannelShuffle(3),
     "padding": PadChannels(1, 2),
+    "same size": SameSize(Sequential(MaxPool2d(2, ceil_mode=True), ConvTranspose2d(6, 3, 3, stride=2))),
     "together": Sequential(Split([Identity(), Gate(GlobalAvgPool2d())]), ChannelShuffle(2), PadChannels(after=2)),
 }
 
@@ -94,6 +99,40 @@ def test_padded_channels_are_zero():
     np.testing.assert_array_equal(layer.backward(y), x)
 
 
+def test_same_size_cuts_at_the_bottom_and_right():
+    x = images((2, 3, 7, 5), np.float32)
+    enlarged = ConvTranspose2d(3, 2, 2, stride=2).initialize(0)
+    np.testing.assert_array_equal(SameSize(enlarged)(x), enlarged(x)[:, :, :7, :5])
+    assert SameSize(Tanh())(x).shape == x.shape
+
+
+def test_side_heads_run_while_training_only():
+    x = images((3, 4), np.float32)
+    head = SideHead(Linear(4, 2))
+    head.eval()
+    assert head(x) is x
+    assert head.output is None
+    assert head.train()(x) is x
+    np.testing.assert_array_equal(head.output, head["body"].eval()(x))
+    assert head.eval().output is None
+    assert [step.output_shape for step in head.trace((4,))] == [(2,), (4,)]
+
+
+def test_side_heads_add_their_gradient():
+    x, g = images((3, 4)), images((3, 4))
+    head = SideHead(Linear(4, 2)).initialize(0).astype(np.float64)
+    head(x)
+    assert head.backward(g) is g  # nobody asked the head
+    assert head["body"].weight.grad is None
+    head(x)
+    head.grad_output = beside = images((3, 2))
+    np.testing.assert_allclose(head.backward(g), g + beside @ head["body"].weight.data)
+    np.testing.assert_allclose(head["body"].weight.grad, beside.T @ x)
+    assert head.grad_output is None
+    with pytest.raises(RuntimeError, match="SideHead: each `backward` needs a `forward`"):
+        head.backward(g)
+
+
 def test_any_strides():
     x = images((2, 12, 5, 8), np.float32)[:, ::2, ::-1, ::2]
     for name, layer in LAYERS.items():
@@ -128,6 +167,7 @@ def test_repr():
         (Split([ReLU()] + [Tanh() for _ in range(3)]), "Split: needs a multiple of 4 channels, got 6"),
         (Split([ReLU(), Tanh()], sizes=[2, 3]), "Split: needs 5 channels, got 6"),
         (Split([ReLU(), Conv2d(3, 1, 3)]), "Split: outputs to be merged by 'concat' must have the same height"),
+        (SameSize(Conv2d(6, 1, 2)), r"SameSize: `body` must return images of at least 5x4, got shape \(1, 4, 3\)"),
         (ChannelShuffle(4), "ChannelShuffle: needs a multiple of 4 channels, got 6"),
     ],
 )

@@ -1,0 +1,126 @@
+"""AlexNet.
+
+A. Krizhevsky, I. Sutskever, G. E. Hinton, ImageNet classification with deep convolutional neural networks, NIPS, 2012;
+A. Krizhevsky, One weird trick for parallelizing convolutional neural networks, arXiv:1404.5997, 2014.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from cyconv._validation import as_bool, as_choice, as_int, as_number
+from cyconv.initializers import normal, ones
+from cyconv.layers import AdaptiveAvgPool2d, Conv2d, Dropout, Flatten, Linear, MaxPool2d, ReLU, Sequential
+from cyconv.models.blocks import Size, image_shape
+from cyconv.network import Network
+from cyconv.parameter import Parameter
+
+# Channels of the convolutions, padding of the first, and the size of the images.
+FORMS = {"2012": ((96, 256, 384, 384, 256), 0, 227), "2014": ((64, 192, 384, 256, 256), 2, 224)}
+
+
+def alexnet(
+    num_classes: int = 1000,
+    in_channels: int = 3,
+    *,
+    form: str = "2012",
+    grouped: bool = False,
+    width_multiplier: float = 1.0,
+    hidden: int = 4096,
+    dropout: float = 0.5,
+    input_size: Size | str = "native",
+    seed: np.random.Generator | int | None = None,
+) -> Network:
+    """Build AlexNet: five convolutions with overlapping max pooling, three dense layers; 62,378,344 parameters.
+
+    Parameters
+    ----------
+    num_classes : int, default 1000
+        Outputs, one score a class.
+    in_channels : int, default 3
+        Channels of the images.
+    form : {"2012", "2014"}, default "2012"
+        The first, or the narrower one for a single column, which is also torchvision's: 61,100,840 parameters.
+    grouped : bool, default False
+        Whether the second, fourth and fifth convolution are in two groups, the two graphics cards of the first paper:
+        60,965,224 parameters.
+    width_multiplier : float, default 1.0
+        Factor of the convolutions' channels.
+    hidden : int, default 4096
+        Outputs of each hidden dense layer.
+    dropout : float, default 0.5
+        Share of their inputs that is silenced while training.
+    input_size : int, pair of ints, None or "native", default "native"
+        Height and width of the images, at least 67, or 63 in the form of 2014; None takes any, "native" stands for 227
+        or 224.
+    seed : numpy.random.Generator, int or None
+        Source of the initial weights, as in the paper: normal with standard deviation 0.01, biases 1 in the second,
+        fourth and fifth convolution and the hidden dense layers, so that their ReLUs start in the positive, else 0.
+
+    Returns
+    -------
+    Network
+        With torchvision's names; its weights load into the form of 2014.
+
+    Raises
+    ------
+    ValueError
+        If `form` is another, or the images are too small.
+
+    Notes
+    -----
+    The local response normalisation of 2012 is left out, as in 2014: it was soon found to gain nothing (Simonyan and
+    Zisserman 2015, section 4.1).
+
+    Examples
+    --------
+    >>> from cyconv.models import alexnet
+    >>> [sum(p.size for p in alexnet(grouped=grouped).parameters().values()) for grouped in (False, True)]
+    [62378344, 60965224]
+    """
+    widths, padding, size = FORMS[as_choice("alexnet", "form", form, ("2012", "2014"))]
+    factor = as_number("alexnet", "width_multiplier", width_multiplier, 0, open_minimum=True)
+    groups = 2 if as_bool("alexnet", "grouped", grouped) else 1
+    a, b, c, d, e = (groups * max(1, round(width * factor / groups)) for width in widths)
+    hidden = as_int("alexnet", "hidden", hidden)
+    layers = {
+        "features": Sequential(
+            _started(Conv2d, 0, in_channels, a, 11, stride=4, padding=padding),  # 55x55
+            ReLU(),
+            MaxPool2d(3, stride=2),  # 27x27
+            _started(Conv2d, 1, a, b, 5, padding=2, groups=groups),
+            ReLU(),
+            MaxPool2d(3, stride=2),  # 13x13
+            _started(Conv2d, 0, b, c, 3, padding=1),
+            ReLU(),
+            _started(Conv2d, 1, c, d, 3, padding=1, groups=groups),
+            ReLU(),
+            _started(Conv2d, 1, d, e, 3, padding=1, groups=groups),
+            ReLU(),
+            MaxPool2d(3, stride=2),  # 6x6
+        ),
+        "avgpool": AdaptiveAvgPool2d(6),  # of images of the native size, the identity
+        "flatten": Flatten(),
+        "classifier": Sequential(
+            Dropout(dropout),
+            _started(Linear, 1, e * 6 * 6, hidden),
+            ReLU(),
+            Dropout(dropout),
+            _started(Linear, 1, hidden, hidden),
+            ReLU(),
+            _started(Linear, 0, hidden, num_classes),
+        ),
+    }
+    wanted: Any = size if input_size == "native" else input_size
+    return Network(layers, input_shape=image_shape("alexnet", in_channels, wanted), seed=seed)
+
+
+def _started(kind: Any, bias: int, *arguments: Any, **options: Any) -> Any:
+    """Return a layer with the paper's initial weights, and biases of 0 or 1."""
+    layer = kind(*arguments, **options, initializer=partial(normal, std=0.01))
+    if bias:
+        layer.bias = Parameter.drawn(layer.bias.shape, ones)
+    return layer
