@@ -22,7 +22,7 @@ from benchmarks.report import counted
 from benchmarks.worker import seconds_per_call
 from cyconv import functional as F
 from cyconv import threads
-from cyconv.functional import _correlation
+from cyconv.functional import _correlation, _taps, conv
 
 ALWAYS = 2**62
 MARGIN = 1.1  # a wrong choice that costs less than this is within the noise
@@ -155,7 +155,7 @@ THRESHOLDS = [
     ),
     Threshold(
         "FEW_PHASES",
-        _correlation,
+        _taps,
         "stride up to which all phases of the input gradient are filled one by one",
         ("zeros first", "one by one"),
         0,
@@ -179,13 +179,20 @@ def setting(module: ModuleType, name: str, value: int):
     """Set a threshold for a while."""
     before = getattr(module, name)
     setattr(module, name, value)
-    for cached in vars(_correlation).values():  # what was decided with another value
-        if hasattr(cached, "cache_clear"):
-            cached.cache_clear()
+    _forget_plans()
     try:
         yield
     finally:
         setattr(module, name, before)
+        _forget_plans()
+
+
+def _forget_plans() -> None:
+    """Forget what was decided with another value."""
+    for planning in (conv, _correlation, _taps):
+        for cached in vars(planning).values():
+            if hasattr(cached, "cache_clear"):
+                cached.cache_clear()
 
 
 def compare(module: ModuleType, name: str, values: list[int], call: Callable, rounds: int) -> list[float]:

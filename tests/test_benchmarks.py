@@ -13,6 +13,8 @@ from benchmarks.libraries import LEARNING_RATE, MOMENTUM, with_cyconv
 from benchmarks.libraries.data import labels, normal
 from benchmarks.libraries.numpy_lenet5 import LeNet5
 from cyconv import functional as F
+from cyconv.functional import _correlation
+from cyconv.functional.conv import planned_conv2d
 from cyconv.losses import CrossEntropyLoss
 from cyconv.models import lenet5
 from cyconv.optimizers import SGD
@@ -92,6 +94,21 @@ def test_another_value_of_a_threshold_is_set_for_a_while_only():
     with tune.setting(cyconv.threads, "GRAIN", 7):
         assert cyconv.threads.GRAIN == 7
     assert before == cyconv.threads.GRAIN
+
+
+def test_both_sides_of_a_threshold_are_taken():
+    x, weight = np.zeros((1, 16, 32, 32), np.float32), np.zeros((16, 16, 3, 3), np.float32)
+
+    def kind():
+        _, plan = planned_conv2d("conv2d", x, weight, None, 1, 1, 1, 1)
+        return type(plan.forward).__name__
+
+    assert kind() == "Direct"
+    with tune.setting(_correlation, "LEAST_CHANNELS", 0):
+        assert kind() == "Winograd"
+    with tune.setting(_correlation, "FEW_CHANNELS", 16):
+        assert kind() == "Planes"
+    assert kind() == "Direct"
 
 
 @pytest.fixture(scope="module")
