@@ -1,7 +1,7 @@
 # Every target sets itself up in .venv: it needs Python 3.11 or newer, a C compiler and make, nothing else.
 #   make train   train LeNet-5 on the bundled digits; weights, history and figures go to runs/
 #   make test    build in place and run the whole test suite, doctests included
-#   make bench   measure beside PyTorch and NumPy; KINDS="train memory" for less than all, which takes an hour or so
+#   make bench   measure beside PyTorch and NumPy; KINDS="train memory" for less than all of it
 # Variables: PYTHON (the interpreter to start from), ARGS (more arguments for the command that a target runs).
 
 PYTHON ?= python3
