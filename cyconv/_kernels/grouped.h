@@ -18,16 +18,22 @@
 #include "lines.h"
 
 #ifdef __clang__ /* shuffles by constants alone */
-  #define PICK(T, a, b, lane)                                                                                      \
-    vector_##T result;                                                                                             \
-    UNROLL for (int l = 0; l < LANES(T); l++) result[l] = lane[l] < LANES(T) ? a[lane[l]] : b[lane[l] - LANES(T)]; \
-    return result;
+  #define PICK(T, a, b, index)                                                                                     \
+    ({                                                                                                             \
+      vector_##T result;                                                                                           \
+      UNROLL for (int l = 0; l < LANES(T); l++)                                                                    \
+        result[l] = index[l] < LANES(T) ? (a)[index[l]] : (b)[index[l] - LANES(T)];                                \
+      result;                                                                                                      \
+    })
+  #define PICK_ONE(T, a, index) PICK(T, a, a, index)
 #else
-  #define PICK(T, a, b, lane)                                                                                      \
-    index_##T index;                                                                                               \
-    memcpy(&index, lane, sizeof(index));                                                                           \
-    return __builtin_shuffle(a, b, index);
+  #define PICK(T, a, b, index) __builtin_shuffle(a, b, index)
+  #define PICK_ONE(T, a, index) __builtin_shuffle(a, index)
 #endif
+#define SPREAD(T, S, N)                                                                                            \
+  if (sources == S && some == N)                                                                                   \
+    j = spread_body_##T(S, N, count, source, step, end, index + ic * LANES(T), target + ic * plane, plane,         \
+                          ic ? 0 : ahead);
 
 #define CONVOLVE_ARGUMENTS(T)                                                                                      \
   ptrdiff_t step, ptrdiff_t rows, ptrdiff_t IC, const T *const *x, ptrdiff_t plane, const T *const *w,             \
@@ -47,46 +53,50 @@
 #define MULTIPLY_CASE(T, KW, S) case KW + 8 * S: MULTIPLY(T, 1, KW, S) break;
 
 #define DEFINE_GROUPED(T, I)                                                                                       \
-  INLINE vector_##T picked_##T(vector_##T a, vector_##T b, const I *lane) { PICK(T, a, b, lane) }                  \
-                                                                                                                   \
-  /* One pixel: all IC inputs of the lanes' groups. */                                                             \
-  INLINE void spread_pixel_##T(const int sources, ptrdiff_t IC, const T *source, const I *index, T *target,        \
-                               ptrdiff_t plane) {                                                                  \
-    const vector_##T a = *(const vector_##T *)source;                                                              \
-    const vector_##T b = sources == 2 ? *(const vector_##T *)(source + LANES(T)) : a;                              \
-    for (ptrdiff_t ic = 0; ic < IC; ic++)                                                                          \
-      *(vector_##T *)(target + ic * plane) = picked_##T(a, b, index + ic * LANES(T));                              \
+  INLINE void spread_each_##T(ptrdiff_t IC, ptrdiff_t count, const T *source, ptrdiff_t step, const I *index,      \
+                              T *target, ptrdiff_t plane) {                                                        \
+    for (ptrdiff_t j = 0; j < count; j++, source += step, target += LANES(T))                                      \
+      for (ptrdiff_t ic = 0; ic < IC; ic++)                                                                        \
+        for (int l = 0; l < LANES(T); l++) target[ic * plane + l] = source[index[ic * LANES(T) + l]];              \
   }                                                                                                                \
-  INLINE void spread_body_##T(const int sources, ptrdiff_t IC, ptrdiff_t count, const T *source, ptrdiff_t step,   \
-                              const T *end, const I *index, T *target, ptrdiff_t plane, ptrdiff_t ahead) {         \
-    for (ptrdiff_t j = 0; j < count; j++, source += step, target += LANES(T)) {                                    \
-      if (ahead) __builtin_prefetch(source + ahead, 0, 3);                                                         \
-      if (end - source >= sources * LANES(T)) {                                                                    \
-        spread_pixel_##T(sources, IC, source, index, target, plane);                                               \
-      } else { /* of the last pixels, only what there is */                                                        \
-        T last[2 * (VECTOR_BYTES / sizeof(T))] = {0};                                                              \
-        memcpy(last, source, (end - source) * sizeof(T));                                                          \
-        spread_pixel_##T(sources, IC, last, index, target, plane);                                                 \
+  /* `count` pixels, or as many as lie before the end as whole vectors; IC may be a constant, that the indices stay in \
+     registers. Returns how many. */                                                                               \
+  INLINE ptrdiff_t spread_body_##T(const int sources, const ptrdiff_t IC, ptrdiff_t count, const T *source,        \
+                                   ptrdiff_t step, const T *end, const I *indices, T *target, ptrdiff_t plane,     \
+                                   ptrdiff_t ahead) {                                                              \
+    index_##T index[8];                                                                                            \
+    UNROLL for (ptrdiff_t ic = 0; ic < IC; ic++) memcpy(&index[ic], indices + ic * LANES(T), sizeof(index[ic]));   \
+    ptrdiff_t j = 0;                                                                                               \
+    for (; j < count && end - source >= sources * LANES(T); j++, source += step, target += LANES(T)) {             \
+      const vector_##T a = *(const vector_##T *)source;                                                            \
+      if (ahead) __builtin_prefetch(source + ahead, 0, 2);                                                         \
+      UNROLL for (ptrdiff_t ic = 0; ic < IC; ic++) {                                                               \
+        if (sources == 1) *(vector_##T *)(target + ic * plane) = PICK_ONE(T, a, index[ic]);                        \
+        else                                                                                                       \
+          *(vector_##T *)(target + ic * plane) = PICK(T, a, *(const vector_##T *)(source + LANES(T)), index[ic]);  \
       }                                                                                                            \
     }                                                                                                              \
+    return j;                                                                                                      \
   }                                                                                                                \
   static void cyconv_spread_##T(ptrdiff_t sources, ptrdiff_t IC, ptrdiff_t count, const T *source, ptrdiff_t step, \
                                 const T *end, const void *indices, T *target, ptrdiff_t plane, ptrdiff_t ahead) {  \
     const I *index = indices;                                                                                      \
-    if (sources == 1) {                                                                                            \
-      spread_body_##T(1, IC, count, source, step, end, index, target, plane, ahead);                               \
-    } else if (sources == 2) {                                                                                     \
-      spread_body_##T(2, IC, count, source, step, end, index, target, plane, ahead);                               \
-    } else {                                                                                                       \
-      for (ptrdiff_t j = 0; j < count; j++, source += step, target += LANES(T))                                    \
-        for (ptrdiff_t ic = 0; ic < IC; ic++)                                                                      \
-          for (int l = 0; l < LANES(T); l++) target[ic * plane + l] = source[index[ic * LANES(T) + l]];            \
+    for (ptrdiff_t ic = 0; ic < IC && sources < 3;) {                                                              \
+      const ptrdiff_t some = IC - ic >= 8 ? 8 : IC - ic >= 4 ? 4 : IC - ic >= 2 ? 2 : 1;                           \
+      ptrdiff_t j = 0;                                                                                             \
+      SPREAD(T, 1, 1) SPREAD(T, 1, 2) SPREAD(T, 1, 4) SPREAD(T, 1, 8)                                              \
+      SPREAD(T, 2, 1) SPREAD(T, 2, 2) SPREAD(T, 2, 4) SPREAD(T, 2, 8)                                              \
+      spread_each_##T(some, count - j, source + j * step, step, index + ic * LANES(T),                             \
+                      target + ic * plane + j * LANES(T), plane);                                                  \
+      ic += some;                                                                                                  \
     }                                                                                                              \
+    if (sources == 3) spread_each_##T(IC, count, source, step, index, target, plane);                              \
   }                                                                                                                \
                                                                                                                    \
   INLINE void convolve_body_##T(const int P, const int KW, const int S, CONVOLVE_ARGUMENTS(T)) {                   \
+    const int sets = P < 8 && KW > 1 ? 2 : 1; /* of accumulators: eight chains hide the latency */                 \
     vector_##T total[TILE_ROWS];                                                                                   \
-    UNROLL for (int i = 0; i < P; i++) total[i] = *(const vector_##T *)bias;                                       \
+    UNROLL for (int i = 0; i < sets * P; i++) total[i] = i < P ? *(const vector_##T *)bias : (vector_##T){0};      \
     for (ptrdiff_t r = 0; r < rows; r++) {                                                                         \
       const T *line = x[r], *filter = w[r];                                                                        \
       for (ptrdiff_t ic = 0; ic < IC; ic++, line += plane, filter += LANES(T)) {                                   \
@@ -96,10 +106,11 @@
           vector_##T pixel = *(const vector_##T *)(line + j * (KW == 1 ? step : 1) * LANES(T));                    \
           if (KW > 1) HOLD_VECTOR(pixel);                                                                          \
           UNROLL for (int k = 0; k < KW; k++)                                                                      \
-            if (j >= k && (j - k) % S == 0 && (j - k) / S < P) total[(j - k) / S] += pixel * taps[k];              \
+            if (j >= k && (j - k) % S == 0 && (j - k) / S < P) total[k % sets * P + (j - k) / S] += pixel * taps[k]; \
         }                                                                                                          \
       }                                                                                                            \
     }                                                                                                              \
+    if (sets == 2) UNROLL for (int i = 0; i < P; i++) total[i] += total[P + i];                                    \
     if (pixels == P && channels == LANES(T)) {                                                                     \
       if (ahead)                                                                                                   \
         UNROLL for (int i = 0; i < P; i++) __builtin_prefetch(out + ahead + i * out_step, 1, 2);                   \

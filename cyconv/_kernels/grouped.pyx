@@ -41,6 +41,7 @@ cdef extern from "grouped.h" nogil:
 
 cdef enum:
     BAND_BYTES = 24576  # half of L1, for the bands of several vectors whose numbers lie in the same cache lines
+    MOST_BAND_BYTES = 32768
     TASKS = 64          # wanted, so that uneven ones still balance; by the shape alone
     LEAST_ROWS = 8      # of a block, which spreads the lines above and below it too
     SLICES = 32         # of the weight gradient's sum, at most
@@ -59,6 +60,7 @@ cdef struct Plan:
     Py_ssize_t QH, QW                               # of the phase that has most
     Py_ssize_t L, vectors, task_vectors, vector_blocks
     Py_ssize_t blocks_per_image, blocks
+    Py_ssize_t narrow                               # the widest tile used, by its place in tile_pixels
     Py_ssize_t plane, line                          # numbers of a spread line's plane, and of its planes together
     Py_ssize_t sources                              # vectors that a spread pixel's numbers come from; 3: they are far apart
     Py_ssize_t scratch_bytes
@@ -90,8 +92,13 @@ cdef void make_plan(Plan* s, Py_ssize_t L, Py_ssize_t item) noexcept:
     for v in range(s.vectors):
         first, last = v * L // s.M, (min(v * L + L, s.OC) - 1) // s.M
         s.sources = max(s.sources, min(<Py_ssize_t>3, ceil_div((last - first + 1) * s.IC, L)))
-    s.plane = ((TILE_ROWS - 1) * s.step_w + s.span_w) * L
-    s.line = s.IC * s.plane
+    s.narrow = 0  # a tile of half the width where the band of a whole one would not leave L1 room for the weights
+    while True:
+        s.plane = ((tile_pixels[s.narrow] - 1) * s.step_w + s.span_w) * L
+        s.line = s.IC * s.plane
+        if s.narrow == 1 or s.span_h * s.line * item <= MOST_BAND_BYTES:
+            break
+        s.narrow = 1
     s.task_vectors = max(1, min(s.vectors, BAND_BYTES // (s.span_h * s.line * item)))
     s.vector_blocks = ceil_div(s.vectors, s.task_vectors)
     s.blocks_per_image = max(1, min(ceil_div(TASKS, s.N * s.vector_blocks), s.QH // LEAST_ROWS))
@@ -123,30 +130,38 @@ cdef void set_index(Plan* s, Py_ssize_t* base, void* index, const floating* like
                     (<long long*>index)[i] = place
 
 
-cdef floating* spread_line(
+cdef void fill_line(
     Plan* s, Band* band, Py_ssize_t h, Py_ssize_t v, const floating* x, const Py_ssize_t* base, const char* index,
-    floating* lines,  # [task_vectors, span_h, IC, columns, L]
+    floating* line,  # [IC, columns, L]
 ) noexcept nogil:
-    """Line h of the image, spread for vector v of the outputs."""
-    cdef Py_ssize_t place = (v - band.v0) * s.span_h + h % s.span_h, ic, L = s.L
+    """Spread line h of the image for vector v of the outputs."""
+    cdef Py_ssize_t L = s.L, ic
     cdef Py_ssize_t before = min(max(-band.w, <Py_ssize_t>0), band.columns)
     cdef Py_ssize_t stop = max(before, min(s.IW - band.w, band.columns))
-    cdef floating* line = lines + place * s.line
     cdef const floating* source = x + ((band.n * s.IH + h) * s.IW + band.w + before) * s.C + base[v]
     cdef const floating* end = x + s.N * s.IH * s.IW * s.C
     cdef Py_ssize_t ahead = s.IW * s.C if h + 1 < s.IH else 0
     cdef const char* lane = index + v * s.IC * L * <Py_ssize_t>sizeof(floating)
-    if band.held[place] == h:
-        return line
-    band.held[place] = h
     if floating is float:
         spread_float(s.sources, s.IC, stop - before, source, s.C, end, lane, line + before * L, s.plane, ahead)
     else:
         spread_double(s.sources, s.IC, stop - before, source, s.C, end, lane, line + before * L, s.plane, ahead)
-    for ic in range(s.IC):
-        memset(line + ic * s.plane, 0, before * L * sizeof(floating))
-        memset(line + ic * s.plane + stop * L, 0, (band.columns - stop) * L * sizeof(floating))
-    return line
+    if before or stop < band.columns:
+        for ic in range(s.IC):
+            memset(line + ic * s.plane, 0, before * L * sizeof(floating))
+            memset(line + ic * s.plane + stop * L, 0, (band.columns - stop) * L * sizeof(floating))
+
+
+cdef inline floating* spread_line(
+    Plan* s, Band* band, Py_ssize_t h, Py_ssize_t v, const floating* x, const Py_ssize_t* base, const char* index,
+    floating* lines,  # [task_vectors, span_h, IC, columns, L]
+) noexcept nogil:
+    """Where line h of the image lies spread for vector v of the outputs."""
+    cdef Py_ssize_t place = (v - band.v0) * s.span_h + <unsigned int>h % <unsigned int>s.span_h
+    if band.held[place] != h:
+        band.held[place] = h
+        fill_line(s, band, h, v, x, base, index, lines + place * s.line)
+    return lines + place * s.line
 
 
 cdef inline void start_strip(Plan* s, Band* band, Py_ssize_t first, Py_ssize_t tile) noexcept nogil:
@@ -157,9 +172,9 @@ cdef inline void start_strip(Plan* s, Band* band, Py_ssize_t first, Py_ssize_t t
         band.held[i] = -1
 
 
-cdef inline Py_ssize_t fitting(Py_ssize_t room) noexcept nogil:
+cdef inline Py_ssize_t fitting(Plan* s, Py_ssize_t room) noexcept nogil:
     """Pixels of the tile that does best: the widest of which three quarters have room."""
-    cdef Py_ssize_t i = 0
+    cdef Py_ssize_t i = s.narrow
     while 3 * tile_pixels[i] > 4 * room:
         i += 1
     return tile_pixels[i]
@@ -183,7 +198,7 @@ cdef void run_task(
     band.n, band.v0 = block // s.blocks_per_image, task % s.vector_blocks * s.task_vectors
     band.held = <Py_ssize_t*>(taps + s.T)
     while first < s.QW:
-        tile = fitting(s.QW - first)
+        tile = fitting(s, s.QW - first)
         start_strip(s, &band, first, tile)
         for q in range(q0, q1):
             ahead = s.out_h if q + 1 < q1 else 0
@@ -301,7 +316,7 @@ cdef void add_block(
     band.n, band.v0 = block // s.blocks_per_image, vector_block * s.task_vectors
     band.held = <Py_ssize_t*>(pixels + 2 * s.T)
     while first < s.QW:
-        tile = widest(s.QW - first)
+        tile = widest(min(s.QW - first, tile_pixels[s.narrow]))
         start_strip(s, &band, first, tile)
         for q in range(q0, q1):
             for v in range(band.v0, min(band.v0 + s.task_vectors, s.vectors)):
