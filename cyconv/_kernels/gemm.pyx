@@ -11,11 +11,10 @@ from libc.string cimport memcpy
 from cyconv._kernels.pack cimport pack_panel
 from cyconv._kernels.parallel cimport ceil_div, share_start
 from cyconv._kernels.simd cimport (
-    TILE_ROWS, TILE_VECTORS, VECTOR_BYTES, distance, finish_of, finishing_tile, lanes, to_planes)
+    MOST_ROWS, TILE_ROWS, TILE_VECTORS, VECTOR_BYTES, distance, finish_of, finishing_tile, lanes, to_planes)
 from cyconv._memory cimport Block
 
 cdef enum:
-    MOST_ROWS = 16            # bounds TILE_ROWS
     MOST_COLUMNS = 64         # bounds TILE_VECTORS * lanes
     CHUNK = 2048              # of K: a panel's chunk is 256 KB in float32 and stays in L2
     PANELS_BYTES = 512 << 10  # panels that stay in L2 while rows of A pass by

@@ -17,6 +17,7 @@ from cyconv._kernels.pack cimport copy_planes
 from cyconv._kernels.parallel cimport ceil_div, share_start, this_thread
 from cyconv._kernels.simd cimport (
     TILE_ROWS, TILE_VECTORS, WIDE_ROWS, lanes, piece, tile, to_pixels, wide_tile, wide_vectors)
+from cyconv._kernels.taps cimport run_length
 from cyconv._memory cimport Block
 
 cdef enum:
@@ -168,17 +169,8 @@ def conv_taps(
         plans[f].QH, plans[f].QW = ceil_div(OH - phases[f, 2], phase_h), ceil_div(OW - phases[f, 3], phase_w)
         plans[f].out_first = (phases[f, 2] * OW + phases[f, 3]) * s.OC
         plans[f].first = i
-        run = 1
-        while run < phases[f, 1] and taps[0, first + run] == taps[0, first] and (
-            taps[1, first + run] == taps[1, first] + run
-        ):
-            run += 1
-        for t in range(phases[f, 1]):
-            if t % run and (
-                taps[0, first + t] != taps[0, first + t - 1] or taps[1, first + t] != taps[1, first + t - 1] + 1
-            ):
-                run = 1
-        if s.C >= FEW or phases[f, 1] % run or run <= s.C:
+        run = run_length(&taps[0, first], &taps[1, first], phases[f, 1]) if phases[f, 1] else 1
+        if s.C >= FEW or run <= s.C:
             plans[f].batch, plans[f].K, plans[f].a_step, plans[f].ldb = phases[f, 1], s.C, 1, s.plane
             for t in range(first, first + phases[f, 1]):
                 a_offset[i] = t * s.C
