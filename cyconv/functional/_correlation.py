@@ -30,11 +30,13 @@ COLUMN_BYTES = 4 << 20  # of the matrix of patches at a time: it stays in the ou
 # Output channels up to which vectors run along pixels: along channels most of their lanes would be idle
 # (`python -m benchmarks conv`: 6 channels, 5x5: 2.5 times faster; the input gradient of 3 channels: 5 times).
 FEW_CHANNELS = 8
-# Of more channels, so many sums over so many numbers for each channel are still best computed with vectors along images
-# (`python -m benchmarks conv`, batch 64: 6 -> 16 channels, 5x5: 1.1 times; 3 -> 16, 3x3: 0.96 times).
+# Of more channels, so many sums over so many numbers for each channel are still best computed with vectors along
+# images, if these have so many lanes (both ways in one process, batch 64: 6 -> 16 channels, 5x5: 1.2 times, with 8 lanes
+# 0.86 times; 16 -> 32: 1.26 times; 3 -> 16, 3x3: no gain).
 MOST_IMAGE_CHANNELS = 32
-MOST_IMAGE_GRADIENTS = 16  # of the weight gradient: 6 -> 16 channels, 5x5: 1.4 times; 16 -> 32: 0.7 times
+MOST_IMAGE_GRADIENTS = 16  # of the weight gradient: 6 -> 16 channels, 5x5: 1.2 times; 16 -> 32: 0.7 times
 DEPTH_OF_IMAGES = 6
+LANES_OF_IMAGES = 16
 # Winograd's transformed filters must be shared by so many 4x4 tiles to pay, and channels outweigh its transforms
 # (`python -m benchmarks conv`: 512 channels @7, 32 tiles: 1.4 times the direct kernel's speed forward, 0.9 times for
 # the weight gradient; 16 channels: 1.1 times forward, 1.6 times for the weight gradient).
@@ -105,12 +107,13 @@ class Convolution:
         geometry, images = self.geometry, self.out_shape[0]
         if geometry.stride != (1, 1) or geometry.dilation != (1, 1):
             return False
-        if channels > FEW_CHANNELS and (channels > MOST_IMAGE_CHANNELS or depth < DEPTH_OF_IMAGES * channels):
+        lanes = image_kernels.vector_lanes(np.empty(1, self.dtype))
+        most = MOST_IMAGE_CHANNELS if lanes >= LANES_OF_IMAGES and depth >= DEPTH_OF_IMAGES * channels else FEW_CHANNELS
+        if channels > most:
             return False
         (KH, KW), padding = geometry.kernel, geometry.padding
         if max(padding.top, padding.bottom) >= KH or max(padding.left, padding.right) >= KW:
             return False
-        lanes = image_kernels.vector_lanes(np.empty(1, self.dtype))
         return images >= lanes and -images % lanes <= images // 4  # images of the last group that are in the one before
 
     def _suits_winograd(self, least_tiles: int, least_channels: int) -> bool:
