@@ -6,6 +6,7 @@ Only the smaller operand is packed. The larger one, usually a layer's weights, i
 from cpython.exc cimport PyErr_CheckSignals
 from cython cimport floating
 from cython.parallel cimport prange
+from libc.math cimport INFINITY
 from libc.string cimport memcpy
 
 from cyconv._kernels.pack cimport pack_panel
@@ -63,7 +64,7 @@ cdef void multiply_tile(
     cdef const floating* rows[MOST_ROWS]
     cdef floating* c_rows[MOST_ROWS]
     cdef floating buffer[MOST_ROWS * MOST_COLUMNS]
-    cdef floating value
+    cdef floating value, least = 0 if relu else -INFINITY
     cdef Py_ssize_t zero = 0, i, j
     cdef bint direct = s.c_column == 1 and (bias == NULL or not s.by_row) and (
         addend == NULL or (s.d_row == s.c_row and s.d_column == 1))
@@ -88,7 +89,7 @@ cdef void multiply_tile(
     for j in range(columns):
         for i in range(m):
             value = buffer[i * MOST_COLUMNS + j] + (addend[i * s.d_row + j * s.d_column] if addend != NULL else 0)
-            c[i * s.c_row + j * s.c_column] = 0 if relu and value < 0 else value
+            c[i * s.c_row + j * s.c_column] = least if value < least else value
 
 
 cdef void multiply_block(

@@ -1,7 +1,8 @@
 /* Two register tiles whose vectors hold as many images, each number of an image being a line of its own.
 
-   images_tile: C[v][m] = sum over b < batch, k < K of B[b*b_step + v*pixel + k] * A[b*a_step + k*M + m]:
-   lines of C and B, scalars of A; V pixels of M channels.
+   images_tile: C[v][m] = relu?(bias[m] + sum over b < batch, k < K of
+                                B[b*b_step + v*pixel + k] * A[b*a_step + k*M + m]): lines of C and B, scalars of A
+   and bias, if there is one; V pixels of M channels.
    sums_tile: C[m][v] += sum over b < batch, k < K of A[b*a_step + k*a_pixel + m] * B[b*b_step + k*b_pixel + v]:
    all are lines, whose lanes are left to be added up. */
 
@@ -23,8 +24,9 @@
 #endif
 static inline ptrdiff_t cyconv_images_vectors(ptrdiff_t M) { return IMAGES_VECTORS(M); }
 #define IMAGES_ARGUMENTS(T)                                                                                        \
-  ptrdiff_t batch, ptrdiff_t K, const T *A, ptrdiff_t a_step, const T *B, ptrdiff_t b_step, ptrdiff_t pixel, T *C
-#define IMAGES_PASS batch, K, A, a_step, B, b_step, pixel, C
+  ptrdiff_t batch, ptrdiff_t K, const T *A, ptrdiff_t a_step, const T *B, ptrdiff_t b_step, ptrdiff_t pixel,       \
+      const T *bias, int relu, T *C
+#define IMAGES_PASS batch, K, A, a_step, B, b_step, pixel, bias, relu, C
 #define SUMS_ARGUMENTS(T)                                                                                          \
   ptrdiff_t batch, ptrdiff_t K, const T *A, ptrdiff_t a_step, ptrdiff_t a_pixel, const T *B, ptrdiff_t b_step,     \
       ptrdiff_t b_pixel, T *C, ptrdiff_t c_row
@@ -61,7 +63,10 @@ static inline ptrdiff_t cyconv_images_vectors(ptrdiff_t M) { return IMAGES_VECTO
       }                                                                                                            \
     }                                                                                                              \
     UNROLL for (int v = 0; v < V; v++)                                                                             \
-      UNROLL for (int m = 0; m < M; m++) *(vector_##T *)(C + v * c_pixel + m * L) = c[m][v];                       \
+      UNROLL for (int m = 0; m < M; m++) {                                                                         \
+        if (bias) c[m][v] += bias[m];                                                                              \
+        *(vector_##T *)(C + v * c_pixel + m * L) = relu ? relu_##T(c[m][v]) : c[m][v];                             \
+      }                                                                                                            \
   }                                                                                                                \
   INLINE void sums_body_##T(const int M, const int V, SUMS_ARGUMENTS(T)) {                                         \
     const ptrdiff_t L = LANES(T);                                                                                  \

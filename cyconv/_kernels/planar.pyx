@@ -11,6 +11,7 @@ are the filters, its columns whole runs of the band, line ends included, whose r
 from cpython.exc cimport PyErr_CheckSignals
 from cython cimport floating
 from cython.parallel cimport prange
+from libc.math cimport INFINITY
 from libc.string cimport memcpy, memset
 
 from cyconv._kernels.pack cimport copy_planes
@@ -38,10 +39,6 @@ cdef struct Phase:
     Py_ssize_t out_first
 
 
-cdef inline floating activated(floating value, bint relu) noexcept nogil:
-    return 0 if relu and value < 0 else value
-
-
 cdef void interleave(
     const floating* planes, Py_ssize_t plane, Py_ssize_t C, Py_ssize_t count,  # IN [C, count]
     const floating* bias, bint relu, const floating* addend,  # IN, laid out as the pixels, or NULL
@@ -50,6 +47,7 @@ cdef void interleave(
 ) noexcept nogil:
     """Write a line of pixels, a vector of them at a time."""
     cdef floating buffer[16 * 16]
+    cdef floating least = 0 if relu else -INFINITY, value
     cdef Py_ssize_t L = lanes(planes), i = 0, p, c, some
     while i < count:
         some = min(L, count - i)
@@ -62,9 +60,9 @@ cdef void interleave(
         else:
             for p in range(i, i + some):
                 for c in range(C):
-                    pixels[p * step + c] = activated(
-                        planes[c * plane + p] + (bias[c] if bias != NULL else 0)
-                        + (addend[p * step + c] if addend != NULL else 0), relu)
+                    value = planes[c * plane + p] + (bias[c] if bias != NULL else 0)
+                    value += addend[p * step + c] if addend != NULL else 0
+                    pixels[p * step + c] = least if value < least else value
         i += L
 
 

@@ -31,8 +31,8 @@ COLUMN_BYTES = 4 << 20  # of the matrix of patches at a time: it stays in the ou
 # (`python -m benchmarks conv`: 6 channels, 5x5: 2.5 times faster; the input gradient of 3 channels: 5 times).
 FEW_CHANNELS = 8
 # Of more channels, so many sums over so many numbers for each channel are still best computed with vectors along
-# images, if these have so many lanes (both ways in one process, batch 64: 6 -> 16 channels, 5x5: 1.2 times, with 8 lanes
-# 0.86 times; 16 -> 32: 1.26 times; 3 -> 16, 3x3: no gain).
+# images, if these have so many lanes (both ways in one process, batch 64: 6 -> 16 channels, 5x5: 1.2 times, with 8
+# lanes 0.86 times; 16 -> 32: 1.26 times; 3 -> 16, 3x3: no gain).
 MOST_IMAGE_CHANNELS = 32
 MOST_IMAGE_GRADIENTS = 16  # of the weight gradient: 6 -> 16 channels, 5x5: 1.2 times; 16 -> 32: 0.7 times
 DEPTH_OF_IMAGES = 6
