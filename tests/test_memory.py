@@ -234,9 +234,8 @@ def test_a_larger_piece_serves_and_keeps_the_rest():
     del fence
 
 
-def test_the_smallest_piece_that_is_large_enough_serves():
-    sizes = [9, 2, 4, 2, 6, 2]
-    arrays = [memory.empty((size * MEGABYTE,), np.uint8) for size in sizes]
+def test_the_lowest_piece_that_is_large_enough_serves():
+    arrays = [memory.empty((size * MEGABYTE,), np.uint8) for size in (2, 1, 9, 1, 4, 1)]
     where = address(arrays[2])
     for i in (4, 2, 0):
         del arrays[i]
