@@ -210,7 +210,7 @@ class Correlator:
         return phases(self.geometry, self.adjoint)
 
     def prepare(self, weight: NDArray) -> Any:
-        """Return weight [OC, KH, KW, IC/groups] in the form that `apply` takes, or itself if that would be too large."""
+        """Return weight [OC, KH, KW, IC/groups] in the form that `apply` takes; itself if that would be too large."""
         raise NotImplementedError
 
     def apply(
