@@ -1,10 +1,12 @@
 # Every target sets itself up in .venv: it needs Python 3.11 or newer, a C compiler and make, nothing else.
 #   make train   train LeNet-5 on the bundled digits; weights, history and figures go to runs/
 #   make test    build in place and run the whole test suite, doctests included
+#   make bench   measure beside PyTorch and NumPy; KINDS="train memory" for less than all of it
 # Variables: PYTHON (the interpreter to start from), ARGS (more arguments for the command that a target runs).
 
 PYTHON ?= python3
 ARGS ?=
+KINDS ?= all
 TORCH ?= torch==2.13.0
 
 COMPILED := $(shell find cyconv -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
@@ -22,7 +24,7 @@ test-slow: .venv/installed
 
 bench: .bench-venv/installed
 	mkdir -p runs
-	.bench-venv/bin/python -m benchmarks --json runs/benchmarks.json --plot runs/benchmarks.png $(ARGS)
+	.bench-venv/bin/python -m benchmarks $(KINDS) --json runs/benchmarks.json --plot runs/benchmarks.png $(ARGS)
 
 # cython-lint calls pycodestyle by name, so it needs the path.
 lint: .venv/installed

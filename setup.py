@@ -34,6 +34,7 @@ KERNELS = [
     "elementwise",
     "gemm",
     "im2col",
+    "images",
     "max_pool2d",
     "normalization",
     "optimizer",
@@ -92,7 +93,7 @@ def extension(name: str, source: str, flags: list[str], openmp: dict[str, list[s
         f"cyconv.{name}",
         [source],
         include_dirs=["cyconv/_kernels"],
-        depends=[f"cyconv/_kernels/{header}.h" for header in ("simd", "depthwise", "winograd")],
+        depends=[f"cyconv/_kernels/{header}.h" for header in ("simd", "depthwise", "images", "winograd")],
         extra_compile_args=[*optimise, *maths, *flags, *openmp["compile"]],
         extra_link_args=openmp["link"],
     )

@@ -146,6 +146,8 @@ def as_padding(
     """Resolve ``int | pair | ((top, bottom), (left, right)) | "same" | "valid"`` into four numbers."""
     if isinstance(value, Padding):
         return value
+    if type(value) is int and 0 <= value <= LARGEST:
+        return Padding(value, value, value, value)
     if isinstance(value, str):
         if value == "valid":
             return Padding(0, 0, 0, 0)

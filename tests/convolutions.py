@@ -59,6 +59,10 @@ CASES = {
     "1x1": Case((2, 5, 6, 7), 4, (1, 1)),
     "1x1 stride 2": Case((2, 5, 7, 8), 4, (1, 1), 2),
     "1x1 in padding": Case((2, 5, 3, 4), 4, (1, 1), padding=2),
+    "many images": Case((28, 3, 7, 6), 5, (3, 2), padding=1),  # vectors along images, the last of them overlapping
+    "many images, one channel": Case((32, 1, 9, 20), 6, (5, 5), padding=2),
+    "many images, more channels": Case((16, 11, 5, 6), 12, padding=((0, 2), (1, 0))),
+    "many images, 1x1": Case((48, 7, 3, 4), 3, (1, 1)),
     "3x3": Case(),
     "3x3 padding": Case(padding=1),
     "5x5": Case(kernel=(5, 5), padding=2),

@@ -6,10 +6,12 @@ import os
 
 import numpy as np
 
-from benchmarks.libraries.data import normal
+from benchmarks.libraries.data import Work, labels, normal
+from benchmarks.libraries.im2col import col2im, im2col
+from benchmarks.libraries.numpy_lenet5 import LeNet5
 
 
-def start(threads: int, channels_last: bool) -> None:
+def start(threads: int, mode: str) -> None:
     """Check that the driver set the BLAS's thread count, which must happen before NumPy is imported."""
     assert os.environ.get("OPENBLAS_NUM_THREADS") == str(threads)
 
@@ -19,36 +21,18 @@ def describe() -> dict:
     return {"library": "NumPy", "version": np.__version__}
 
 
-def prepare(kind: str, **parameters) -> dict:
-    """Return the functions to time, by name; only convolutions have a baseline here."""
-    return _conv(**parameters) if kind == "conv" else {}
+def prepare(kind: str, **parameters) -> Work | None:
+    """Return the functions to time; None where there is no baseline here."""
+    if kind == "conv" and not parameters["transposed"]:
+        return _conv(**parameters)
+    if kind in ("train", "predict") and parameters["network"] == "LeNet-5":
+        return _lenet5(kind, **parameters)
+    return None
 
 
-def im2col(x: np.ndarray, kernel: int, stride: int, padding: int) -> np.ndarray:
-    """Return the patches of x (N, C, H, W) as rows (N*OH*OW, C*KH*KW)."""
-    N, C, H, W = x.shape
-    OH, OW = (H + 2 * padding - kernel) // stride + 1, (W + 2 * padding - kernel) // stride + 1
-    padded = np.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
-    columns = np.empty((N, C, kernel, kernel, OH, OW), x.dtype)
-    for kh in range(kernel):
-        for kw in range(kernel):
-            columns[:, :, kh, kw] = padded[:, :, kh : kh + stride * OH : stride, kw : kw + stride * OW : stride]
-    return columns.transpose(0, 4, 5, 1, 2, 3).reshape(N * OH * OW, -1)
-
-
-def col2im(columns: np.ndarray, shape: tuple, kernel: int, stride: int, padding: int) -> np.ndarray:
-    """Add rows of patches back into an image of `shape`."""
-    N, C, H, W = shape
-    OH, OW = (H + 2 * padding - kernel) // stride + 1, (W + 2 * padding - kernel) // stride + 1
-    patches = columns.reshape(N, OH, OW, C, kernel, kernel).transpose(0, 3, 4, 5, 1, 2)
-    image = np.zeros((N, C, H + 2 * padding + stride - 1, W + 2 * padding + stride - 1), columns.dtype)
-    for kh in range(kernel):
-        for kw in range(kernel):
-            image[:, :, kh : kh + stride * OH : stride, kw : kw + stride * OW : stride] += patches[:, :, kh, kw]
-    return image[:, :, padding : padding + H, padding : padding + W]
-
-
-def _conv(network, batch, in_channels, out_channels, size, kernel, stride, padding, groups):
+def _conv(
+    network, batch, in_channels, out_channels, size, kernel, stride, padding, groups, transposed, output_padding
+) -> Work:
     x = normal(batch, in_channels, size, size)
     weight = normal(out_channels, in_channels // groups, kernel, kernel, seed=1)
     out = (size + 2 * padding - kernel) // stride + 1
@@ -69,4 +53,11 @@ def _conv(network, batch, in_channels, out_channels, size, kernel, stride, paddi
     def grad_weight():
         return np.stack([grad[g].T @ columns_of(g) for g in range(groups)])
 
-    return {"forward": forward, "grad_input": grad_input, "grad_weight": grad_weight}
+    return Work({"forward": forward, "grad_input": grad_input, "grad_weight": grad_weight})
+
+
+def _lenet5(kind, network, batch, input_shape, classes) -> Work:
+    net = LeNet5(input_shape[0], classes)
+    x, y = normal(batch, *input_shape), labels((batch,), classes)
+    functions = {"train": {"step": lambda: net.step(x, y)}, "predict": {"predict": lambda: net.forward(x)}}
+    return Work(functions[kind], net.size)

@@ -15,14 +15,14 @@ from libc.string cimport memcpy, memset
 
 from cyconv._kernels.pack cimport add_transposed, copy_band, copy_planes, pack_panel
 from cyconv._kernels.parallel cimport ceil_div, share_start, this_thread
-from cyconv._kernels.simd cimport TILE_ROWS, TILE_VECTORS, fetching_tile, lanes, tile
+from cyconv._kernels.simd cimport ADD_ARRAY, MOST_ROWS, TILE_ROWS, TILE_VECTORS, finishing_tile, lanes
 from cyconv._memory cimport Block
 
 cdef enum:
-    MOST_ROWS = 16             # bounds TILE_ROWS
     BLOCK_BYTES = 512 << 10    # of a block's image band, and of its grad_output: both stay in L2
     BLOCK_PIXELS = 2048
-    PACKED_PIXELS = 256        # where the tile's rows are packed: 256 x 16 numbers stay in L1
+    PACKED_PIXELS = 128        # where the tile's rows are packed: they and a panel stay in L1
+    PACKED_TILES = 8           # whose rows are packed at a time: their numbers of a pixel share cache lines
     PACKED_PANELS = 4          # panels that must share the packed rows to pay for them
     PARTIAL_BYTES = 2 << 20    # of all slices' sums
     SLICES = 8
@@ -37,7 +37,7 @@ cdef struct Plan:
     bint band, planar        # image copied with its border; into planes
     bint packed, in_place    # its rows packed; grad_output one panel as it lies
     bint joined              # lines of the band and of grad_output in one run
-    Py_ssize_t pixel, line, plane, band_h, band_w, band_size
+    Py_ssize_t pixel, line, plane, band_h, band_w, band_size, slab_size, packed_size
     Py_ssize_t block_rows, block_images, blocks_per_image, blocks, slices, splits, tiles
     Py_ssize_t scratch_bytes
 
@@ -84,28 +84,41 @@ cdef void make_plan(Plan* s, const Py_ssize_t[:, ::1] taps, Py_ssize_t item, int
     s.slices = max(1, min(s.blocks, max(s.slices, ceil_div(TASKS, pairs))))
     s.splits = min(s.tiles * s.P, ceil_div(num_threads, s.slices * s.G))
     rows = s.block_images * s.block_rows
+    s.slab_size = rows * (s.band_w if s.joined else s.QW) * s.padded
+    s.packed_size = rows * s.QW * PACKED_TILES * MOST_ROWS if s.packed else 0
     s.scratch_bytes = ceil_div(
-        (s.band_size + rows * (s.band_w if s.joined else s.QW) * (s.padded + (MOST_ROWS if s.packed else 0))) * item
+        (s.band_size + s.slab_size + s.packed_size) * item
         + s.M * <Py_ssize_t>sizeof(void*) + 2 * rows * <Py_ssize_t>sizeof(Py_ssize_t), 4096) * 4096 + 320
 
 
 cdef void pack_rows(
-    Plan* s, const floating** rows, Py_ssize_t count, const Py_ssize_t* line_offset, Py_ssize_t lines,
+    Plan* s, const floating** rows, Py_ssize_t t0, Py_ssize_t t1, const Py_ssize_t* line_offset, Py_ssize_t lines,
     const floating* end,  # of the memory that rows point into
-    floating* packed,     # OUT [pixels, MOST_ROWS]
+    floating* packed,     # OUT [t1 - t0, pixels, MOST_ROWS]
 ) noexcept nogil:
-    """packed[pixel, i] = rows[i] at that pixel: strides of KBs would cost the tile a cache line for every number."""
-    cdef Py_ssize_t step = s.step_w * s.pixel, line, qw, i
-    cdef bint contiguous = rows[count - 1] - rows[0] == count - 1
+    """packed[t, pixel, i] = rows[m0 + i] at that pixel: strides of KBs would cost the tile a cache line a number."""
+    cdef Py_ssize_t step = s.step_w * s.pixel, size = lines * s.QW * MOST_ROWS, line, qw, t, i, last = 0
+    cdef Py_ssize_t first[PACKED_TILES + 1]
+    cdef bint whole[PACKED_TILES]
     cdef const floating* source
+    for t in range(t1 - t0 + 1):
+        first[t] = share_start(s.M, s.tiles, t0 + t)
+    for t in range(t1 - t0):
+        whole[t] = rows[first[t + 1] - 1] - rows[first[t]] == first[t + 1] - 1 - first[t]
+        last = max(last, rows[first[t]] - rows[0])
+    # A constant size compiles to one move; the memory's end needs more care.
+    last += line_offset[lines - 1] + (s.QW - 1) * step + MOST_ROWS
+    for t in range(t1 - t0):
+        whole[t] = whole[t] and end - rows[0] >= last
     for line in range(lines):
         for qw in range(s.QW):
-            source = rows[0] + line_offset[line] + qw * step
-            if contiguous and end - source >= MOST_ROWS:
-                memcpy(packed, source, MOST_ROWS * sizeof(floating))  # a constant size compiles to one move
-            else:
-                for i in range(count):
-                    packed[i] = rows[i][line_offset[line] + qw * step]
+            for t in range(t1 - t0):
+                source = rows[first[t]] + line_offset[line] + qw * step
+                if whole[t]:
+                    memcpy(packed + t * size, source, MOST_ROWS * sizeof(floating))
+                else:
+                    for i in range(first[t + 1] - first[t]):
+                        packed[t * size + i] = rows[first[t] + i][line_offset[line] + qw * step]
             packed += MOST_ROWS
 
 
@@ -121,8 +134,8 @@ cdef void run_task(
     cdef floating* band = <floating*>scratch
     cdef floating* packed_slab = band + s.band_size
     cdef const floating* slab
-    cdef floating* packed = packed_slab + most_lines * (s.band_w if s.joined else s.QW) * s.padded
-    cdef const floating** rows = <const floating**>(packed + (most_lines * s.QW * MOST_ROWS if s.packed else 0))
+    cdef floating* packed = packed_slab + s.slab_size
+    cdef const floating** rows = <const floating**>(packed + s.packed_size)
     cdef Py_ssize_t* a_offset = <Py_ssize_t*>(rows + s.M)
     cdef Py_ssize_t* b_offset = a_offset + most_lines
     cdef const floating* packed_rows[MOST_ROWS]
@@ -130,7 +143,8 @@ cdef void run_task(
     cdef floating* sums
     cdef const floating* origin
     cdef Py_ssize_t C = s.G * s.OC, zero = 0, m, block, n0, n1, q0, q1, n, q
-    cdef Py_ssize_t lines, pair, p, t, m0, m1, columns, width, i, h, first_line, band_rows
+    cdef Py_ssize_t lines, p, t, t0, t1, m0, m1, columns, width, i, h, first_line, band_rows, batch, K, a_step
+    cdef Py_ssize_t group = PACKED_TILES if s.packed else 1  # tiles that each panel meets while it stays in L1
     cdef const floating* end = packed_slab if s.band else x + s.N * s.IH * s.IW * s.G * s.IC
     for m in range(s.M):
         rows[m] = (<const floating*>band if s.band else x) + m_offset[m]
@@ -187,6 +201,12 @@ cdef void run_task(
                 pack_panel(
                     grad_output + (n * s.QH + q0) * s.QW * C + g * s.OC + p * s.NR, C, 1, (q1 - q0) * s.QW,
                     columns, width, packed_slab + lines * s.QW * p * s.NR + (n - n0) * (q1 - q0) * s.QW * width)
+        if s.packed:
+            batch, K, a_step = 1, lines * s.QW, MOST_ROWS
+        elif s.joined:
+            batch, K, a_step = lines, (q1 - q0 - 1) * s.band_w + s.QW, 1
+        else:
+            batch, K, a_step = lines, s.QW, s.step_w * s.pixel
         # While the tiles work, the next block's memory comes into L2: grad_output's first, then the image's.
         ahead_g = ahead_x = <const char*>slab
         end_g = end_x = ahead_g
@@ -199,48 +219,34 @@ cdef void run_task(
             ahead_x = <const char*>(x + (n * s.IH + h) * s.IW * s.IC)
             end_x = ahead_x + s.IW * s.IC * <Py_ssize_t>sizeof(floating) * min(
                 most_lines * s.step_h, (s.N - n) * s.IH - h)
-        for pair in range(first_pair, last_pair):
-            if ahead_g >= end_g:
-                ahead_g, end_g = ahead_x, end_x
-                ahead_x = end_x
-            t = pair // s.P
-            p = pair % s.P
-            m0 = share_start(s.M, s.tiles, t)
-            m1 = share_start(s.M, s.tiles, t + 1)
-            width = min(s.NR, ceil_div(s.OC - p * s.NR, s.L) * s.L)
-            sums = partial + ((slice_ * s.G + g) * s.padded + p * s.NR) * s.M
-            for m in range(m0, m1):
-                c_rows[m - m0] = sums + m * width
+        t0 = first_pair // s.P
+        while t0 * s.P < last_pair:
+            t1 = min(t0 + group, ceil_div(last_pair, s.P))
             if s.packed:
-                if p == 0 or pair == first_pair:
-                    pack_rows(s, rows + m0, m1 - m0, a_offset, lines, end, packed)
+                pack_rows(s, rows, t0, t1, a_offset, lines, end, packed)
+            for p in range(s.P):
+                width = min(s.NR, ceil_div(s.OC - p * s.NR, s.L) * s.L)
+                sums = partial + ((slice_ * s.G + g) * s.padded + p * s.NR) * s.M
+                if not s.joined and not s.packed:
+                    for i in range(lines):
+                        b_offset[i] = i * s.QW * width
+                for t in range(max(t0, ceil_div(first_pair - p, s.P)), min(t1, ceil_div(last_pair - p, s.P))):
+                    if ahead_g >= end_g:
+                        ahead_g, end_g = ahead_x, end_x
+                        ahead_x = end_x
+                    m0 = share_start(s.M, s.tiles, t)
+                    m1 = share_start(s.M, s.tiles, t + 1)
                     for i in range(m1 - m0):
-                        packed_rows[i] = packed + i
-                if ahead_g < end_g:
-                    fetching_tile(
-                        m1 - m0, 1, lines * s.QW, packed_rows, &zero, MOST_ROWS, slab + lines * s.QW * p * s.NR,
-                        &zero, width, c_rows, 0, width, <const floating*>NULL, block > first_block, ahead_g)
-                    ahead_g += lines * s.QW * 64
-                else:
-                    tile(
-                        m1 - m0, 1, lines * s.QW, packed_rows, &zero, MOST_ROWS, slab + lines * s.QW * p * s.NR,
-                        &zero, width, c_rows, 0, width, <const floating*>NULL, block > first_block)
-            elif s.joined:
-                tile(
-                    m1 - m0, lines, (q1 - q0 - 1) * s.band_w + s.QW, rows + m0, a_offset, 1, slab, b_offset, width,
-                    c_rows, 0, width, <const floating*>NULL, block > first_block)
-            else:
-                for i in range(lines):
-                    b_offset[i] = i * s.QW * width
-                if ahead_g < end_g:
-                    fetching_tile(
-                        m1 - m0, lines, s.QW, rows + m0, a_offset, s.step_w * s.pixel, slab + lines * s.QW * p * s.NR,
-                        b_offset, width, c_rows, 0, width, <const floating*>NULL, block > first_block, ahead_g)
-                    ahead_g += lines * s.QW * 64
-                else:
-                    tile(
-                        m1 - m0, lines, s.QW, rows + m0, a_offset, s.step_w * s.pixel, slab + lines * s.QW * p * s.NR,
-                        b_offset, width, c_rows, 0, width, <const floating*>NULL, block > first_block)
+                        c_rows[i] = sums + (m0 + i) * width
+                        packed_rows[i] = packed + (t - t0) * K * MOST_ROWS + i
+                    finishing_tile(
+                        m1 - m0, batch, K, &packed_rows[0] if s.packed else rows + m0, &zero if s.packed else a_offset,
+                        a_step, slab + (0 if s.joined else lines * s.QW * p * s.NR), &zero if s.packed else b_offset,
+                        width, c_rows, 0, width, <const floating*>NULL, 0, ADD_ARRAY if block > first_block else 0,
+                        ahead_g, 64 if ahead_g < end_g else 0)
+                    if ahead_g < end_g:
+                        ahead_g += lines * s.QW * 64
+            t0 = t1
 
 
 cdef void add_slices(Plan* s, Py_ssize_t task, const floating* partial, floating* grad_weight) noexcept nogil:

@@ -1,4 +1,4 @@
-"""Matrix product on the register tile, any strides: C = A @ B.
+"""Matrix product on the register tile, any strides: C = relu?(A @ B + bias + addend).
 
 Only the smaller operand is packed. The larger one, usually a layer's weights, is read once, in place.
 """
@@ -6,14 +6,16 @@ Only the smaller operand is packed. The larger one, usually a layer's weights, i
 from cpython.exc cimport PyErr_CheckSignals
 from cython cimport floating
 from cython.parallel cimport prange
+from libc.math cimport INFINITY
+from libc.string cimport memcpy
 
 from cyconv._kernels.pack cimport pack_panel
 from cyconv._kernels.parallel cimport ceil_div, share_start
-from cyconv._kernels.simd cimport TILE_ROWS, TILE_VECTORS, lanes, tile
+from cyconv._kernels.simd cimport (
+    MOST_ROWS, TILE_ROWS, TILE_VECTORS, VECTOR_BYTES, distance, finish_of, finishing_tile, lanes, to_planes)
 from cyconv._memory cimport Block
 
 cdef enum:
-    MOST_ROWS = 16            # bounds TILE_ROWS
     MOST_COLUMNS = 64         # bounds TILE_VECTORS * lanes
     CHUNK = 2048              # of K: a panel's chunk is 256 KB in float32 and stays in L2
     PANELS_BYTES = 512 << 10  # panels that stay in L2 while rows of A pass by
@@ -24,38 +26,75 @@ cdef struct Strides:
     Py_ssize_t a_column
     Py_ssize_t c_row
     Py_ssize_t c_column
+    Py_ssize_t d_row     # of the addend
+    Py_ssize_t d_column
+    bint by_row          # the bias has a number for each row of C, else for each column
+
+
+cdef void scatter_turned(
+    const floating* buffer, Py_ssize_t m, Py_ssize_t columns,  # IN [m, columns], rows MOST_COLUMNS apart
+    floating* c, Py_ssize_t c_column,                          # OUT [columns, m], columns so many numbers apart
+) noexcept nogil:
+    """c[j, i] = buffer[i, j]."""
+    cdef floating square[16 * 16]
+    cdef Py_ssize_t L = lanes(buffer), half = max(1, L // 2), i = 0, j, k, J, count
+    cdef floating* target
+    while i < m:
+        count = min(L, m - i)
+        j = 0
+        while j < columns:
+            J = min(L, columns - j)
+            to_planes(buffer + i * MOST_COLUMNS + j, MOST_COLUMNS, &square[0], L, J)
+            for k in range(J):
+                target = c + (j + k) * c_column + i
+                if count >= half:  # two moves of a constant size, which may overlap
+                    memcpy(target, &square[k * L], VECTOR_BYTES // 2)
+                    memcpy(target + count - half, &square[k * L + count - half], VECTOR_BYTES // 2)
+                else:
+                    memcpy(target, &square[k * L], count * sizeof(floating))
+            j += L
+        i += L
 
 
 cdef void multiply_tile(
-    const floating* a, const floating* panel, floating* c, Strides* s,
-    Py_ssize_t m, Py_ssize_t K, Py_ssize_t columns, Py_ssize_t width, bint accumulate,
+    const floating* a, const floating* panel, const floating* bias, const floating* addend, floating* c, Strides* s,
+    Py_ssize_t m, Py_ssize_t K, Py_ssize_t columns, Py_ssize_t width, bint relu,
 ) noexcept nogil:
-    """One register tile; where C's columns are not contiguous, through a buffer that is then scattered."""
+    """One register tile; where C's columns or the addend do not suit it, through a buffer that is then scattered."""
     cdef const floating* rows[MOST_ROWS]
     cdef floating* c_rows[MOST_ROWS]
     cdef floating buffer[MOST_ROWS * MOST_COLUMNS]
-    cdef Py_ssize_t zero = 0
-    cdef Py_ssize_t i, j
+    cdef floating value, least = 0 if relu else -INFINITY
+    cdef Py_ssize_t zero = 0, i, j
+    cdef bint direct = s.c_column == 1 and (bias == NULL or not s.by_row) and (
+        addend == NULL or (s.d_row == s.c_row and s.d_column == 1))
+    cdef const floating* added = addend
+    if not direct:
+        added = &buffer[0] if bias != NULL and s.by_row else NULL
     for i in range(m):
         rows[i] = a + i * s.a_row
-        c_rows[i] = c + i * s.c_row if s.c_column == 1 else buffer + i * MOST_COLUMNS
-    if s.c_column == 1:
-        tile(
-            m, 1, K, rows, &zero, s.a_column, panel, &zero, width, c_rows, 0, columns, <const floating*>NULL,
-            accumulate)
+        c_rows[i] = c + i * s.c_row if direct else buffer + i * MOST_COLUMNS
+        if not direct and added != NULL:
+            for j in range(width):
+                buffer[i * MOST_COLUMNS + j] = bias[i]
+    finishing_tile(
+        m, 1, K, rows, &zero, s.a_column, panel, &zero, width, c_rows, 0, columns if direct else width,
+        NULL if s.by_row else bias, distance(added, c_rows[0]), finish_of(added, relu and (direct or addend == NULL)),
+        <const char*>panel, 0)
+    if direct:
         return
-    tile(m, 1, K, rows, &zero, s.a_column, panel, &zero, width, c_rows, 0, columns, <const floating*>NULL, 0)
+    if addend == NULL and s.c_row == 1:
+        scatter_turned(&buffer[0], m, columns, c, s.c_column)
+        return
     for j in range(columns):
         for i in range(m):
-            if accumulate:
-                c[i * s.c_row + j * s.c_column] += buffer[i * MOST_COLUMNS + j]
-            else:
-                c[i * s.c_row + j * s.c_column] = buffer[i * MOST_COLUMNS + j]
+            value = buffer[i * MOST_COLUMNS + j] + (addend[i * s.d_row + j * s.d_column] if addend != NULL else 0)
+            c[i * s.c_row + j * s.c_column] = least if value < least else value
 
 
 cdef void multiply_block(
-    const floating* a, const floating* panels, floating* c, Strides* s,
-    Py_ssize_t M, Py_ssize_t K, Py_ssize_t N, Py_ssize_t first, Py_ssize_t last, bint accumulate,
+    const floating* a, const floating* panels, const floating* bias, const floating* addend, floating* c, Strides* s,
+    Py_ssize_t M, Py_ssize_t K, Py_ssize_t N, Py_ssize_t first, Py_ssize_t last, bint relu,
 ) noexcept nogil:
     """Rows 0..M of C, columns of panels first..last, for one chunk of K."""
     cdef Py_ssize_t L = lanes(a)
@@ -72,33 +111,45 @@ cdef void multiply_block(
                 columns = min(NR, N - p * NR)
                 multiply_tile(
                     a + m0 * s.a_row, panels + p * NR * K,
+                    bias + (m0 if s.by_row else p * NR) if bias != NULL else NULL,
+                    addend + m0 * s.d_row + p * NR * s.d_column if addend != NULL else NULL,
                     c + m0 * s.c_row + p * NR * s.c_column, s,
-                    m1 - m0, K, columns, min(NR, ceil_div(columns, L) * L), accumulate)
+                    m1 - m0, K, columns, min(NR, ceil_div(columns, L) * L), relu)
         p0 += group
 
 
 def gemm(
-    const floating[:, :] A,  # IN [M, K]
-    const floating[:, :] B,  # IN [K, N]
-    floating[:, :] C,        # OUT [M, N]
-    bint accumulate,         # C += A @ B instead of C = A @ B
-    int num_threads,
+    const floating[:, :] A,         # IN [M, K]
+    const floating[:, :] B,         # IN [K, N]
+    const floating[::1] bias,       # IN [N], or None
+    const floating[:, :] addend,    # IN [M, N], or None; may be C itself
+    floating[:, :] C,               # OUT [M, N]
+    bint relu, int num_threads,
 ):
-    """C = A @ B, or C += A @ B; summed over k in order (in chunks of 2048), whatever the number of threads."""
+    """Multiply as the module says; summed over k in order (in chunks of 2048), whatever the number of threads."""
+    cdef const floating[:, :] turned = None
     if A.shape[0] < B.shape[1]:  # C.T = B.T @ A.T packs A, the smaller one
-        multiply(B.T, A.T, C.T, accumulate, num_threads)
+        if addend is not None:
+            turned = addend.T
+        multiply(B.T, A.T, bias, True, turned, C.T, relu, num_threads)
     else:
-        multiply(A, B, C, accumulate, num_threads)
+        multiply(A, B, bias, False, addend, C, relu, num_threads)
 
 
 cdef int multiply(
-    const floating[:, :] A, const floating[:, :] B, floating[:, :] C, bint accumulate, int num_threads,
+    const floating[:, :] A, const floating[:, :] B, const floating[::1] bias, bint by_row,
+    const floating[:, :] addend, floating[:, :] C, bint relu, int num_threads,
 ) except -1:
     cdef Py_ssize_t M = A.shape[0], K = A.shape[1], N = B.shape[1]
-    cdef Py_ssize_t item = sizeof(floating)
+    cdef Py_ssize_t item = sizeof(floating), j
     if M == 0 or N == 0:
         return 0
-    cdef Strides s = Strides(A.strides[0] // item, A.strides[1] // item, C.strides[0] // item, C.strides[1] // item)
+    cdef Strides s = Strides(
+        A.strides[0] // item, A.strides[1] // item, C.strides[0] // item, C.strides[1] // item, 0, 0, by_row)
+    cdef const floating* added = NULL
+    if addend is not None:
+        added = &addend[0, 0]
+        s.d_row, s.d_column = addend.strides[0] // item, addend.strides[1] // item
     cdef Py_ssize_t b_row = B.strides[0] // item, b_column = B.strides[1] // item
     cdef const floating* a = &A[0, 0] if K else NULL
     cdef const floating* b = &B[0, 0] if K else NULL
@@ -106,16 +157,28 @@ cdef int multiply(
     cdef Py_ssize_t L = lanes(a)
     cdef Py_ssize_t NR = TILE_VECTORS * L
     cdef Py_ssize_t P = ceil_div(N, NR)
-    cdef Block scratch = Block(min(K, CHUNK) * ceil_div(N, L) * L * item)
+    # The tile reads whole vectors of the bias.
+    cdef Py_ssize_t padded = ceil_div(N, L) * L
+    cdef Block scratch = Block((min(K, CHUNK) + 1) * padded * item)
     cdef floating* panels = <floating*>scratch.address
+    cdef floating* starts = panels + min(K, CHUNK) * padded
+    cdef const floating* start_bias = NULL
+    if bias is not None and by_row:
+        start_bias = &bias[0]
+    elif bias is not None:
+        for j in range(padded):
+            starts[j] = bias[j] if j < N else 0
+        start_bias = starts
     # In segments of some 10 ms a core, between which a pending Ctrl-C is heard.
     cdef Py_ssize_t segments = 1 + <Py_ssize_t>(<double>M * N * min(K, CHUNK) / (1e9 * num_threads))
     cdef Py_ssize_t row_blocks = min(ceil_div(M, TILE_ROWS), num_threads * segments)
     cdef Py_ssize_t splits = min(P, ceil_div(num_threads, row_blocks))
     cdef Py_ssize_t tasks = row_blocks * splits, segment = max(num_threads, ceil_div(tasks, segments))
     cdef Py_ssize_t task, p, k0 = 0, KC, block, split, m0, columns, start, stop
+    cdef bint last
     while True:
         KC = min(CHUNK, K - k0)
+        last = k0 + KC == K
         for p in prange(P, nogil=True, num_threads=num_threads, schedule="static"):
             columns = min(NR, N - p * NR)
             pack_panel(
@@ -128,10 +191,14 @@ cdef int multiply(
                 split = task % splits
                 m0 = share_start(M, row_blocks, block)
                 multiply_block(
-                    a + m0 * s.a_row + k0 * s.a_column, panels, c + m0 * s.c_row, &s,
+                    a + m0 * s.a_row + k0 * s.a_column, panels,
+                    (start_bias + m0 if by_row else start_bias) if last and start_bias != NULL else NULL,
+                    added + m0 * s.d_row if added != NULL else NULL, c + m0 * s.c_row, &s,
                     share_start(M, row_blocks, block + 1) - m0, KC, N,
-                    share_start(P, splits, split), share_start(P, splits, split + 1), accumulate or k0 > 0)
+                    share_start(P, splits, split), share_start(P, splits, split + 1), relu and last)
             PyErr_CheckSignals()
         k0 += CHUNK
+        added = c  # the further chunks are added to the first
+        s.d_row, s.d_column = s.c_row, s.c_column
         if k0 >= K:
             return 0

@@ -4,7 +4,7 @@ from cython cimport floating
 from libc.string cimport memcpy, memset
 
 from cyconv._kernels.parallel cimport ceil_div
-from cyconv._kernels.simd cimport TILE_VECTORS, VECTOR_BYTES, lanes, piece, to_planes, transpose
+from cyconv._kernels.simd cimport TILE_VECTORS, VECTOR_BYTES, lanes, to_planes, transpose
 
 cdef inline void pack_panel(
     const floating* source, Py_ssize_t row_stride, Py_ssize_t column_stride,  # IN
@@ -138,7 +138,7 @@ cdef inline void copy_planes(
             while w < stop:
                 source = image + ((top + r) * W + left + w) * C + c
                 target = band + c * plane + r * columns + w
-                if end - source >= (L - 1) * C + piece(image, count):
+                if end - source >= (L - 1) * C + L:
                     to_planes(source, C, target, plane, count)
                 else:
                     copy_pixels(source, C, target, plane, count, min(L, stop - w))

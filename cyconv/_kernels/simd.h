@@ -107,7 +107,7 @@ enum { ADD_ARRAY = 1, RELU = 2 };
         vector_##T line[MOST_VECTORS];                                                                             \
         UNROLL for (int v = 0; v < V; v++) line[v] = *(const vector_##T *)(B + b_offset[b] + k * ldb + v * L);     \
         UNROLL for (int m = 0; m < M; m++) {                                                                       \
-          const T scalar = rows[m][a_offset[b] + k * step];                                                      \
+          const T scalar = rows[m][a_offset[b] + k * step];                                                        \
           UNROLL for (int v = 0; v < V; v++) c[m][v] += scalar * line[v];                                          \
         }                                                                                                          \
       }                                                                                                            \
@@ -136,7 +136,7 @@ enum { ADD_ARRAY = 1, RELU = 2 };
 #define LANES_2(F, W, h, L) F(0, W, h, L), F(1, W, h, L)
 #define LANES_4(F, W, h, L) LANES_2(F, W, h, L), F(2, W, h, L), F(3, W, h, L)
 #define LANES_8(F, W, h, L) LANES_4(F, W, h, L), F(4, W, h, L), F(5, W, h, L), F(6, W, h, L), F(7, W, h, L)
-#define LANES_16(F, W, h, L) LANES_8(F, W, h, L), F(8, W, h, L), F(9, W, h, L), F(10, W, h, L), F(11, W, h, L),   \
+#define LANES_16(F, W, h, L) LANES_8(F, W, h, L), F(8, W, h, L), F(9, W, h, L), F(10, W, h, L), F(11, W, h, L),    \
   F(12, W, h, L), F(13, W, h, L), F(14, W, h, L), F(15, W, h, L)
 /* Of each piece of W lanes, deal those from h on of two vectors alternately; join the first W lanes of two vectors. */
 #define DEALT(k, W, h, L) (k) / (W) * (W) + (h) + (k) % (W) / 2 + (k) % 2 * (L)
@@ -159,15 +159,15 @@ enum { ADD_ARRAY = 1, RELU = 2 };
     }                                                                                                              \
     UNROLL for (int i = 0; i < W; i++) a[i] = b[i];                                                                \
   }
-#define LOAD_VECTOR(T, address) (*(const vector_##T *)(address))
-#define DEFINE_PLANES(T, N, W, NAME)                                                                                     \
+#define AT(T, address) (*(const vector_##T *)(address))
+#define DEFINE_PLANES(T, N, W, NAME)                                                                               \
   INLINE void to_planes_##NAME##_##T(const T *source, ptrdiff_t step, T *target, ptrdiff_t plane, ptrdiff_t count) { \
     vector_##T a[W], b[W];                                                                                         \
     UNROLL for (int i = 0; i < W; i++) {                                                                           \
-      a[i] = LOAD_VECTOR(T, source + i * step);                                                                           \
-      if (N / W >= 2) a[i] = SHUFFLE(T, N, a[i], LOAD_VECTOR(T, source + (i + W) * step), JOINED, W, 0);                  \
+      a[i] = AT(T, source + i * step);                                                                             \
+      if (N / W >= 2) a[i] = SHUFFLE(T, N, a[i], AT(T, source + (i + W) * step), JOINED, W, 0);                    \
       if (N / W == 4) {                                                                                            \
-        b[i] = SHUFFLE(T, N, LOAD_VECTOR(T, source + (i + 2 * W) * step), LOAD_VECTOR(T, source + (i + 3 * W) * step), JOINED, W, 0); \
+        b[i] = SHUFFLE(T, N, AT(T, source + (i + 2 * W) * step), AT(T, source + (i + 3 * W) * step), JOINED, W, 0);\
         a[i] = SHUFFLE(T, N, a[i], b[i], JOINED, 2 * W, 0);                                                        \
       }                                                                                                            \
     }                                                                                                              \
@@ -175,14 +175,14 @@ enum { ADD_ARRAY = 1, RELU = 2 };
     UNROLL for (int i = 0; i < W; i++)                                                                             \
       if (i < count) *(vector_##T *)(target + i * plane) = a[i];                                                   \
   }                                                                                                                \
-  INLINE void to_pixels_##NAME##_##T(const T *source, ptrdiff_t plane, ptrdiff_t count, const T *bias, int relu,    \
-                                     T *target, ptrdiff_t step) {                                                     \
+  INLINE void to_pixels_##NAME##_##T(const T *source, ptrdiff_t plane, ptrdiff_t count, const T *bias, int relu,   \
+                                     T *target, ptrdiff_t step) {                                                  \
     vector_##T a[W], b[W];                                                                                         \
     UNROLL for (int i = 0; i < W; i++) {                                                                           \
       const ptrdiff_t c = i < count ? i : 0;                                                                       \
-      a[i] = LOAD_VECTOR(T, source + c * plane);                                                                          \
+      a[i] = AT(T, source + c * plane);                                                                            \
       if (bias) a[i] += bias[c];                                                                                   \
-      if (relu) a[i] = (vector_##T)((index_##T)a[i] & ~(index_##T)(a[i] < 0));                                     \
+      if (relu) a[i] = relu_##T(a[i]);                                                                             \
     }                                                                                                              \
     DEAL_ROUNDS(T, N, W)                                                                                           \
     UNROLL for (int p = 0; p < N / W; p++)                                                                         \
@@ -190,9 +190,8 @@ enum { ADD_ARRAY = 1, RELU = 2 };
         memcpy(target + (p * W + i) * step, (const T *)&a[i] + p * W, W * sizeof(T));                              \
   }
 
-/* A line's numbers that the two below read or write for `count` columns: the smallest piece that holds them. */
-#define DEFINE_TRANSPOSES(T, I, N, HALF, QUARTER)                                                                  \
-  typedef I index_##T __attribute__((vector_size(VECTOR_BYTES)));                                                  \
+/* A line's numbers that to_pixels writes for `count` columns: the smallest piece that holds them. */
+#define DEFINE_TRANSPOSES(T, N, HALF, QUARTER)                                                                     \
   DEFINE_PLANES(T, N, N, full)                                                                                     \
   DEFINE_PLANES(T, N, HALF, half)                                                                                  \
   DEFINE_PLANES(T, N, QUARTER, quarter)                                                                            \
@@ -201,7 +200,7 @@ enum { ADD_ARRAY = 1, RELU = 2 };
   }                                                                                                                \
   static __attribute__((noinline)) void cyconv_to_planes_##T(const T *source, ptrdiff_t step, T *target,           \
                                                              ptrdiff_t plane, ptrdiff_t count) {                   \
-    if (count == 1 && step == 1) *(vector_##T *)target = LOAD_VECTOR(T, source);                                          \
+    if (count == 1 && step == 1) *(vector_##T *)target = AT(T, source);                                            \
     else if (2 * count > N) to_planes_full_##T(source, step, target, plane, count);                                \
     else if (4 * count > N) to_planes_half_##T(source, step, target, plane, count);                                \
     else to_planes_quarter_##T(source, step, target, plane, count);                                                \
@@ -253,7 +252,7 @@ enum { ADD_ARRAY = 1, RELU = 2 };
 #define DEFINE_TILES(T, I)                                                                                         \
   DEFINE_TILE(T, I)                                                                                                \
   FOR_EACH_ROW(TILE_ROW, T, NOTHING)                                                                               \
-  static void (*const tiles_##T[TILE_ROWS][TILE_VECTORS])(TILE_ARGUMENTS(T)) = {FOR_EACH_ROW(TILE_ENTRY, T, COMMA)};\
+  static void (*const tiles_##T[TILE_ROWS][TILE_VECTORS])(TILE_ARGUMENTS(T)) = {FOR_EACH_ROW(TILE_ENTRY, T, COMMA)}; \
   static inline void cyconv_tile_##T(ptrdiff_t M, TILE_ARGUMENTS(T)) {                                             \
     tiles_##T[M - 1][columns > LANES(T)](TILE_PASS);                                                               \
   }
@@ -276,117 +275,19 @@ static inline ptrdiff_t cyconv_wide_vectors(ptrdiff_t M) { return WIDE_VECTORS(M
   #define MORE_WIDE_CASES(T)
 #endif
 
-/* Two tiles whose vectors hold as many images, each number of an image being a line of its own.
-
-   images_tile: C[v][m] = sum over b < batch, k < K of B[b*b_step + v*pixel + k] * A[b*a_step + k*M + m], lines of C, B by
-   scalars of A: V pixels of M channels. sums_tile: C[m][v] += sum over b < batch, k < K of
-   A[b*a_step + k*a_pixel + m] * B[b*b_step + k*b_pixel + v], all lines, whose lanes are left to be added up. */
-#if VECTOR_BYTES == 64
-  #define IMAGES_ROWS 8
-  #define IMAGES_VECTORS(M) ((M) <= 4 ? 6 : (M) == 5 ? 5 : (M) == 6 ? 4 : 3)
-  #define SUMS_ROWS 4
-  #define SUMS_VECTORS 6
-#else
-  #define IMAGES_ROWS 4
-  #define IMAGES_VECTORS(M) 3
-  #define SUMS_ROWS 3
-  #define SUMS_VECTORS 3
-#endif
-static inline ptrdiff_t cyconv_images_vectors(ptrdiff_t M) { return IMAGES_VECTORS(M); }
-#define IMAGES_ARGUMENTS(T)                                                                                        \
-  ptrdiff_t batch, ptrdiff_t K, const T *A, ptrdiff_t a_step, const T *B, ptrdiff_t b_step, ptrdiff_t pixel, T *C
-#define IMAGES_PASS batch, K, A, a_step, B, b_step, pixel, C
-#define SUMS_ARGUMENTS(T)                                                                                          \
-  ptrdiff_t batch, ptrdiff_t K, const T *A, ptrdiff_t a_step, ptrdiff_t a_pixel, const T *B, ptrdiff_t b_step,     \
-      ptrdiff_t b_pixel, T *C, ptrdiff_t c_row
-#define SUMS_PASS batch, K, A, a_step, a_pixel, B, b_step, b_pixel, C, c_row
-#define VECTOR_CASES(F, T, M) F(T, M, 1) F(T, M, 2) F(T, M, 3) MORE_VECTOR_CASES(F, T, M)
-#if VECTOR_BYTES == 64
-  #define MORE_VECTOR_CASES(F, T, M) F(T, M, 4) F(T, M, 5) F(T, M, 6)
-#else
-  #define MORE_VECTOR_CASES(F, T, M)
-#endif
-#define IMAGES_CASE(T, M, V) case V: if (V <= IMAGES_VECTORS(M)) images_body_##T(M, V, c_pixel, IMAGES_PASS); break;
-#define SUMS_CASE(T, M, V) case V: sums_body_##T(M, V, SUMS_PASS); break;
-#define IMAGES_ROW(T, M)                                                                                           \
-  static __attribute__((noinline)) void images_##T##_##M(ptrdiff_t V, ptrdiff_t c_pixel, IMAGES_ARGUMENTS(T)) {    \
-    switch (V) { VECTOR_CASES(IMAGES_CASE, T, M) }                                                                 \
-  }
-#define SUMS_ROW(T, M)                                                                                             \
-  static __attribute__((noinline)) void sums_##T##_##M(ptrdiff_t V, SUMS_ARGUMENTS(T)) {                           \
-    switch (V) { VECTOR_CASES(SUMS_CASE, T, M) }                                                                   \
-  }
-#define DEFINE_IMAGE_TILES(T)                                                                                      \
-  INLINE void images_body_##T(const int M, const int V, ptrdiff_t c_pixel, IMAGES_ARGUMENTS(T)) {                  \
-    const ptrdiff_t L = LANES(T);                                                                                  \
-    vector_##T c[IMAGES_ROWS][6];                                                                                  \
-    UNROLL for (int m = 0; m < M; m++)                                                                             \
-      UNROLL for (int v = 0; v < V; v++) c[m][v] = (vector_##T){0};                                                \
-    for (ptrdiff_t b = 0; b < batch; b++) {                                                                        \
-      const T *a = A + b * a_step, *line = B + b * b_step;                                                         \
-      for (ptrdiff_t k = 0; k < K; k++, a += M, line += L) {                                                       \
-        vector_##T x[6];                                                                                           \
-        UNROLL for (int v = 0; v < V; v++) x[v] = LOAD_VECTOR(T, line + v * pixel);                                \
-        UNROLL for (int m = 0; m < M; m++)                                                                         \
-          UNROLL for (int v = 0; v < V; v++) c[m][v] += a[m] * x[v];                                               \
-      }                                                                                                            \
-    }                                                                                                              \
-    UNROLL for (int v = 0; v < V; v++)                                                                             \
-      UNROLL for (int m = 0; m < M; m++) *(vector_##T *)(C + v * c_pixel + m * L) = c[m][v];                       \
-  }                                                                                                                \
-  INLINE void sums_body_##T(const int M, const int V, SUMS_ARGUMENTS(T)) {                                         \
-    const ptrdiff_t L = LANES(T);                                                                                  \
-    vector_##T c[SUMS_ROWS][SUMS_VECTORS];                                                                         \
-    UNROLL for (int m = 0; m < M; m++)                                                                             \
-      UNROLL for (int v = 0; v < V; v++) c[m][v] = (vector_##T){0};                                                \
-    for (ptrdiff_t b = 0; b < batch; b++) {                                                                        \
-      const T *a = A + b * a_step, *line = B + b * b_step;                                                         \
-      for (ptrdiff_t k = 0; k < K; k++, a += a_pixel, line += b_pixel) {                                           \
-        vector_##T g[SUMS_ROWS];                                                                                   \
-        UNROLL for (int m = 0; m < M; m++) g[m] = LOAD_VECTOR(T, a + m * L);                                       \
-        UNROLL for (int v = 0; v < V; v++) {                                                                       \
-          const vector_##T x = LOAD_VECTOR(T, line + v * L);                                                       \
-          UNROLL for (int m = 0; m < M; m++) c[m][v] += g[m] * x;                                                  \
-        }                                                                                                          \
-      }                                                                                                            \
-    }                                                                                                              \
-    UNROLL for (int m = 0; m < M; m++)                                                                             \
-      UNROLL for (int v = 0; v < V; v++) *(vector_##T *)(C + m * c_row + v * L) += c[m][v];                        \
-  }                                                                                                                \
-  FOR_IMAGES_ROWS(IMAGES_ROW, T)                                                                                   \
-  FOR_SUMS_ROWS(SUMS_ROW, T)                                                                                       \
-  static inline void cyconv_images_tile_##T(ptrdiff_t M, ptrdiff_t V, ptrdiff_t c_pixel, IMAGES_ARGUMENTS(T)) {    \
-    switch (M) { FOR_IMAGES_ROWS(IMAGES_CALL, T) }                                                                 \
-  }                                                                                                                \
-  static inline void cyconv_sums_tile_##T(ptrdiff_t M, ptrdiff_t V, SUMS_ARGUMENTS(T)) {                           \
-    switch (M) { FOR_SUMS_ROWS(SUMS_CALL, T) }                                                                     \
-  }
-#define IMAGES_CALL(T, M) case M: images_##T##_##M(V, c_pixel, IMAGES_PASS); break;
-#define SUMS_CALL(T, M) case M: sums_##T##_##M(V, SUMS_PASS); break;
-#define FOR_FOUR_ROWS(F, T) F(T, 1) F(T, 2) F(T, 3) F(T, 4)
-#if VECTOR_BYTES == 64
-  #define FOR_IMAGES_ROWS(F, T) FOR_FOUR_ROWS(F, T) F(T, 5) F(T, 6) F(T, 7) F(T, 8)
-  #define FOR_SUMS_ROWS(F, T) FOR_FOUR_ROWS(F, T)
-#else
-  #define FOR_IMAGES_ROWS(F, T) FOR_FOUR_ROWS(F, T)
-  #define FOR_SUMS_ROWS(F, T) F(T, 1) F(T, 2) F(T, 3)
-#endif
-
 DEFINE_TILES(float, int)
 DEFINE_TILES(double, long long)
 DEFINE_WIDE_TILE(float)
 DEFINE_WIDE_TILE(double)
 #if VECTOR_BYTES == 64
-DEFINE_TRANSPOSES(float, int, 16, 8, 4)
-DEFINE_TRANSPOSES(double, long long, 8, 4, 2)
+DEFINE_TRANSPOSES(float, 16, 8, 4)
+DEFINE_TRANSPOSES(double, 8, 4, 2)
 #elif VECTOR_BYTES == 32
-DEFINE_TRANSPOSES(float, int, 8, 4, 2)
-DEFINE_TRANSPOSES(double, long long, 4, 2, 1)
+DEFINE_TRANSPOSES(float, 8, 4, 2)
+DEFINE_TRANSPOSES(double, 4, 2, 1)
 #else
-DEFINE_TRANSPOSES(float, int, 4, 2, 1)
-DEFINE_TRANSPOSES(double, long long, 2, 1, 1)
+DEFINE_TRANSPOSES(float, 4, 2, 1)
+DEFINE_TRANSPOSES(double, 2, 1, 1)
 #endif
-DEFINE_IMAGE_TILES(float)
-DEFINE_IMAGE_TILES(double)
 
 #endif

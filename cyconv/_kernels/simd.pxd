@@ -10,10 +10,6 @@ cdef extern from "simd.h" nogil:
     const int ADD_ARRAY
     const int RELU
     Py_ssize_t wide_vectors "cyconv_wide_vectors"(Py_ssize_t M)
-    const Py_ssize_t IMAGES_ROWS
-    const Py_ssize_t SUMS_ROWS
-    const Py_ssize_t SUMS_VECTORS
-    Py_ssize_t images_vectors "cyconv_images_vectors"(Py_ssize_t M)
     void tile_float "cyconv_tile_float"(
         Py_ssize_t M, Py_ssize_t batch, Py_ssize_t K,
         const float** rows, const Py_ssize_t* a_offset, Py_ssize_t a_step,
@@ -54,20 +50,10 @@ cdef extern from "simd.h" nogil:
     void to_pixels_double "cyconv_to_pixels_double"(
         const double* source, Py_ssize_t plane, Py_ssize_t count, const double* bias, int relu,
         double* target, Py_ssize_t step)
-    void images_tile_float "cyconv_images_tile_float"(
-        Py_ssize_t M, Py_ssize_t V, Py_ssize_t c_pixel, Py_ssize_t batch, Py_ssize_t K,
-        const float* A, Py_ssize_t a_step, const float* B, Py_ssize_t b_step, Py_ssize_t pixel, float* C)
-    void images_tile_double "cyconv_images_tile_double"(
-        Py_ssize_t M, Py_ssize_t V, Py_ssize_t c_pixel, Py_ssize_t batch, Py_ssize_t K,
-        const double* A, Py_ssize_t a_step, const double* B, Py_ssize_t b_step, Py_ssize_t pixel, double* C)
-    void sums_tile_float "cyconv_sums_tile_float"(
-        Py_ssize_t M, Py_ssize_t V, Py_ssize_t batch, Py_ssize_t K,
-        const float* A, Py_ssize_t a_step, Py_ssize_t a_pixel, const float* B, Py_ssize_t b_step, Py_ssize_t b_pixel,
-        float* C, Py_ssize_t c_row)
-    void sums_tile_double "cyconv_sums_tile_double"(
-        Py_ssize_t M, Py_ssize_t V, Py_ssize_t batch, Py_ssize_t K,
-        const double* A, Py_ssize_t a_step, Py_ssize_t a_pixel, const double* B, Py_ssize_t b_step, Py_ssize_t b_pixel,
-        double* C, Py_ssize_t c_row)
+
+
+cdef enum:
+    MOST_ROWS = 16  # bounds TILE_ROWS, for arrays of a constant size
 
 
 cdef inline Py_ssize_t lanes(const floating* element) noexcept nogil:
@@ -166,14 +152,14 @@ cdef inline void transpose(
 
 
 cdef inline Py_ssize_t piece(const floating* element, Py_ssize_t count) noexcept nogil:
-    """Numbers of a pixel that to_planes reads and to_pixels writes for `count` channels, at most a vector of them."""
+    """Numbers of a pixel that to_pixels writes for `count` channels, at most a vector of them."""
     return piece_float(count) if floating is float else piece_double(count)
 
 
 cdef inline void to_planes(
     const floating* source, Py_ssize_t step, floating* target, Py_ssize_t plane, Py_ssize_t count,
 ) noexcept nogil:
-    """target[c * plane + i] = source[i * step + c] for `count` channels of a vector of pixels."""
+    """target[c * plane + i] = source[i * step + c] for `count` channels of a vector of pixels; reads whole vectors."""
     if floating is float:
         to_planes_float(source, step, target, plane, count)
     else:
@@ -189,25 +175,3 @@ cdef inline void to_pixels(
         to_pixels_float(source, plane, count, bias, relu, target, step)
     else:
         to_pixels_double(source, plane, count, bias, relu, target, step)
-
-
-cdef inline void images_tile(
-    Py_ssize_t M, Py_ssize_t V, Py_ssize_t c_pixel, Py_ssize_t batch, Py_ssize_t K, const floating* A,
-    Py_ssize_t a_step, const floating* B, Py_ssize_t b_step, Py_ssize_t pixel, floating* C,
-) noexcept nogil:
-    """V pixels of M <= IMAGES_ROWS channels of a vector of images; V <= images_vectors(M)."""
-    if floating is float:
-        images_tile_float(M, V, c_pixel, batch, K, A, a_step, B, b_step, pixel, C)
-    else:
-        images_tile_double(M, V, c_pixel, batch, K, A, a_step, B, b_step, pixel, C)
-
-
-cdef inline void sums_tile(
-    Py_ssize_t M, Py_ssize_t V, Py_ssize_t batch, Py_ssize_t K, const floating* A, Py_ssize_t a_step,
-    Py_ssize_t a_pixel, const floating* B, Py_ssize_t b_step, Py_ssize_t b_pixel, floating* C, Py_ssize_t c_row,
-) noexcept nogil:
-    """Products of M <= SUMS_ROWS and V <= SUMS_VECTORS lines, summed over pixels and added to C."""
-    if floating is float:
-        sums_tile_float(M, V, batch, K, A, a_step, a_pixel, B, b_step, b_pixel, C, c_row)
-    else:
-        sums_tile_double(M, V, batch, K, A, a_step, a_pixel, B, b_step, b_pixel, C, c_row)

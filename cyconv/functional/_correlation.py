@@ -17,6 +17,7 @@ from cyconv import memory
 from cyconv._dispatch import conv2d as kernels
 from cyconv._dispatch import conv2d_weight as weight_kernels
 from cyconv._dispatch import depthwise as depthwise_kernels
+from cyconv._dispatch import images as image_kernels
 from cyconv._dispatch import planar as planar_kernels
 from cyconv._dispatch import winograd as winograd_kernels
 from cyconv.functional._taps import Geometry, Sum, adjoint_sums, forward_sum, phases
@@ -25,10 +26,19 @@ from cyconv.functional.unfold import columns_nhwc, columns_nhwc_adjoint
 from cyconv.threads import threads_for
 
 ALGORITHMS = ("auto", "direct", "winograd", "im2col")
+FILTER_BYTES = 48 << 20  # of transformed filters at a time: a 3x3 convolution of 1024 channels would have 151 MB
+PART = 64  # output channels that filters are cut at multiples of: whole panels of the tile on every instruction set
 COLUMN_BYTES = 4 << 20  # of the matrix of patches at a time: it stays in the outer cache
 # Output channels up to which vectors run along pixels: along channels most of their lanes would be idle
 # (`python -m benchmarks conv`: 6 channels, 5x5: 2.5 times faster; the input gradient of 3 channels: 5 times).
 FEW_CHANNELS = 8
+# Of more channels, so many sums over so many numbers for each channel are still best computed with vectors along
+# images, if these have so many lanes (both ways in one process, batch 64: 6 -> 16 channels, 5x5: 1.2 times, with 8
+# lanes 0.86 times; 16 -> 32: 1.26 times; 3 -> 16, 3x3: no gain).
+MOST_IMAGE_CHANNELS = 32
+MOST_IMAGE_GRADIENTS = 16  # of the weight gradient: 6 -> 16 channels, 5x5: 1.2 times; 16 -> 32: 0.7 times
+DEPTH_OF_IMAGES = 6
+LANES_OF_IMAGES = 16
 # Winograd's transformed filters must be shared by so many tiles to pay, and channels outweigh its transforms (both ways
 # in one process, one AVX-512 core: 256 channels @14, 16 tiles: 1.1 times the direct kernel's speed, 64 @8, 4 tiles: 0.8
 # times; weight gradient of 512 channels, 16 tiles: 0.5 times, 32 tiles: 1.2 times; 17 channels: 1.1 times).
@@ -64,26 +74,48 @@ class Convolution:
     @cached_property
     def forward(self) -> Correlator:
         """What computes out [N, OH, OW, OC] from x [N, IH, IW, IC]."""
-        few = self.weight_shape[0] <= FEW_CHANNELS and self.geometry.stride == (1, 1)
-        return self._correlator(few, adjoint=False)
+        OC, KH, KW, IC = self.weight_shape
+        return self._correlator(OC, KH * KW * IC, adjoint=False)
 
     @cached_property
     def adjoint(self) -> Correlator:
         """What computes the input gradient [N, IH, IW, IC] from grad_output [N, OH, OW, OC]."""
-        return self._correlator(self.weight_shape[3] <= FEW_CHANNELS, adjoint=True)
+        OC, KH, KW, IC = self.weight_shape
+        return self._correlator(IC, KH * KW * OC, adjoint=True)
 
-    def _correlator(self, few_channels: bool, adjoint: bool) -> Correlator:
+    def _correlator(self, channels: int, depth: int, adjoint: bool) -> Correlator:
+        """Return the best algorithm for so many channels of sums over `depth` numbers."""
         geometry = self.geometry
+        free = geometry.groups == 1 and geometry.algorithm in ("auto", "exact")
         kind: type[Correlator] = Direct
         if geometry.algorithm == "im2col":
             kind = Columns
         elif geometry.depthwise:
             kind = Depthwise
-        elif few_channels and geometry.groups == 1 and geometry.algorithm in ("auto", "exact"):
-            kind = Planes
         elif self._suits_winograd(LEAST_TILES):
             kind = Winograd
+        elif free and self._suits_images(channels, depth):
+            kind = Images
+        elif free and channels <= FEW_CHANNELS and (adjoint or geometry.stride == (1, 1)):
+            kind = Planes
         return kind(self, adjoint)
+
+    def _suits_images(self, channels: int, depth: int) -> bool:
+        """Whether `channels` sums over `depth` numbers a pixel are best computed with vectors along images.
+
+        Weights are its scalars, so idle lanes and borders cost nothing, but turning the images round must pay.
+        """
+        geometry, images = self.geometry, self.out_shape[0]
+        if geometry.stride != (1, 1) or geometry.dilation != (1, 1):
+            return False
+        lanes = image_kernels.vector_lanes(np.empty(1, self.dtype))
+        most = MOST_IMAGE_CHANNELS if lanes >= LANES_OF_IMAGES and depth >= DEPTH_OF_IMAGES * channels else FEW_CHANNELS
+        if channels > most:
+            return False
+        (KH, KW), padding = geometry.kernel, geometry.padding
+        if max(padding.top, padding.bottom) >= KH or max(padding.left, padding.right) >= KW:
+            return False
+        return images >= lanes and -images % lanes <= images // 4  # images of the last group that are in the one before
 
     def _suits_winograd(self, least_tiles: int) -> bool:
         """Whether minimal filtering can compute it and pays, from so many tiles on, or was asked for."""
@@ -114,6 +146,10 @@ class Convolution:
             padding = geometry.padding
             arguments = KH, padding.top, padding.left, geometry.groups
             winograd_kernels.weight_gradient(x, grad_output, *arguments, flat, threads)
+            return
+        free = geometry.groups == 1 and geometry.algorithm != "direct"
+        if free and OC <= MOST_IMAGE_GRADIENTS and self._suits_images(OC, KH * KW * IC):
+            image_kernels.weight_gradient(x, grad_output, geometry.padding.top, geometry.padding.left, out, threads)
             return
         total = forward_sum(geometry)
         if len(total.positions) == KH * KW:
@@ -174,7 +210,7 @@ class Correlator:
         return phases(self.geometry, self.adjoint)
 
     def prepare(self, weight: NDArray) -> Any:
-        """Return weight [OC, KH, KW, IC/groups] in the form that `apply` takes; later changes do not reach it."""
+        """Return weight [OC, KH, KW, IC/groups] in the form that `apply` takes, or itself if that would be too large."""
         raise NotImplementedError
 
     def apply(
@@ -224,6 +260,11 @@ class Winograd(Correlator):
     """Minimal filtering, F(4x4, 3x3) and F(2x2, 5x5)."""
 
     def prepare(self, weight: NDArray) -> NDArray:
+        # Large filters, four times as large in this form, are transformed part by part when they are applied.
+        large = 4 * weight.nbytes > FILTER_BYTES and self.geometry.groups == 1
+        return weight if large else self._transformed(weight)
+
+    def _transformed(self, weight: NDArray) -> NDArray:
         taps = weight.shape[1] * weight.shape[2]
         positions = np.arange(taps)[::-1].copy() if self.adjoint else np.arange(taps)
         groups = self.geometry.groups
@@ -238,6 +279,20 @@ class Winograd(Correlator):
 
     def _apply(
         self, x: NDArray, filters: Any, bias: NDArray | None, addend: NDArray | None, relu: bool, out: NDArray
+    ) -> None:
+        if filters.ndim == 1:
+            self._convolve(x, filters, bias, addend, relu, out)
+            return
+        channels = out.shape[3]
+        parts = -(-4 * filters.nbytes // FILTER_BYTES)
+        for start in range(0, channels, width := -(-channels // parts // PART) * PART):
+            part = slice(start, start + width)
+            chosen = np.ascontiguousarray(filters[..., part]) if self.adjoint else filters[part]
+            arrays = None if bias is None else bias[part], None if addend is None else addend[..., part]
+            self._convolve(x, self._transformed(chosen), *arrays, relu, out[..., part])
+
+    def _convolve(
+        self, x: NDArray, filters: NDArray, bias: NDArray | None, addend: NDArray | None, relu: bool, out: NDArray
     ) -> None:
         size, top, left = self.geometry.kernel[0], self.geometry.padding.top, self.geometry.padding.left
         if self.adjoint:  # the convolution by the filters turned half round, with the rest of the full padding
@@ -259,6 +314,25 @@ class Depthwise(Correlator):
             taps, table = self.phases
             arguments = taps, *self.step, table, *self.phase
             depthwise_kernels.conv_taps(x, filters, bias, addend, *arguments, out, relu, threads_for(self.work))
+
+
+class Images(Correlator):
+    """Few channels, many images: vectors along images."""
+
+    def prepare(self, weight: NDArray) -> NDArray:
+        if self.adjoint:  # the convolution by the filters turned half round
+            weight = weight[:, ::-1, ::-1].transpose(3, 1, 2, 0)
+        filters = memory.empty(weight.shape, weight.dtype)
+        filters[...] = weight
+        return filters
+
+    def _apply(
+        self, x: NDArray, filters: Any, bias: NDArray | None, addend: NDArray | None, relu: bool, out: NDArray
+    ) -> None:
+        top, left = self.geometry.padding.top, self.geometry.padding.left
+        if self.adjoint:
+            top, left = self.geometry.kernel[0] - 1 - top, self.geometry.kernel[1] - 1 - left
+        image_kernels.convolve(x, filters, bias, addend, top, left, out, relu, threads_for(self.work))
 
 
 class Planes(Correlator):

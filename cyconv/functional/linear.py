@@ -17,10 +17,10 @@ from cyconv.threads import threads_for
 ALL = (True, True, True)
 
 
-def matmul(a: NDArray, b: NDArray) -> NDArray:
-    """Return a (M, K) @ b (K, N) on cyconv's own threads: a threaded BLAS beside them would make both crawl."""
+def matmul(a: NDArray, b: NDArray, bias: NDArray | None = None, relu: bool = False) -> NDArray:
+    """Return a (M, K) @ b (K, N) + bias (N) on cyconv's own threads: a threaded BLAS beside them would slow both."""
     out = memory.empty((a.shape[0], b.shape[1]), a.dtype)
-    kernels.gemm(a, b, out, False, threads_for(a.shape[0] * b.shape[1] * (a.shape[1] + 1)))
+    kernels.gemm(a, b, bias, None, out, relu, threads_for(a.shape[0] * b.shape[1] * (a.shape[1] + 1)))
     return out
 
 
@@ -33,7 +33,8 @@ def _check(op: str, x: Any, weight: Any, bias: Any) -> tuple[NDArray, NDArray, N
     x = check.as_float_array(op, "x", x)
     weight = check.as_float_array(op, "weight", weight, 2)
     bias = None if bias is None else check.as_float_array(op, "bias", bias, 1)
-    check.check_same_dtype(op, x=x, weight=weight, bias=bias)
+    if x.dtype is not weight.dtype or (bias is not None and bias.dtype is not x.dtype):
+        check.check_same_dtype(op, x=x, weight=weight, bias=bias)
     if x.ndim == 0 or x.shape[-1] != weight.shape[1]:
         raise ValueError(
             f"{op}: `weight` of shape {weight.shape} expects {weight.shape[1]} input features, "
@@ -78,11 +79,14 @@ def linear(x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None) -> ND
     >>> F.linear(np.ones((2, 3), np.float32), np.ones((4, 3), np.float32)).shape
     (2, 4)
     """
-    x, weight, bias = _check("linear", x, weight, bias)
-    out = matmul(_rows(x), weight.T)
-    if bias is not None:
-        out += bias
-    return out.reshape(*x.shape[:-1], weight.shape[0])
+    return affine("linear", x, weight, bias)
+
+
+def affine(op: str, x: Any, weight: Any, bias: Any, relu: bool = False) -> NDArray:
+    """Apply an affine map to the last axis, then, with `relu`, set negative numbers to zero."""
+    x, weight, bias = _check(op, x, weight, bias)
+    bias = None if bias is None else np.ascontiguousarray(bias)
+    return matmul(_rows(x), weight.T, bias, relu).reshape(*x.shape[:-1], weight.shape[0])
 
 
 def linear_backward(

@@ -79,6 +79,7 @@ class Layer:
 
     training: bool = True
     buffers: ClassVar[tuple[str, ...]] = ()  # arrays that are saved with the weights but not trained
+    recomputable: ClassVar[bool] = True  # whether running `forward` twice does no harm, counters and buffers restored
     counters: ClassVar[tuple[str, ...]] = ()  # integers that move on while training and go into checkpoints only
     _remembered: tuple | None = None
     _prepared: tuple | None = None  # made of the parameters, for predicting: dropped while training

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import reduce
 from types import EllipsisType
 from typing import Any, ClassVar
@@ -14,7 +14,8 @@ from cyconv._validation import as_choice
 from cyconv.functional._arrays import add, copy, empty_image, nhwc
 from cyconv.layers.activation import Activation
 from cyconv.layers.base import Layer, Shape, Step, completed
-from cyconv.layers.fusion import Group, grouped
+from cyconv.layers.fusion import Group, grouped, run, run_backward
+from cyconv.layers.recompute import Segment, segments
 from cyconv.settings import is_fusing
 
 Layers = Iterable[Layer] | Mapping[str, Layer]
@@ -100,6 +101,8 @@ class Sequential(Container):
     ['0.weight', '0.bias', '2.weight', '2.bias']
     """
 
+    recomputes: bool = False  # whether training keeps few outputs and computes the others again: see `recompute`
+
     def __init__(self, *layers: Layer | Layers) -> None:
         single = len(layers) == 1 and (isinstance(layers[0], Mapping) or not isinstance(layers[0], Layer))
         super().__init__(layers[0] if single else layers)  # type: ignore[arg-type]
@@ -122,6 +125,14 @@ class Sequential(Container):
             self._prepared = kept = fuse, grouped(self, fuse)
         return kept[1]
 
+    def _flat_groups(self) -> Iterator[Group]:
+        """Yield the groups, of a Sequential that stands alone in one those inside it."""
+        for group in self._groups():
+            if type(group.main) is Sequential and len(group.layers) == 1:
+                yield from group.main._flat_groups()
+            else:
+                yield group
+
     def forward(self, x: NDArray) -> NDArray:
         return self._run(x)
 
@@ -129,13 +140,11 @@ class Sequential(Container):
         return self._run(x, addend, relu)
 
     def _run(self, x: NDArray, addend: NDArray | None = None, relu: bool = False) -> NDArray:
-        groups = self._groups()
+        groups: Sequence[Group | Segment] = self._groups()
+        if self.recomputes and self.training:
+            groups = segments(list(self._flat_groups()))
         self.remember(groups)
-        if not groups:
-            return completed(type(self).__name__, x, addend, relu)
-        for group in groups[:-1]:
-            x = group.run(x)
-        return groups[-1].run(x, addend, relu)
+        return run(groups, x, addend, relu)
 
     def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
         return self._run_backward(grad_output, needs_grad_input)
@@ -145,25 +154,7 @@ class Sequential(Container):
 
     def _run_backward(self, grad_output: NDArray, needs_grad_input: bool, addend: NDArray | None = None) -> Any:
         (groups,) = self.recall()
-        # Where nobody wants the input's gradient, nothing below the first trainable layer needs to run.
-        first = 0 if needs_grad_input else _first_trainable(groups)
-        gradient: Any = grad_output
-        for index in range(len(groups) - 1, first - 1, -1):
-            added = addend if index == 0 else None
-            gradient = groups[index].run_backward(gradient, needs_grad_input or index > first, added)
-        for group in groups[:first]:
-            for layer in group.layers:
-                layer.forget()
-        if not groups and addend is not None:
-            return add(gradient, addend)
-        return gradient if needs_grad_input else None
-
-
-def _first_trainable(groups: list[Group]) -> int:
-    for index, group in enumerate(groups):
-        if any(parameter.trainable for layer in group.layers for parameter in layer.parameters().values()):
-            return index
-    return len(groups)
+        return run_backward(groups, grad_output, needs_grad_input, addend)
 
 
 class Branches(Container):
@@ -209,8 +200,10 @@ class Branches(Container):
     def _run(self, x: NDArray, addend: NDArray | None = None, relu: bool = False) -> NDArray:
         if self.merge == "concat" or self.crops or not is_fusing():
             return completed(type(self).__name__, self._merged(x), addend, relu)
-        shape = self.output_shape(x.shape[1:])
-        self.remember([(len(x), *shape)] * len(self))
+        known = self._prepared
+        if known is None or known[0] != x.shape[1:]:
+            self._prepared = known = x.shape[1:], self.output_shape(x.shape[1:])
+        self.remember([(len(x), *known[1])] * len(self))
         first, *others = self
         for layer in reversed(others):  # each adds to what it returns what came before it
             addend = layer.run(x, addend)

@@ -5,8 +5,8 @@ Each layer still keeps what its share of the backward pass needs; a group only k
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
@@ -102,3 +102,49 @@ def grouped(layers: Iterable[Layer], fuse: bool) -> list[Group]:
 def _next(rest: list[Layer], kind: type) -> Any:
     """Take the first layer of the rest if it is of this kind."""
     return rest.pop(0) if rest and type(rest[0]) is kind else None
+
+
+class Runs(Protocol):
+    """What runs as one: a `Group`, or several that keep little."""
+
+    layers: list[Layer]
+
+    def run(self, x: NDArray, addend: NDArray | None = None, relu: bool = False) -> NDArray:
+        """Return the output + addend, with `relu` negative numbers set to zero."""
+
+    def run_backward(self, grad_output: NDArray, needs_grad_input: bool, addend: NDArray | None = None) -> Any:
+        """Add to the parameters' gradients; return that of the input + addend."""
+
+
+def run(groups: Sequence[Runs], x: NDArray, addend: NDArray | None = None, relu: bool = False) -> NDArray:
+    """Return what the groups, one after the other, make of x, + addend, with `relu` negative numbers set to zero."""
+    if not groups:
+        return completed("Sequential", x, addend, relu)
+    for group in groups[:-1]:
+        x = group.run(x)
+    return groups[-1].run(x, addend, relu)
+
+
+def run_backward(
+    groups: Sequence[Runs], grad_output: NDArray, needs_grad_input: bool, addend: NDArray | None = None
+) -> Any:
+    """Add to the parameters' gradients; return that of the input + addend."""
+    # Where nobody wants the input's gradient, nothing below the first trainable layer needs to run.
+    first = 0 if needs_grad_input else _first_trainable(groups)
+    gradient: Any = grad_output
+    for index in range(len(groups) - 1, first - 1, -1):
+        added = addend if index == 0 else None
+        gradient = groups[index].run_backward(gradient, needs_grad_input or index > first, added)
+    for group in groups[:first]:
+        for layer in group.layers:
+            layer.forget()
+    if not groups and addend is not None:
+        return add(gradient, addend)
+    return gradient if needs_grad_input else None
+
+
+def _first_trainable(groups: Sequence[Runs]) -> int:
+    for index, group in enumerate(groups):
+        if any(parameter.trainable for layer in group.layers for parameter in layer.parameters().values()):
+            return index
+    return len(groups)

@@ -6,8 +6,9 @@ from numpy.typing import NDArray
 
 from cyconv import functional as F
 from cyconv._validation import as_int
+from cyconv.functional.linear import affine
 from cyconv.initializers import Initializer
-from cyconv.layers.base import Layer, Shape, accumulate, data_of, is_trainable, weight_and_bias
+from cyconv.layers.base import Layer, Shape, accumulate, completed, data_of, is_trainable, weight_and_bias
 
 
 class Linear(Layer):
@@ -54,14 +55,20 @@ class Linear(Layer):
         return (self.out_features,)
 
     def forward(self, x: NDArray) -> NDArray:
+        return self._run(x)
+
+    def run(self, x: NDArray, addend: NDArray | None = None, relu: bool = False) -> NDArray:
+        return self._run(x, relu) if addend is None else completed("Linear", self._run(x), addend, relu)
+
+    def _run(self, x: NDArray, relu: bool = False) -> NDArray:
         self.remember(x)
-        return F.linear(x, self.weight.data, data_of(self.bias))
+        return affine("linear", x, self.weight.read(), data_of(self.bias), relu)
 
     def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
         (x,) = self.recall()
         needs = needs_grad_input, is_trainable(self.weight), is_trainable(self.bias)
         grad_input, grad_weight, grad_bias = F.linear_backward(
-            grad_output, x, self.weight.data, data_of(self.bias), needs=needs
+            grad_output, x, self.weight.read(), data_of(self.bias), needs=needs
         )
         accumulate(self.weight, grad_weight)
         accumulate(self.bias, grad_bias)

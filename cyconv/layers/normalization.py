@@ -113,7 +113,8 @@ class BatchNorm2d(Layer):
             shift += self.bias.read()
         return scale.astype(self.running_mean.dtype), shift.astype(self.running_mean.dtype)
 
-    def state(self) -> tuple[bytes | None, ...]:
+    def state(self) -> tuple:
         """Return all that `scale_and_shift` depends on, to compare."""
-        arrays = data_of(self.weight), data_of(self.bias), self.running_mean, self.running_var
-        return *(None if array is None else array.tobytes() for array in arrays), bytes(str(self.eps), "ascii")
+        weight, bias = data_of(self.weight), data_of(self.bias)
+        parameters = None if weight is None else weight.tobytes(), None if bias is None else bias.tobytes()
+        return *parameters, self.running_mean.tobytes(), self.running_var.tobytes(), self.eps

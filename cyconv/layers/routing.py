@@ -87,6 +87,8 @@ class SideHead(Container):
     ((3, 4), (3, 2))
     """
 
+    recomputable = False  # the loss reads `output`
+
     def __init__(self, body: Layer) -> None:
         super().__init__({"body": body})
         self.grad_output: NDArray | None = None

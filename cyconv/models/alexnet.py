@@ -31,6 +31,7 @@ def alexnet(
     width_multiplier: float = 1.0,
     hidden: int = 4096,
     dropout: float = 0.5,
+    initial: str = "he",
     input_size: Size | str = "native",
     seed: np.random.Generator | int | None = None,
 ) -> Network:
@@ -53,12 +54,14 @@ def alexnet(
         Outputs of each hidden dense layer.
     dropout : float, default 0.5
         Share of their inputs that is silenced while training.
+    initial : {"he", "2012"}, default "he"
+        Initial weights: He's, or those of 2012, which suit the full width and much data only: normal with a standard
+        deviation of 0.01, biases 1 in the second, fourth and fifth convolution and the hidden dense layers, else 0.
     input_size : int, pair of ints, None or "native", default "native"
         Height and width of the images, at least 67, or 63 in the form of 2014; None takes any, "native" stands for 227
         or 224.
     seed : numpy.random.Generator, int or None
-        Source of the initial weights, as in the paper: normal with standard deviation 0.01, biases 1 in the second,
-        fourth and fifth convolution and the hidden dense layers, so that their ReLUs start in the positive, else 0.
+        Source of the initial weights.
 
     Returns
     -------
@@ -68,7 +71,7 @@ def alexnet(
     Raises
     ------
     ValueError
-        If `form` is another, or the images are too small.
+        If `form` or `initial` is another, or the images are too small.
 
     Notes
     -----
@@ -86,19 +89,21 @@ def alexnet(
     groups = 2 if as_bool("alexnet", "grouped", grouped) else 1
     a, b, c, d, e = (groups * max(1, round(width * factor / groups)) for width in widths)
     hidden = as_int("alexnet", "hidden", hidden)
+    start = partial(_started, as_choice("alexnet", "initial", initial, ("he", "2012")))
+    conv, linear = partial(start, Conv2d), partial(start, Linear)
     layers = {
         "features": Sequential(
-            _started(Conv2d, 0, in_channels, a, 11, stride=4, padding=padding),  # 55x55
+            conv(0, in_channels, a, 11, stride=4, padding=padding),  # 55x55
             ReLU(),
             MaxPool2d(3, stride=2),  # 27x27
-            _started(Conv2d, 1, a, b, 5, padding=2, groups=groups),
+            conv(1, a, b, 5, padding=2, groups=groups),
             ReLU(),
             MaxPool2d(3, stride=2),  # 13x13
-            _started(Conv2d, 0, b, c, 3, padding=1),
+            conv(0, b, c, 3, padding=1),
             ReLU(),
-            _started(Conv2d, 1, c, d, 3, padding=1, groups=groups),
+            conv(1, c, d, 3, padding=1, groups=groups),
             ReLU(),
-            _started(Conv2d, 1, d, e, 3, padding=1, groups=groups),
+            conv(1, d, e, 3, padding=1, groups=groups),
             ReLU(),
             MaxPool2d(3, stride=2),  # 6x6
         ),
@@ -106,20 +111,22 @@ def alexnet(
         "flatten": Flatten(),
         "classifier": Sequential(
             Dropout(dropout),
-            _started(Linear, 1, e * 6 * 6, hidden),
+            linear(1, e * 6 * 6, hidden),
             ReLU(),
             Dropout(dropout),
-            _started(Linear, 1, hidden, hidden),
+            linear(1, hidden, hidden),
             ReLU(),
-            _started(Linear, 0, hidden, num_classes),
+            linear(0, hidden, num_classes),
         ),
     }
     wanted: Any = size if input_size == "native" else input_size
     return Network(layers, input_shape=image_shape("alexnet", in_channels, wanted), seed=seed)
 
 
-def _started(kind: Any, bias: int, *arguments: Any, **options: Any) -> Any:
-    """Return a layer with the paper's initial weights, and biases of 0 or 1."""
+def _started(initial: str, kind: Any, bias: int, *arguments: Any, **options: Any) -> Any:
+    """Return a layer with its initial weights; `bias` is the number that its biases had in 2012."""
+    if initial == "he":
+        return kind(*arguments, **options, initializer="he_normal")
     layer = kind(*arguments, **options, initializer=partial(normal, std=0.01))
     if bias:
         layer.bias = Parameter.drawn(layer.bias.shape, ones)

@@ -71,8 +71,7 @@ def vgg(
     input_size : int, pair of ints or None, default 224
         Height and width of the images, at least 32; None takes any.
     seed : numpy.random.Generator, int or None
-        Source of the initial weights: He's for convolutions, as in the dense layers a normal distribution of standard
-        deviation 0.01.
+        Source of the initial weights: He's, but in the last layer normal with a standard deviation of 0.01.
 
     Returns
     -------
@@ -113,26 +112,26 @@ def _convolution(in_channels: int, out_channels: int, batch_norm: bool) -> list[
 
 def _head(head: str, channels: int, hidden: int, dropout: float, num_classes: int) -> Iterator[tuple[str, Layer]]:
     """Yield the layers behind the stages, with their names."""
-    linear = partial(Linear, initializer=partial(normal, std=0.01))
+    last = partial(Linear, initializer=partial(normal, std=0.01))
     if head == "dense":
         yield "avgpool", AdaptiveAvgPool2d(7)  # of images of 224x224, the identity
         yield "flatten", Flatten()
         yield (
             "classifier",
             Sequential(
-                linear(channels * 7 * 7, hidden),
+                Linear(channels * 7 * 7, hidden, initializer="he_normal"),
                 ReLU(),
                 Dropout(dropout),
-                linear(hidden, hidden),
+                Linear(hidden, hidden, initializer="he_normal"),
                 ReLU(),
                 Dropout(dropout),
-                linear(hidden, num_classes),
+                last(hidden, num_classes),
             ),
         )
     elif head == "linear":
         yield "avgpool", GlobalAvgPool2d()
         yield "flatten", Flatten()
-        yield "classifier", linear(channels, num_classes)
+        yield "classifier", last(channels, num_classes)
 
 
 def vgg11(num_classes: int = 1000, in_channels: int = 3, **options: Any) -> Network:

@@ -27,8 +27,8 @@ def test_shapes(form, widths):
     assert network.output_shape(network.input_shape) == (1000,)
 
 
-def test_initial_weights_are_the_papers():
-    network = models.alexnet(grouped=True, width_multiplier=0.1, hidden=64, seed=0)
+def test_initial_weights_may_be_the_papers():
+    network = models.alexnet(grouped=True, width_multiplier=0.1, hidden=64, initial="2012", seed=0)
     layers = [layer for _, layer in network.walk() if isinstance(layer, Conv2d | Linear)]
     assert all(0.009 < layer.weight.data.std() < 0.011 for layer in layers)
     assert [layer.bias.data.tolist()[0] for layer in layers] == [0, 1, 0, 1, 1, 1, 1, 0]
@@ -43,6 +43,8 @@ def test_narrow(tmp_path):
 def test_refuses():
     with pytest.raises(ValueError, match="alexnet: `form` must be one of '2012', '2014', got '2013'"):
         models.alexnet(form="2013")
+    with pytest.raises(ValueError, match="alexnet: `initial` must be one of 'he', '2012', got 'normal'"):
+        models.alexnet(initial="normal")
     with pytest.raises(ValueError, match=r"features\.12: MaxPool2d: the padded input is smaller"):
         models.alexnet(input_size=66)
 

@@ -1,0 +1,31 @@
+"""The matrix product: what it does before it stores, for every order of memory and size of its chunks."""
+
+import numpy as np
+import pytest
+
+from cyconv._dispatch import gemm
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("with_bias", [False, True])
+@pytest.mark.parametrize("added", [None, "other", "C", "transposed"])
+@pytest.mark.parametrize(
+    ("M", "K", "N"), [(1, 1, 1), (64, 30, 10), (9, 40, 70), (33, 0, 5), (3, 5000, 40), (40, 4100, 3)]
+)
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_gemm(M, K, N, added, with_bias, relu, threads, dtype, order):
+    rng = np.random.default_rng(0)
+    A, B, bias, other = (rng.standard_normal(shape).astype(dtype) for shape in ((M, K), (K, N), (N,), (M, N)))
+    C = np.array(other if added == "C" else np.full((M, N), np.nan, dtype), order=order)
+    addend = {None: None, "other": other, "C": C, "transposed": np.asfortranarray(other)}[added]
+    wanted = A.astype(np.float64) @ B
+    if with_bias:
+        wanted += bias
+    if added:
+        wanted += other
+    if relu:
+        wanted = np.maximum(wanted, 0)
+    gemm.gemm(A, B, bias if with_bias else None, addend, C, relu, threads)
+    np.testing.assert_allclose(C, wanted, atol=(2e-6 if dtype == np.float32 else 1e-14) * (K + 1))
