@@ -120,8 +120,9 @@ class Network(Sequential):
             Passes over the data.
         batch_size : int, default 32
             Images a step; the last step of an epoch takes what is left.
-        optimizer : {"sgd", "adam", "adamw"} or Optimizer, default "sgd"
-            A name stands for that optimizer's defaults.
+        optimizer : str or Optimizer, default "sgd"
+            "sgd", "momentum", "nesterov", "adagrad", "adadelta", "rmsprop", "adam", "amsgrad", "adamw", "adamax",
+            "nadam" or "adabound" stands for that optimizer's defaults.
         loss : {"cross_entropy", "mse"} or Loss, default "cross_entropy"
             What is made small.
         validation_data : (x, y) or iterable of batches, optional
