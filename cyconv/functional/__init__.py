@@ -23,10 +23,11 @@ from cyconv.functional.avg_pool import (
     global_avg_pool2d_backward,
 )
 from cyconv.functional.conv import conv2d, conv2d_backward, conv_transpose2d, conv_transpose2d_backward
+from cyconv.functional.dice import dice_loss, dice_loss_backward
 from cyconv.functional.dropout import dropout, dropout_backward
 from cyconv.functional.flatten import flatten, flatten_backward
 from cyconv.functional.linear import linear, linear_backward
-from cyconv.functional.loss import cross_entropy, cross_entropy_backward, mse_loss, mse_loss_backward
+from cyconv.functional.loss import cross_entropy, cross_entropy_backward
 from cyconv.functional.max_pool import (
     adaptive_max_pool2d,
     adaptive_max_pool2d_backward,
@@ -45,6 +46,14 @@ from cyconv.functional.normalization import (
     batch_norm_with_statistics,
 )
 from cyconv.functional.pad import pad, pad_backward
+from cyconv.functional.pointwise_loss import (
+    binary_cross_entropy_with_logits,
+    binary_cross_entropy_with_logits_backward,
+    mse_loss,
+    mse_loss_backward,
+    smooth_l1_loss,
+    smooth_l1_loss_backward,
+)
 from cyconv.functional.unfold import col2im, fold, im2col, unfold
 
 __all__ = [
@@ -60,6 +69,8 @@ __all__ = [
     "batch_norm_relu_backward",
     "batch_norm_statistics",
     "batch_norm_with_statistics",
+    "binary_cross_entropy_with_logits",
+    "binary_cross_entropy_with_logits_backward",
     "col2im",
     "conv2d",
     "conv2d_backward",
@@ -67,6 +78,8 @@ __all__ = [
     "conv_transpose2d_backward",
     "cross_entropy",
     "cross_entropy_backward",
+    "dice_loss",
+    "dice_loss_backward",
     "dropout",
     "dropout_backward",
     "flatten",
@@ -94,6 +107,8 @@ __all__ = [
     "relu_backward",
     "sigmoid",
     "sigmoid_backward",
+    "smooth_l1_loss",
+    "smooth_l1_loss_backward",
     "softmax",
     "softmax_backward",
     "tanh",
