@@ -124,8 +124,8 @@ class Network(Sequential):
         optimizer : str or Optimizer, default "sgd"
             "sgd", "momentum", "nesterov", "adagrad", "adadelta", "rmsprop", "adam", "amsgrad", "adamw", "adamax",
             "nadam" or "adabound" stands for that optimizer's defaults.
-        loss : {"cross_entropy", "mse"} or Loss, default "cross_entropy"
-            What is made small.
+        loss : str or Loss, default "cross_entropy"
+            What is made small: "cross_entropy", "binary_cross_entropy", "mse", "smooth_l1", "dice", or an object.
         validation_data : (x, y) or iterable of batches, optional
             Evaluated after each epoch.
         callbacks : sequence of Callback, default ()
