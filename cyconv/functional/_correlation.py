@@ -342,7 +342,7 @@ class Grouped(Correlator):
 
     def prepare(self, weight: NDArray) -> NDArray | None:
         OC, KH, KW, IC = weight.shape
-        filters = weight.reshape(OC, KH * KW, IC)
+        filters: NDArray = weight.reshape(OC, KH * KW, IC)
         if self.adjoint:
             groups = self.geometry.groups
             filters = filters.reshape(groups, OC // groups, KH * KW, IC).transpose(0, 3, 2, 1)

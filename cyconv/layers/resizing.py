@@ -81,7 +81,7 @@ class Pad(Layer):
     """
 
     def __init__(self, padding: Any, mode: str = "constant", value: float = 0.0) -> None:
-        self.padding: Any = padding if isinstance(padding, (tuple, list)) else (padding,) * 4
+        self.padding: Any = tuple(padding) if isinstance(padding, (tuple, list)) else (padding,) * 4
         self.mode, self.value = mode, value
         empty = np.zeros((0, 1, 2**20, 2**20), np.float32)
         F.pad(empty, self.padding, value, mode=mode)  # of an empty batch: checks
