@@ -28,11 +28,13 @@ if os.environ.get("CYCONV_BUILD_ISA"):  # for quick rebuilds while developing: "
 KERNELS = [
     "activation",
     "avg_pool2d",
+    "channel_activation",
     "conv2d",
     "conv2d_weight",
     "depthwise",
     "elementwise",
     "gemm",
+    "group_normalization",
     "grouped",
     "im2col",
     "images",
@@ -40,6 +42,9 @@ KERNELS = [
     "normalization",
     "optimizer",
     "planar",
+    "resample",
+    "response_normalization",
+    "smooth_activation",
     "softmax",
     "winograd",
 ]

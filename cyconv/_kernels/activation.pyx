@@ -2,9 +2,8 @@
 
 from cython cimport floating
 from cython.parallel cimport prange
-from libc.math cimport copysign, copysignf, fabs, fabsf
 
-from cyconv._kernels.vecmath cimport exp_nonpositive, expm1_nonpositive
+from cyconv._kernels.vecmath cimport sigmoid, tanh
 
 cdef enum:
     BLOCK = 16384   # numbers a task takes
@@ -14,32 +13,6 @@ cdef enum:
     TANH_ = 3
 
 RELU, LEAKY_RELU, SIGMOID, TANH = RELU_, LEAKY_RELU_, SIGMOID_, TANH_
-
-
-cdef inline floating magnitude(floating x) noexcept nogil:
-    if floating is float:
-        return fabsf(x)
-    else:
-        return fabs(x)
-
-
-cdef inline floating with_sign(floating x, floating sign) noexcept nogil:
-    if floating is float:
-        return copysignf(x, sign)
-    else:
-        return copysign(x, sign)
-
-
-cdef inline floating sigmoid(floating x) noexcept nogil:
-    """1 / (1 + e^-x), through e^-|x| <= 1: nothing overflows and small results keep their digits."""
-    cdef floating e = exp_nonpositive(-magnitude(x)), one = 1
-    return (e if x < 0 else one) / (one + e)
-
-
-cdef inline floating tanh(floating x) noexcept nogil:
-    """-m / (2 + m) with m = e^(-2|x|) - 1, and the sign of x."""
-    cdef floating two = 2, m = expm1_nonpositive(-two * magnitude(x))
-    return with_sign(m / (two + m), x)
 
 
 cdef void forward_block(

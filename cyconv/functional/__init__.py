@@ -22,11 +22,26 @@ from cyconv.functional.avg_pool import (
     global_avg_pool2d,
     global_avg_pool2d_backward,
 )
+from cyconv.functional.channel_activation import maxout, maxout_backward, prelu, prelu_backward
 from cyconv.functional.conv import conv2d, conv2d_backward, conv_transpose2d, conv_transpose2d_backward
+from cyconv.functional.conv1d import conv1d, conv1d_backward, conv_transpose1d, conv_transpose1d_backward
+from cyconv.functional.conv3d import conv3d, conv3d_backward, conv_transpose3d, conv_transpose3d_backward
+from cyconv.functional.convolve import convolve2d, convolve2d_backward
+from cyconv.functional.dice import dice_loss, dice_loss_backward
 from cyconv.functional.dropout import dropout, dropout_backward
+from cyconv.functional.embedding import embedding, embedding_backward
 from cyconv.functional.flatten import flatten, flatten_backward
+from cyconv.functional.group_normalization import (
+    group_norm,
+    group_norm_backward,
+    instance_norm,
+    instance_norm_backward,
+    layer_norm,
+    layer_norm_backward,
+)
 from cyconv.functional.linear import linear, linear_backward
-from cyconv.functional.loss import cross_entropy, cross_entropy_backward, mse_loss, mse_loss_backward
+from cyconv.functional.loss import cross_entropy, cross_entropy_backward
+from cyconv.functional.lstm import lstm, lstm_backward, lstm_cell, lstm_cell_backward
 from cyconv.functional.max_pool import (
     adaptive_max_pool2d,
     adaptive_max_pool2d_backward,
@@ -45,58 +60,142 @@ from cyconv.functional.normalization import (
     batch_norm_with_statistics,
 )
 from cyconv.functional.pad import pad, pad_backward
+from cyconv.functional.pointwise_loss import (
+    binary_cross_entropy_with_logits,
+    binary_cross_entropy_with_logits_backward,
+    mse_loss,
+    mse_loss_backward,
+    smooth_l1_loss,
+    smooth_l1_loss_backward,
+)
+from cyconv.functional.pool1d import avg_pool1d, avg_pool1d_backward, max_pool1d, max_pool1d_backward
+from cyconv.functional.pool3d import avg_pool3d, avg_pool3d_backward, max_pool3d, max_pool3d_backward
+from cyconv.functional.response_normalization import local_response_norm, local_response_norm_backward
+from cyconv.functional.smooth_activation import (
+    elu,
+    elu_backward,
+    gelu,
+    gelu_backward,
+    selu,
+    selu_backward,
+    silu,
+    silu_backward,
+    softplus,
+    softplus_backward,
+)
+from cyconv.functional.spatial_dropout import dropout2d, dropout2d_backward
 from cyconv.functional.unfold import col2im, fold, im2col, unfold
+from cyconv.functional.upsample import interpolate, interpolate_backward
+from cyconv.functional.weight_normalization import weight_norm, weight_norm_backward
 
 __all__ = [
     "adaptive_avg_pool2d",
     "adaptive_avg_pool2d_backward",
     "adaptive_max_pool2d",
     "adaptive_max_pool2d_backward",
+    "avg_pool1d",
+    "avg_pool1d_backward",
     "avg_pool2d",
     "avg_pool2d_backward",
+    "avg_pool3d",
+    "avg_pool3d_backward",
     "batch_norm",
     "batch_norm_backward",
     "batch_norm_relu",
     "batch_norm_relu_backward",
     "batch_norm_statistics",
     "batch_norm_with_statistics",
+    "binary_cross_entropy_with_logits",
+    "binary_cross_entropy_with_logits_backward",
     "col2im",
+    "conv1d",
+    "conv1d_backward",
     "conv2d",
     "conv2d_backward",
+    "conv3d",
+    "conv3d_backward",
+    "conv_transpose1d",
+    "conv_transpose1d_backward",
     "conv_transpose2d",
     "conv_transpose2d_backward",
+    "conv_transpose3d",
+    "conv_transpose3d_backward",
+    "convolve2d",
+    "convolve2d_backward",
     "cross_entropy",
     "cross_entropy_backward",
+    "dice_loss",
+    "dice_loss_backward",
     "dropout",
+    "dropout2d",
+    "dropout2d_backward",
     "dropout_backward",
+    "elu",
+    "elu_backward",
+    "embedding",
+    "embedding_backward",
     "flatten",
     "flatten_backward",
     "fold",
+    "gelu",
+    "gelu_backward",
     "global_avg_pool2d",
     "global_avg_pool2d_backward",
+    "group_norm",
+    "group_norm_backward",
     "im2col",
+    "instance_norm",
+    "instance_norm_backward",
+    "interpolate",
+    "interpolate_backward",
+    "layer_norm",
+    "layer_norm_backward",
     "leaky_relu",
     "leaky_relu_backward",
     "linear",
     "linear_backward",
+    "local_response_norm",
+    "local_response_norm_backward",
     "log_softmax",
     "log_softmax_backward",
+    "lstm",
+    "lstm_backward",
+    "lstm_cell",
+    "lstm_cell_backward",
+    "max_pool1d",
+    "max_pool1d_backward",
     "max_pool2d",
     "max_pool2d_backward",
     "max_pool2d_with_winners",
+    "max_pool3d",
+    "max_pool3d_backward",
     "max_unpool2d",
     "max_unpool2d_backward",
+    "maxout",
+    "maxout_backward",
     "mse_loss",
     "mse_loss_backward",
     "pad",
     "pad_backward",
+    "prelu",
+    "prelu_backward",
     "relu",
     "relu_backward",
+    "selu",
+    "selu_backward",
     "sigmoid",
     "sigmoid_backward",
+    "silu",
+    "silu_backward",
+    "smooth_l1_loss",
+    "smooth_l1_loss_backward",
     "softmax",
     "softmax_backward",
+    "softplus",
+    "softplus_backward",
     "tanh",
     "tanh_backward",
     "unfold",
+    "weight_norm",
+    "weight_norm_backward",
 ]

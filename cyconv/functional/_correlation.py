@@ -27,15 +27,19 @@ from cyconv.functional.unfold import columns_nhwc, columns_nhwc_adjoint
 from cyconv.threads import threads_for
 
 ALGORITHMS = ("auto", "direct", "winograd", "im2col")
+FILTER_BYTES = 48 << 20  # of transformed filters at a time: a 3x3 convolution of 1024 channels would have 151 MB
+PART = 64  # output channels that filters are cut at multiples of: whole panels of the tile on every instruction set
 COLUMN_BYTES = 4 << 20  # of the matrix of patches at a time: it stays in the outer cache
 # Output channels up to which vectors run along pixels: along channels most of their lanes would be idle
 # (`python -m benchmarks conv`: 6 channels, 5x5: 2.5 times faster; the input gradient of 3 channels: 5 times).
 FEW_CHANNELS = 8
-# Of more channels, so many sums over so many numbers for each channel are still best computed with vectors along images
-# (`python -m benchmarks conv`, batch 64: 6 -> 16 channels, 5x5: 1.1 times; 3 -> 16, 3x3: 0.96 times).
+# Of more channels, so many sums over so many numbers for each channel are still best computed with vectors along
+# images, if these have so many lanes (both ways in one process, batch 64: 6 -> 16 channels, 5x5: 1.2 times, with 8
+# lanes 0.86 times; 16 -> 32: 1.26 times; 3 -> 16, 3x3: no gain).
 MOST_IMAGE_CHANNELS = 32
-MOST_IMAGE_GRADIENTS = 16  # of the weight gradient: 6 -> 16 channels, 5x5: 1.4 times; 16 -> 32: 0.7 times
+MOST_IMAGE_GRADIENTS = 16  # of the weight gradient: 6 -> 16 channels, 5x5: 1.2 times; 16 -> 32: 0.7 times
 DEPTH_OF_IMAGES = 6
+LANES_OF_IMAGES = 16
 # Winograd's transformed filters must be shared by so many tiles to pay, and channels outweigh its transforms (both ways
 # in one process, one AVX-512 core: 256 channels @14, 16 tiles: 1.1 times the direct kernel's speed, 64 @8, 4 tiles: 0.8
 # times; weight gradient of 512 channels, 16 tiles: 0.5 times, 32 tiles: 1.2 times; 17 channels: 1.1 times).
@@ -114,12 +118,13 @@ class Convolution:
         geometry, images = self.geometry, self.out_shape[0]
         if geometry.stride != (1, 1) or geometry.dilation != (1, 1):
             return False
-        if channels > FEW_CHANNELS and (channels > MOST_IMAGE_CHANNELS or depth < DEPTH_OF_IMAGES * channels):
+        lanes = image_kernels.vector_lanes(np.empty(1, self.dtype))
+        most = MOST_IMAGE_CHANNELS if lanes >= LANES_OF_IMAGES and depth >= DEPTH_OF_IMAGES * channels else FEW_CHANNELS
+        if channels > most:
             return False
         (KH, KW), padding = geometry.kernel, geometry.padding
         if max(padding.top, padding.bottom) >= KH or max(padding.left, padding.right) >= KW:
             return False
-        lanes = image_kernels.vector_lanes(np.empty(1, self.dtype))
         return images >= lanes and -images % lanes <= images // 4  # images of the last group that are in the one before
 
     def _suits_groups(self, channels: int) -> bool:
@@ -228,7 +233,7 @@ class Correlator:
         return phases(self.geometry, self.adjoint)
 
     def prepare(self, weight: NDArray) -> Any:
-        """Return weight [OC, KH, KW, IC/groups] in the form that `apply` takes; later changes do not reach it."""
+        """Return weight [OC, KH, KW, IC/groups] in the form that `apply` takes; itself if that would be too large."""
         raise NotImplementedError
 
     def apply(
@@ -278,6 +283,11 @@ class Winograd(Correlator):
     """Minimal filtering, F(4x4, 3x3) and F(2x2, 5x5)."""
 
     def prepare(self, weight: NDArray) -> NDArray:
+        # Large filters, four times as large in this form, are transformed part by part when they are applied.
+        large = 4 * weight.nbytes > FILTER_BYTES and self.geometry.groups == 1
+        return weight if large else self._transformed(weight)
+
+    def _transformed(self, weight: NDArray) -> NDArray:
         taps = weight.shape[1] * weight.shape[2]
         positions = np.arange(taps)[::-1].copy() if self.adjoint else np.arange(taps)
         groups = self.geometry.groups
@@ -292,6 +302,20 @@ class Winograd(Correlator):
 
     def _apply(
         self, x: NDArray, filters: Any, bias: NDArray | None, addend: NDArray | None, relu: bool, out: NDArray
+    ) -> None:
+        if filters.ndim == 1:
+            self._convolve(x, filters, bias, addend, relu, out)
+            return
+        channels = out.shape[3]
+        parts = -(-4 * filters.nbytes // FILTER_BYTES)
+        for start in range(0, channels, width := -(-channels // parts // PART) * PART):
+            part = slice(start, start + width)
+            chosen = np.ascontiguousarray(filters[..., part]) if self.adjoint else filters[part]
+            arrays = None if bias is None else bias[part], None if addend is None else addend[..., part]
+            self._convolve(x, self._transformed(chosen), *arrays, relu, out[..., part])
+
+    def _convolve(
+        self, x: NDArray, filters: NDArray, bias: NDArray | None, addend: NDArray | None, relu: bool, out: NDArray
     ) -> None:
         size, top, left = self.geometry.kernel[0], self.geometry.padding.top, self.geometry.padding.left
         if self.adjoint:  # the convolution by the filters turned half round, with the rest of the full padding
@@ -320,7 +344,7 @@ class Grouped(Correlator):
 
     def prepare(self, weight: NDArray) -> NDArray | None:
         OC, KH, KW, IC = weight.shape
-        filters = weight.reshape(OC, KH * KW, IC)
+        filters: NDArray = weight.reshape(OC, KH * KW, IC)
         if self.adjoint:
             groups = self.geometry.groups
             turned = filters.reshape(groups, OC // groups, KH * KW, IC).transpose(0, 3, 2, 1)

@@ -23,7 +23,8 @@ def _forward(op: str, kind: int, x: ArrayLike, slope: float = 0.0, cost: int = 1
     return out
 
 
-def _pair(op: str, grad_output: ArrayLike, name: str, saved: ArrayLike) -> tuple[NDArray, NDArray]:
+def gradient_and_saved(op: str, grad_output: ArrayLike, name: str, saved: ArrayLike) -> tuple[NDArray, NDArray]:
+    """Return both arrays, checked to be of one shape and dtype."""
     grad = check.as_float_array(op, "grad_output", grad_output)
     saved = check.as_float_array(op, name, saved)
     check.check_shape(op, "grad_output", grad, saved.shape, f" (that of `{name}`)")
@@ -34,7 +35,7 @@ def _pair(op: str, grad_output: ArrayLike, name: str, saved: ArrayLike) -> tuple
 def _backward(
     op: str, kind: int, grad_output: ArrayLike, saved: ArrayLike, name: str = "output", slope: float = 0.0
 ) -> NDArray:
-    grad, saved = _pair(op, grad_output, name, saved)
+    grad, saved = gradient_and_saved(op, grad_output, name, saved)
     axes = memory_axes(saved)
     grad_x = empty_ordered(saved.shape, axes, saved.dtype)
     kernels.backward(kind, flat(grad, axes), flat(saved, axes), flat(grad_x, axes), slope, threads_for(saved.size))
@@ -330,7 +331,7 @@ def _softmax(op: str, x: ArrayLike, axis: int, logarithm: bool) -> NDArray:
 
 
 def _softmax_backward(op: str, grad_output: ArrayLike, output: ArrayLike, axis: int, logarithm: bool) -> NDArray:
-    pair = _pair(op, grad_output, "output", output)
+    pair = gradient_and_saved(op, grad_output, "output", output)
     return _along_rows(softmax_kernels.softmax_backward, pair, _row_axes(op, pair[1], axis), logarithm)
 
 

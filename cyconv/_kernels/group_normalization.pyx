@@ -1,0 +1,202 @@
+"""Sums over the pixels of each image and channel, and linear maps with a factor for each: what group, instance and
+layer normalisation are made of. Layer normalisation of vectors, one row at a time.
+"""
+
+from cython cimport floating
+from cython.parallel cimport prange
+from libc.math cimport sqrt
+from libc.string cimport memset
+
+from cyconv._kernels.channels cimport fold, pixels_per_row, widen
+from cyconv._kernels.parallel cimport ceil_div, share_start, this_thread
+from cyconv._memory cimport Block
+
+cdef enum:
+    CHUNK = 32768           # numbers of an image that are worth a thread
+    MOST_CHUNKS = 16
+    LANES = 8               # running sums, so that a reduction is a vector operation with a fixed order
+
+
+cdef void sum_chunk(
+    const floating* a, const floating* b, Py_ssize_t COUNT, Py_ssize_t C, Py_ssize_t WIDTH, const double* mean_a,
+    const double* mean_b, floating* wide, double* sums,
+) noexcept nogil:
+    """sums[c] = sum of (a - mean_a)(b - mean_b), without b that of a alone; `wide` has room for two rows."""
+    cdef floating* wide_b = wide + WIDTH
+    cdef Py_ssize_t i = 0, j
+    widen(mean_a, C, WIDTH, wide)
+    widen(mean_b, C, WIDTH, wide_b)
+    memset(sums, 0, WIDTH * sizeof(double))
+    while i < COUNT:
+        if b is NULL:
+            for j in range(min(WIDTH, COUNT - i)):
+                sums[j] += a[i + j]
+        else:
+            for j in range(min(WIDTH, COUNT - i)):
+                sums[j] += (a[i + j] - wide[j]) * (b[i + j] - wide_b[j])
+        i += WIDTH
+    fold(sums, C, WIDTH)
+
+
+def sums(
+    const floating[:, :, ::1] a,        # IN  [N, P, C]
+    const floating[:, :, ::1] b,        # IN  or None
+    const double[:, ::1] mean_a,        # IN  [N, C]
+    const double[:, ::1] mean_b,        # IN  [N, C]
+    double[:, ::1] out,                 # OUT [N, C]
+    int num_threads,
+):
+    """Sum (a - mean_a)(b - mean_b) over the pixels of each image, or a alone."""
+    cdef Py_ssize_t N = a.shape[0], P = a.shape[1], C = a.shape[2], WIDTH = pixels_per_row(C) * C
+    cdef Py_ssize_t CHUNKS = max(1, min(P * C // CHUNK, <Py_ssize_t>MOST_CHUNKS)), k, n, part, start, stop, c
+    cdef Py_ssize_t ROOM = WIDTH * (sizeof(double) + 2 * sizeof(floating))
+    cdef Block block = Block(N * CHUNKS * C * sizeof(double) + num_threads * ROOM)
+    cdef double* partial = <double*>block.address
+    cdef char* rooms = <char*>(partial + N * CHUNKS * C)
+    cdef double* own
+    cdef const floating* other
+    for k in prange(N * CHUNKS, nogil=True, num_threads=num_threads, schedule="static"):
+        n, part = k // CHUNKS, k % CHUNKS
+        start, stop = share_start(P, CHUNKS, part) * C, share_start(P, CHUNKS, part + 1) * C
+        own = <double*>(rooms + this_thread() * ROOM)
+        other = NULL if b is None else &b[n, 0, 0] + start
+        sum_chunk(
+            &a[n, 0, 0] + start, other, stop - start, C, WIDTH, &mean_a[n, 0], &mean_b[n, 0],
+            <floating*>(own + WIDTH), own,
+        )
+        for c in range(C):
+            partial[k * C + c] = own[c]
+    for n in range(N):
+        for c in range(C):
+            out[n, c] = 0
+            for part in range(CHUNKS):
+                out[n, c] += partial[(n * CHUNKS + part) * C + c]
+
+
+cdef void scale_chunk(
+    const floating* a, const floating* b, Py_ssize_t COUNT, Py_ssize_t C, Py_ssize_t WIDTH, const double* factor_a,
+    const double* mean_b, const double* factor_b, const double* shift, floating* wide, floating* out,
+) noexcept nogil:
+    """out = factor_a * a + factor_b * (b - mean_b) + shift; without b, factor_a * (a - mean_b) + shift."""
+    cdef floating* factors = wide + WIDTH
+    cdef floating* means = wide + 2 * WIDTH
+    cdef floating* shifts = wide + 3 * WIDTH
+    cdef Py_ssize_t i = 0, j
+    widen(factor_a, C, WIDTH, wide)
+    widen(factor_b, C, WIDTH, factors)
+    widen(mean_b, C, WIDTH, means)
+    widen(shift, C, WIDTH, shifts)
+    while i < COUNT:
+        if b is NULL:
+            for j in range(min(WIDTH, COUNT - i)):
+                out[i + j] = wide[j] * (a[i + j] - means[j]) + shifts[j]
+        else:
+            for j in range(min(WIDTH, COUNT - i)):
+                out[i + j] = wide[j] * a[i + j] + (factors[j] * (b[i + j] - means[j]) + shifts[j])
+        i += WIDTH
+
+
+def scale(
+    const floating[:, :, ::1] a,        # IN  [N, P, C]
+    const floating[:, :, ::1] b,        # IN  or None
+    const double[:, ::1] factor_a,      # IN  [N, C]
+    const double[:, ::1] mean_b,        # IN  [N, C]
+    const double[:, ::1] factor_b,      # IN  [N, C]
+    const double[:, ::1] shift,         # IN  [N, C]
+    floating[:, :, ::1] out,            # OUT [N, P, C]
+    int num_threads,
+):
+    """out = factor_a * a + factor_b * (b - mean_b) + shift; without b, factor_a * (a - mean_b) + shift."""
+    cdef Py_ssize_t N = a.shape[0], P = a.shape[1], C = a.shape[2], WIDTH = pixels_per_row(C) * C
+    cdef Py_ssize_t CHUNKS = max(1, min(P * C // CHUNK, <Py_ssize_t>MOST_CHUNKS)), k, n, start, stop
+    cdef Block block = Block(num_threads * 4 * WIDTH * sizeof(floating))
+    cdef floating* rooms = <floating*>block.address
+    cdef const floating* other
+    for k in prange(N * CHUNKS, nogil=True, num_threads=num_threads, schedule="static"):
+        n = k // CHUNKS
+        start, stop = share_start(P, CHUNKS, k % CHUNKS) * C, share_start(P, CHUNKS, k % CHUNKS + 1) * C
+        other = NULL if b is None else &b[n, 0, 0] + start
+        scale_chunk(
+            &a[n, 0, 0] + start, other, stop - start, C, WIDTH, &factor_a[n, 0], &mean_b[n, 0], &factor_b[n, 0],
+            &shift[n, 0], rooms + this_thread() * 4 * WIDTH, &out[n, 0, 0] + start,
+        )
+
+
+# ------------------------------------------------------------------------------------------------ layer normalisation
+
+cdef double total(const floating* a, const floating* b, double mean_a, double mean_b, Py_ssize_t K) noexcept nogil:
+    """Sum of (a - mean_a)(b - mean_b)."""
+    cdef double lanes[LANES]
+    cdef Py_ssize_t i, lane
+    for lane in range(LANES):
+        lanes[lane] = 0
+    for i in range(K // LANES):
+        for lane in range(LANES):
+            lanes[lane] += (a[i * LANES + lane] - mean_a) * (b[i * LANES + lane] - mean_b)
+    for i in range(K // LANES * LANES, K):
+        lanes[0] += (a[i] - mean_a) * (b[i] - mean_b)
+    for lane in range(1, LANES):
+        lanes[0] += lanes[lane]
+    return lanes[0]
+
+
+cdef void layer_row(
+    const floating* x, const floating* weight, const floating* bias, const floating* ones, Py_ssize_t K, double eps,
+    floating* out,
+) noexcept nogil:
+    cdef double mean = total(x, ones, 0, 0, K) / K
+    cdef double rstd = 1 / sqrt(total(x, x, mean, mean, K) / K + eps)
+    cdef Py_ssize_t i
+    for i in range(K):
+        out[i] = <floating>((x[i] - mean) * rstd) * weight[i] + bias[i]
+
+
+def layer(
+    const floating[:, ::1] x,           # IN  [ROWS, K]
+    const floating[::1] weight,         # IN  [K]
+    const floating[::1] bias,           # IN  [K]
+    const floating[::1] ones,           # IN  [K] of ones
+    double eps,
+    floating[:, ::1] out,               # OUT [ROWS, K]
+    int num_threads,
+):
+    """Bring each row to mean 0 and variance 1, then scale and shift its elements."""
+    cdef Py_ssize_t ROWS = x.shape[0], K = x.shape[1], row
+    for row in prange(ROWS, nogil=True, num_threads=num_threads, schedule="static"):
+        layer_row(&x[row, 0], &weight[0], &bias[0], &ones[0], K, eps, &out[row, 0])
+
+
+cdef void layer_backward_row(
+    const floating* grad, const floating* x, const floating* weight, const floating* ones, Py_ssize_t K, double eps,
+    floating* grad_x, floating* product,
+) noexcept nogil:
+    """With u = weight * grad: grad_x = (u - mean(u) - y mean(u y)) / std, where y is x normalised."""
+    cdef double mean = total(x, ones, 0, 0, K) / K
+    cdef double rstd = 1 / sqrt(total(x, x, mean, mean, K) / K + eps), inner, outer
+    cdef Py_ssize_t i
+    for i in range(K):
+        product[i] = <floating>((x[i] - mean) * rstd)
+        grad_x[i] = grad[i] * weight[i]
+    outer = total(grad_x, ones, 0, 0, K) / K
+    inner = total(grad_x, product, 0, 0, K) / K
+    for i in range(K):
+        grad_x[i] = <floating>((grad_x[i] - outer - product[i] * inner) * rstd)
+        product[i] *= grad[i]
+
+
+def layer_backward(
+    const floating[:, ::1] grad,        # IN  [ROWS, K]
+    const floating[:, ::1] x,           # IN  [ROWS, K]
+    const floating[::1] weight,         # IN  [K]
+    const floating[::1] ones,           # IN  [K] of ones
+    double eps,
+    floating[:, ::1] grad_x,            # OUT [ROWS, K]
+    floating[:, ::1] product,           # OUT [ROWS, K] grad * normalised x, whose column sums are the weight's gradient
+    int num_threads,
+):
+    """Gradient of `layer` by x."""
+    cdef Py_ssize_t ROWS = x.shape[0], K = x.shape[1], row
+    for row in prange(ROWS, nogil=True, num_threads=num_threads, schedule="static"):
+        layer_backward_row(
+            &grad[row, 0], &x[row, 0], &weight[0], &ones[0], K, eps, &grad_x[row, 0], &product[row, 0]
+        )

@@ -1,0 +1,201 @@
+"""Pooling along one axis, as two-dimensional pooling of images with a single row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cyconv import _validation as check
+from cyconv._geometry import Pair
+from cyconv.functional.avg_pool import avg_pool2d, avg_pool2d_backward
+from cyconv.functional.max_pool import max_pool2d, max_pool2d_backward
+
+
+def max_pool1d(
+    x: ArrayLike,
+    kernel_size: int,
+    stride: int | None = None,
+    padding: int = 0,
+    dilation: int = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> NDArray | tuple[NDArray, NDArray[np.int64]]:
+    """Return the maximum of each window.
+
+    Parameters
+    ----------
+    x : array_like of shape (N, C, L)
+        float32 or float64.
+    kernel_size : int
+        Size of the window.
+    stride : int, optional
+        Step from window to window; default `kernel_size`.
+    padding : int, default 0
+        Positions at both ends that never win; at most half of the window.
+    dilation : int, default 1
+        Step from position to position within a window.
+    ceil_mode : bool, default False
+        Whether a last window may hang over the end.
+    return_indices : bool, default False
+        Whether to return also where the maxima are.
+
+    Returns
+    -------
+    output : ndarray of shape (N, C, OL)
+    indices : ndarray of int64 and of shape (N, C, OL), if `return_indices`
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `max_pool2d`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv import functional as F
+    >>> F.max_pool1d(np.array([[[1.0, 5.0, 2.0, 3.0]]]), 2)
+    array([[[5., 3.]]])
+    """
+    op = "max_pool1d"
+    window = _window(op, kernel_size, stride, padding, dilation)
+    result = max_pool2d(_as_row(op, "x", x), *window, ceil_mode, return_indices)
+    return (result[0][:, :, 0], result[1][:, :, 0]) if isinstance(result, tuple) else result[:, :, 0]
+
+
+def max_pool1d_backward(
+    grad_output: ArrayLike,
+    x: ArrayLike,
+    kernel_size: int,
+    stride: int | None = None,
+    padding: int = 0,
+    dilation: int = 1,
+    ceil_mode: bool = False,
+) -> NDArray:
+    """Return the gradient of `max_pool1d` with respect to `x`: each output's gradient goes to its maximum.
+
+    Parameters
+    ----------
+    grad_output : array_like of shape (N, C, OL)
+        Gradient of the result.
+    x, kernel_size, stride, padding, dilation, ceil_mode
+        As in `max_pool1d`.
+
+    Returns
+    -------
+    ndarray of shape (N, C, L)
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `max_pool1d`, and if `grad_output` has the wrong shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv import functional as F
+    >>> F.max_pool1d_backward(np.ones((1, 1, 2)), np.array([[[1.0, 5.0, 2.0, 3.0]]]), 2)
+    array([[[0., 1., 0., 1.]]])
+    """
+    op = "max_pool1d_backward"
+    arrays = _as_row(op, "grad_output", grad_output), _as_row(op, "x", x)
+    return max_pool2d_backward(*arrays, *_window(op, kernel_size, stride, padding, dilation), ceil_mode)[:, :, 0]
+
+
+def avg_pool1d(
+    x: ArrayLike,
+    kernel_size: int,
+    stride: int | None = None,
+    padding: int = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> NDArray:
+    """Return the average of each window.
+
+    Parameters
+    ----------
+    x : array_like of shape (N, C, L)
+        float32 or float64.
+    kernel_size : int
+        Size of the window.
+    stride : int, optional
+        Step from window to window; default `kernel_size`.
+    padding : int, default 0
+        Zeros at both ends; at most half of the window.
+    ceil_mode : bool, default False
+        Whether a last window may hang over the end.
+    count_include_pad : bool, default True
+        Whether the zeros of the padding count in the average.
+
+    Returns
+    -------
+    ndarray of shape (N, C, OL)
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `avg_pool2d`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv import functional as F
+    >>> F.avg_pool1d(np.array([[[1.0, 5.0, 2.0, 3.0]]]), 2)
+    array([[[3. , 2.5]]])
+    """
+    window = _window("avg_pool1d", kernel_size, stride, padding)
+    return avg_pool2d(_as_row("avg_pool1d", "x", x), *window[:3], ceil_mode, count_include_pad)[:, :, 0]
+
+
+def avg_pool1d_backward(
+    grad_output: ArrayLike,
+    x: ArrayLike,
+    kernel_size: int,
+    stride: int | None = None,
+    padding: int = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> NDArray:
+    """Return the gradient of `avg_pool1d` with respect to `x`: each output's gradient shared equally.
+
+    Parameters
+    ----------
+    grad_output : array_like of shape (N, C, OL)
+        Gradient of the result.
+    x, kernel_size, stride, padding, ceil_mode, count_include_pad
+        As in `avg_pool1d`.
+
+    Returns
+    -------
+    ndarray of shape (N, C, L)
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `avg_pool1d`, and if `grad_output` has the wrong shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv import functional as F
+    >>> F.avg_pool1d_backward(np.ones((1, 1, 2)), np.zeros((1, 1, 4)), 2)
+    array([[[0.5, 0.5, 0.5, 0.5]]])
+    """
+    op = "avg_pool1d_backward"
+    arrays = _as_row(op, "grad_output", grad_output), _as_row(op, "x", x)
+    window = _window(op, kernel_size, stride, padding)[:3]
+    return avg_pool2d_backward(*arrays, *window, ceil_mode, count_include_pad)[:, :, 0]
+
+
+def _as_row(op: str, name: str, value: Any) -> NDArray:
+    """Return (N, C, L) as (N, C, 1, L)."""
+    return check.as_float_array(op, name, value, 3)[:, :, np.newaxis]
+
+
+def _window(op: str, kernel_size: Any, stride: Any, padding: Any, dilation: Any = 1) -> tuple[Pair, Pair, Pair, Pair]:
+    """Return kernel size, stride, padding and dilation of an image with a single row."""
+    kernel = check.as_int(op, "kernel_size", kernel_size)
+    step = kernel if stride is None else check.as_int(op, "stride", stride)
+    pads, spread = check.as_int(op, "padding", padding, 0), check.as_int(op, "dilation", dilation)
+    return (1, kernel), (1, step), (0, pads), (1, spread)
