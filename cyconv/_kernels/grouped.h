@@ -94,7 +94,7 @@
   }                                                                                                                \
                                                                                                                    \
   INLINE void convolve_body_##T(const int P, const int KW, const int S, CONVOLVE_ARGUMENTS(T)) {                   \
-    const int sets = P < 8 && KW > 1 ? 2 : 1; /* of accumulators: eight chains hide the latency */                 \
+    const int sets = 2 * P <= TILE_ROWS && KW > 1 ? 2 : 1; /* of accumulators, whose chains hide the latency */    \
     vector_##T total[TILE_ROWS];                                                                                   \
     UNROLL for (int i = 0; i < sets * P; i++) total[i] = i < P ? *(const vector_##T *)bias : (vector_##T){0};      \
     for (ptrdiff_t r = 0; r < rows; r++) {                                                                         \
