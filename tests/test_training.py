@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from cyconv.callbacks import CHECKPOINT
-from cyconv.layers import Linear, ReLU
+from cyconv.layers import Linear, ReLU, SideHead
 from cyconv.losses import CrossEntropyLoss
+from cyconv.models.googlenet import AuxiliaryLoss
 from cyconv.network import Network
 from cyconv.optimizers import SGD, Adam
 from cyconv.serialization import load_arrays, save_arrays
@@ -389,6 +390,19 @@ def test_accumulated_gradients_are_those_of_larger_batches(optimizer):
         np.testing.assert_allclose(small.state_dict()[name], array, rtol=1e-12, atol=1e-14)
     np.testing.assert_allclose([e["loss"] for e in first.epochs], [e["loss"] for e in second.epochs], rtol=1e-12)
     assert all(parameter.grad is None for parameter in small.parameters().values())
+
+
+def test_losses_that_leave_gradients_in_the_network_accumulate_too():
+    """Side heads get their gradients past what `backward` returns."""
+    rng = np.random.default_rng(0)
+    x, y, results = rng.standard_normal((8, 5)), rng.integers(3, size=8), []
+    for options in ({"batch_size": 8}, {"batch_size": 2, "accumulate": 4}):
+        network = Network([Linear(5, 4), SideHead(Linear(4, 3)), Linear(4, 3)], input_shape=(5,), seed=0)
+        network.astype(np.float64)
+        network.fit(x, y, loss=AuxiliaryLoss(network), optimizer=SGD(0.1), shuffle=False, progress=False, **options)
+        results.append(network.state_dict())
+    for name, array in results[0].items():
+        np.testing.assert_allclose(results[1][name], array, rtol=1e-12, err_msg=name)
 
 
 def test_a_bad_number_of_batches_to_accumulate_is_named():
