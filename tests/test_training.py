@@ -8,7 +8,7 @@ from cyconv.layers import Linear, ReLU, SideHead
 from cyconv.losses import CrossEntropyLoss
 from cyconv.models.googlenet import AuxiliaryLoss
 from cyconv.network import Network
-from cyconv.optimizers import SGD, Adam
+from cyconv.optimizers import OPTIMIZERS, SGD, Adam, ClipNorm, ParameterGroup, as_optimizer
 from cyconv.serialization import load_arrays, save_arrays
 from cyconv.training import Callback, Checkpoint, EarlyStopping, History, ProgressBar, train_step
 from tests.test_network import bits, data, fit, small_net
@@ -408,3 +408,21 @@ def test_losses_that_leave_gradients_in_the_network_accumulate_too():
 def test_a_bad_number_of_batches_to_accumulate_is_named():
     with pytest.raises(ValueError, match="fit: `accumulate` must be at least 1, got 0"):
         ready_network().fit(np.zeros((2, 5)), np.zeros(2, int), accumulate=0)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_resumed_runs_of_every_optimizer_are_those_without_a_stop(name, tmp_path):
+    rng = np.random.default_rng(0)
+    x, y, path = rng.standard_normal((12, 5)), rng.integers(3, size=12), tmp_path / "run.safetensors"
+
+    def optimizer(groups=True):
+        made = as_optimizer("fit", name).add_hook(ClipNorm(1.0))
+        return made.add_group(ParameterGroup("2", learning_rate_scale=0.5)) if groups else made  # kept in the file
+
+    whole, first, rest = (ready_network() for _ in range(3))
+    options = {"batch_size": 4, "seed": 0, "progress": False}
+    whole.fit(x, y, epochs=4, optimizer=optimizer(), **options)
+    first.fit(x, y, epochs=2, optimizer=optimizer(), callbacks=[Checkpoint(path)], **options)
+    rest.fit(x, y, epochs=4, optimizer=optimizer(groups=False), resume=path, **options)
+    for key, array in whole.state_dict().items():
+        np.testing.assert_array_equal(rest.state_dict()[key], array)
