@@ -43,7 +43,8 @@ cdef extern from * nogil:
         const size_t page = (size_t)1 << 21;  /* a huge one, where the system has them */
         char *start, *aligned;
         if (size + page < size) return 0;
-        start = (char *)mmap(0, size + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        start = (char *)mmap(
+            0, size + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (start == (char *)MAP_FAILED) return 0;
         aligned = (char *)(((uintptr_t)start + page - 1) & ~(uintptr_t)(page - 1));
         if (aligned > start) munmap(start, aligned - start);
@@ -323,7 +324,7 @@ cdef void evict_down_to(size_t target) noexcept:
 
 cdef void* acquire(size_t request, size_t* size, Piece** piece) noexcept:
     global used_bytes, peak_bytes, most_bytes
-    cdef Py_ssize_t index = 0, attempt
+    cdef Py_ssize_t index = 0, _attempt
     cdef size_t allowed
     cdef void* address = NULL
     piece[0] = NULL
@@ -334,7 +335,7 @@ cdef void* acquire(size_t request, size_t* size, Piece** piece) noexcept:
     # Under varying shapes the cache would grow without bound: keep used + cached near the peak of what was used.
     allowed = max(most_bytes, used_bytes + size[0])
     allowed = allowed + allowed // 4 + SLACK - (used_bytes + size[0])
-    for attempt in range(2):
+    for _attempt in range(2):
         if request >= LARGE:
             piece[0] = take_piece(size[0])
             if piece[0] != NULL:

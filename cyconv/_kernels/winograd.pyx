@@ -37,8 +37,7 @@ cdef extern from "winograd.h" nogil:
     void winograd_output(
         Py_ssize_t M, const float* t, const float* bias, Py_ssize_t addend, int finish, float* out, Py_ssize_t out_h,
         Py_ssize_t out_w, Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t lanes)
-    void winograd_weight(
-        Py_ssize_t n, const float* sums, const Py_ssize_t* offset, float* weights, Py_ssize_t step)
+    void winograd_weight(Py_ssize_t n, const float* sums, const Py_ssize_t* offset, float* weights, Py_ssize_t step)
 
 cdef enum:
     POINTS = 36
@@ -48,7 +47,6 @@ cdef enum:
     DEPTH = 64                 # input channels at a time: their filters of three points stay in L1
     AHEAD_BYTES = 256 << 10    # of an image that are asked for while a block works
 
-
 cdef struct Blocks:
     # How tiles are grouped: images, rows and columns of tiles of a block.
     Py_ssize_t N, M, tiles_h, tiles_w
@@ -56,15 +54,12 @@ cdef struct Blocks:
     Py_ssize_t per_image_h, per_image_w, count        # blocks of an image each way, and in all
     Py_ssize_t slots                                  # tiles that a block has room for
 
-
 cdef struct Area:
     # One block: images n0..n1, rows of tiles h0..h1, columns w0..w1.
     Py_ssize_t n0, n1, h0, h1, w0, w1, count
 
-
 cdef struct Source:
     Py_ssize_t line, pixel  # distances where tiles are read
-
 
 cdef struct Stretch:
     # Memory that is asked for while a block works.
@@ -365,7 +360,6 @@ cdef enum:
     GRADIENT_BLOCK_FEW = 16
     GRADIENT_BLOCK = 48
     TASKS = 16
-
 
 cdef struct WeightPlan:
     Blocks blocks

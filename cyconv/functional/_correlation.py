@@ -17,6 +17,7 @@ from cyconv import memory
 from cyconv._dispatch import conv2d as kernels
 from cyconv._dispatch import conv2d_weight as weight_kernels
 from cyconv._dispatch import depthwise as depthwise_kernels
+from cyconv._dispatch import grouped as grouped_kernels
 from cyconv._dispatch import images as image_kernels
 from cyconv._dispatch import planar as planar_kernels
 from cyconv._dispatch import winograd as winograd_kernels
@@ -47,6 +48,11 @@ LEAST_GRADIENT_TILES = 32
 LEAST_CHANNELS = 16  # of a group
 
 
+# Groups of fewer channels than this share vectors, and filters may reach so far
+MOST_GROUP = 16
+MOST_REACH = 32
+
+
 class Convolution:
     """A convolution of given shapes: each direction's algorithm is chosen once, on first use.
 
@@ -75,16 +81,16 @@ class Convolution:
     def forward(self) -> Correlator:
         """What computes out [N, OH, OW, OC] from x [N, IH, IW, IC]."""
         OC, KH, KW, IC = self.weight_shape
-        return self._correlator(OC, KH * KW * IC, adjoint=False)
+        return self._correlator(OC // self.geometry.groups, KH * KW * IC, adjoint=False)
 
     @cached_property
     def adjoint(self) -> Correlator:
         """What computes the input gradient [N, IH, IW, IC] from grad_output [N, OH, OW, OC]."""
         OC, KH, KW, IC = self.weight_shape
-        return self._correlator(IC, KH * KW * OC, adjoint=True)
+        return self._correlator(IC, KH * KW * OC // self.geometry.groups, adjoint=True)
 
     def _correlator(self, channels: int, depth: int, adjoint: bool) -> Correlator:
-        """Return the best algorithm for so many channels of sums over `depth` numbers."""
+        """Return the best algorithm for so many channels a group of sums over `depth` numbers."""
         geometry = self.geometry
         free = geometry.groups == 1 and geometry.algorithm in ("auto", "exact")
         kind: type[Correlator] = Direct
@@ -92,6 +98,8 @@ class Convolution:
             kind = Columns
         elif geometry.depthwise:
             kind = Depthwise
+        elif self._suits_groups(channels):
+            kind = Grouped
         elif self._suits_winograd(LEAST_TILES):
             kind = Winograd
         elif free and self._suits_images(channels, depth):
@@ -116,6 +124,16 @@ class Convolution:
         if max(padding.top, padding.bottom) >= KH or max(padding.left, padding.right) >= KW:
             return False
         return images >= lanes and -images % lanes <= images // 4  # images of the last group that are in the one before
+
+    def _suits_groups(self, channels: int) -> bool:
+        """Whether groups with so many output channels are best computed several in a vector."""
+        geometry = self.geometry
+        if geometry.groups == 1 or channels >= MOST_GROUP:
+            return False
+        return all(
+            (k - 1) * d < MOST_REACH and s <= k
+            for k, d, s in zip(geometry.kernel, geometry.dilation, geometry.stride, strict=True)
+        )
 
     def _suits_winograd(self, least_tiles: int) -> bool:
         """Whether minimal filtering can compute it and pays, from so many tiles on, or was asked for."""
@@ -153,24 +171,27 @@ class Convolution:
             return
         total = forward_sum(geometry)
         if len(total.positions) == KH * KW:
-            _weight_gradient_of_taps(x, grad_output, total, geometry, flat, threads)
+            self._weight_gradient_of_taps(x, grad_output, total, flat, threads)
         else:  # the taps left out saw nothing but padding
             some = memory.empty((OC, len(total.positions), IC), out.dtype)
-            _weight_gradient_of_taps(x, grad_output, total, geometry, some, threads)
+            self._weight_gradient_of_taps(x, grad_output, total, some, threads)
             flat[...] = 0
             flat[:, total.positions] = some
 
-
-def _weight_gradient_of_taps(
-    x: NDArray, grad_output: NDArray, total: Sum, geometry: Geometry, out: NDArray, threads: int
-) -> None:
-    """Fill out [OC, taps, IC/groups] for the taps of `total`."""
-    if not len(total.positions):
-        return
-    if geometry.depthwise:
-        depthwise_kernels.weight_gradient(x, grad_output, total.taps, *geometry.stride, out[:, :, 0], threads)
-    else:
-        weight_kernels.weight_gradient(x, grad_output, total.taps, *geometry.stride, geometry.groups, out, threads)
+    def _weight_gradient_of_taps(
+        self, x: NDArray, grad_output: NDArray, total: Sum, out: NDArray, threads: int
+    ) -> None:
+        """Fill out [OC, taps, IC/groups] for the taps of `total`."""
+        geometry = self.geometry
+        if not len(total.positions):
+            return
+        arguments = x, grad_output, total.taps, *geometry.stride
+        if geometry.depthwise:
+            depthwise_kernels.weight_gradient(*arguments, out[:, :, 0], threads)
+        elif self._suits_groups(out.shape[0] // geometry.groups):
+            grouped_kernels.weight_gradient(*arguments, out, threads)
+        else:
+            weight_kernels.weight_gradient(*arguments, geometry.groups, out, threads)
 
 
 def allows_winograd(weight_shape: tuple[int, ...], dtype: DTypeLike, geometry: Geometry) -> bool:
@@ -314,6 +335,36 @@ class Depthwise(Correlator):
             taps, table = self.phases
             arguments = taps, *self.step, table, *self.phase
             depthwise_kernels.conv_taps(x, filters, bias, addend, *arguments, out, relu, threads_for(self.work))
+
+
+class Grouped(Correlator):
+    """Groups of few channels, several in a vector."""
+
+    def prepare(self, weight: NDArray) -> NDArray | None:
+        OC, KH, KW, IC = weight.shape
+        filters: NDArray = weight.reshape(OC, KH * KW, IC)
+        if self.adjoint:
+            groups = self.geometry.groups
+            filters = filters.reshape(groups, OC // groups, KH * KW, IC).transpose(0, 3, 2, 1)
+            filters = filters.reshape(groups * IC, KH * KW, OC // groups)
+        chosen = _taken(filters, self.sums, 1)
+        if chosen is None:
+            return None
+        channels, taps, depth = chosen.shape
+        lanes = grouped_kernels.vector_lanes(chosen.reshape(-1)[:1])
+        vectors = memory.zeros((-(-channels // lanes), taps, depth, lanes), weight.dtype)
+        for first in range(0, channels, lanes):
+            some = chosen[first : first + lanes]
+            vectors[first // lanes, :, :, : len(some)] = some.transpose(1, 2, 0)
+        return vectors
+
+    def _apply(
+        self, x: NDArray, filters: Any, bias: NDArray | None, addend: NDArray | None, relu: bool, out: NDArray
+    ) -> None:
+        if filters is not None:
+            taps, table = self.phases
+            arguments = taps, *self.step, table, *self.phase
+            grouped_kernels.conv_taps(x, filters, bias, addend, *arguments, out, relu, threads_for(self.work))
 
 
 class Images(Correlator):

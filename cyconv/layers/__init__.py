@@ -1,43 +1,89 @@
 """Layers: functions with parameters, and the containers that make networks of them."""
 
-from cyconv.layers.activation import LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
+from cyconv.layers.activation import (
+    ELU,
+    GELU,
+    SELU,
+    LeakyReLU,
+    Maxout,
+    PReLU,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    Tanh,
+)
 from cyconv.layers.base import Layer, Step
 from cyconv.layers.containers import Branches, Identity, Residual, Sequential, Skip
 from cyconv.layers.convolution import Conv2d, ConvTranspose2d
-from cyconv.layers.dropout import Dropout
+from cyconv.layers.convolution_axes import Conv1d, Conv3d, ConvTranspose1d, ConvTranspose3d
+from cyconv.layers.dropout import Dropout, Dropout2d
+from cyconv.layers.embedding import Embedding
 from cyconv.layers.flatten import Flatten
+from cyconv.layers.group_normalization import GroupNorm, InstanceNorm2d, LayerNorm, LocalResponseNorm
 from cyconv.layers.linear import Linear
+from cyconv.layers.lstm import LSTM
 from cyconv.layers.normalization import BatchNorm2d
 from cyconv.layers.pooling import AdaptiveAvgPool2d, AvgPool2d, GlobalAvgPool2d, MaxPool2d
+from cyconv.layers.pooling_axes import AvgPool1d, AvgPool3d, MaxPool1d, MaxPool3d
+from cyconv.layers.resizing import MaxUnpool2d, Pad, Upsample
 from cyconv.layers.routing import ChannelShuffle, Gate, PadChannels, SameSize, SideHead, Split
+from cyconv.layers.weight_normalization import WeightNorm
 
 __all__ = [
+    "ELU",
+    "GELU",
+    "LSTM",
+    "SELU",
     "AdaptiveAvgPool2d",
+    "AvgPool1d",
     "AvgPool2d",
+    "AvgPool3d",
     "BatchNorm2d",
     "Branches",
     "ChannelShuffle",
+    "Conv1d",
     "Conv2d",
+    "Conv3d",
+    "ConvTranspose1d",
     "ConvTranspose2d",
+    "ConvTranspose3d",
     "Dropout",
+    "Dropout2d",
+    "Embedding",
     "Flatten",
     "Gate",
     "GlobalAvgPool2d",
+    "GroupNorm",
     "Identity",
+    "InstanceNorm2d",
     "Layer",
+    "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "LocalResponseNorm",
+    "MaxPool1d",
     "MaxPool2d",
+    "MaxPool3d",
+    "MaxUnpool2d",
+    "Maxout",
+    "PReLU",
+    "Pad",
     "PadChannels",
     "ReLU",
     "Residual",
     "SameSize",
     "Sequential",
+    "SiLU",
     "SideHead",
     "Sigmoid",
     "Skip",
     "Softmax",
+    "Softplus",
     "Split",
     "Step",
     "Tanh",
+    "Upsample",
+    "WeightNorm",
 ]

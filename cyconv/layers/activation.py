@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from numpy.typing import NDArray
 
 from cyconv import functional as F
-from cyconv._validation import as_number
-from cyconv.layers.base import Layer, Shape
+from cyconv._validation import as_choice, as_int, as_number
+from cyconv.initializers import constant
+from cyconv.layers.base import Layer, Shape, accumulate
+from cyconv.parameter import Parameter
 
 
 class Activation(Layer):
@@ -154,3 +158,226 @@ class Softmax(Activation):
     def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
         (output,) = self.recall()
         return F.softmax_backward(grad_output, output, axis=1)
+
+
+class ELU(Activation):
+    """Let negative numbers approach a limit exponentially (Clevert et al. 2016).
+
+    Parameters
+    ----------
+    alpha : float, default 1.0
+        The limit is -alpha.
+
+    Notes
+    -----
+    ``y = x where x > 0 else alpha (exp(x) - 1)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv.layers import ELU
+    >>> ELU()(np.array([[-1000.0, 2.0]]))
+    array([[-1.,  2.]])
+    """
+
+    def __init__(self, alpha: float = 1.0) -> None:
+        self.alpha = as_number("ELU", "alpha", alpha)
+
+    def forward(self, x: NDArray) -> NDArray:
+        self.remember(x)
+        return F.elu(x, self.alpha)
+
+    def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
+        (x,) = self.recall()
+        return F.elu_backward(grad_output, x, self.alpha)
+
+
+class SELU(Activation):
+    """Apply the scaled exponential unit, which keeps mean 0 and variance 1 (Klambauer et al. 2017).
+
+    Notes
+    -----
+    ``y = scale * elu(x, alpha)``, see `cyconv.functional.selu`; the weights should start with variance 1 / n.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv.layers import SELU
+    >>> SELU()(np.array([[-1000.0, 1.0]])).round(3)
+    array([[-1.758,  1.051]])
+    """
+
+    def forward(self, x: NDArray) -> NDArray:
+        self.remember(x)
+        return F.selu(x)
+
+    def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
+        (x,) = self.recall()
+        return F.selu_backward(grad_output, x)
+
+
+class GELU(Activation):
+    """Weight each number by the chance that a normal one is smaller (Hendrycks and Gimpel 2016).
+
+    Parameters
+    ----------
+    approximate : {"none", "tanh"}, default "none"
+        The exact form, or the formula by tanh.
+
+    Notes
+    -----
+    ``y = x Phi(x)``, Phi the distribution function of the normal distribution.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv.layers import GELU
+    >>> GELU()(np.array([[0.0, 1.0]])).round(3)
+    array([[0.   , 0.841]])
+    """
+
+    def __init__(self, approximate: str = "none") -> None:
+        self.approximate = as_choice("GELU", "approximate", approximate, ("none", "tanh"))
+
+    def forward(self, x: NDArray) -> NDArray:
+        self.remember(x)
+        return F.gelu(x, self.approximate)
+
+    def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
+        (x,) = self.recall()
+        return F.gelu_backward(grad_output, x, self.approximate)
+
+
+class SiLU(Activation):
+    """Weight each number by its logistic function, also called swish (Elfwing et al. 2018).
+
+    Notes
+    -----
+    ``y = x / (1 + exp(-x))``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv.layers import SiLU
+    >>> SiLU()(np.array([[0.0, 1.0]])).round(3)
+    array([[0.   , 0.731]])
+    """
+
+    def forward(self, x: NDArray) -> NDArray:
+        self.remember(x)
+        return F.silu(x)
+
+    def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
+        (x,) = self.recall()
+        return F.silu_backward(grad_output, x)
+
+
+class Softplus(Activation):
+    """Apply a smooth form of the ReLU (Dugas et al. 2001).
+
+    Parameters
+    ----------
+    beta : float, default 1.0
+        How sharply it bends at 0.
+
+    Notes
+    -----
+    ``y = log(1 + exp(beta x)) / beta``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv.layers import Softplus
+    >>> Softplus()(np.array([[-1000.0, 0.0]])).round(3)
+    array([[0.   , 0.693]])
+    """
+
+    def __init__(self, beta: float = 1.0) -> None:
+        self.beta = as_number("Softplus", "beta", beta, 0, open_minimum=True)
+
+    def forward(self, x: NDArray) -> NDArray:
+        self.remember(x)
+        return F.softplus(x, self.beta)
+
+    def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
+        (x,) = self.recall()
+        return F.softplus_backward(grad_output, x, self.beta)
+
+
+class PReLU(Activation):
+    """Multiply negative numbers by a learned slope (He et al. 2015).
+
+    Parameters
+    ----------
+    num_parameters : int, default 1
+        One slope for all numbers, or one for each channel.
+    init : float, default 0.25
+        The slopes to start with.
+
+    Attributes
+    ----------
+    weight : Parameter of shape (num_parameters,)
+
+    Notes
+    -----
+    ``y = x where x >= 0 else weight * x``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv.layers import PReLU
+    >>> PReLU()(np.array([[-1.0, 2.0]], np.float32))
+    array([[-0.25,  2.  ]], dtype=float32)
+    """
+
+    def __init__(self, num_parameters: int = 1, init: float = 0.25) -> None:
+        self.num_parameters = as_int("PReLU", "num_parameters", num_parameters)
+        self.init = as_number("PReLU", "init", init)
+        self.weight = Parameter.drawn((self.num_parameters,), partial(constant, value=self.init))
+
+    def forward(self, x: NDArray) -> NDArray:
+        self.remember(x)
+        return F.prelu(x, self.weight.read())
+
+    def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
+        (x,) = self.recall()
+        grad_input, grad_weight = F.prelu_backward(grad_output, x, self.weight.read())
+        accumulate(self.weight, grad_weight)
+        return grad_input
+
+
+class Maxout(Layer):
+    """Keep the largest of each run of channels (Goodfellow et al. 2013).
+
+    Parameters
+    ----------
+    pieces : int
+        How many neighbouring channels make up one unit.
+
+    Notes
+    -----
+    ``y_u = max over j of x_(u * pieces + j)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv.layers import Maxout
+    >>> Maxout(2)(np.array([[1.0, 3.0, -2.0, -5.0]]))
+    array([[ 3., -2.]])
+    """
+
+    def __init__(self, pieces: int) -> None:
+        self.pieces = as_int("Maxout", "pieces", pieces)
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        if not input_shape or input_shape[0] % self.pieces:
+            raise ValueError(f"Maxout: `pieces` {self.pieces} must divide the channels, got {tuple(input_shape)}")
+        return input_shape[0] // self.pieces, *input_shape[1:]
+
+    def forward(self, x: NDArray) -> NDArray:
+        self.remember(x)
+        return F.maxout(x, self.pieces)
+
+    def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
+        (x,) = self.recall()
+        return F.maxout_backward(grad_output, x, self.pieces)

@@ -38,7 +38,7 @@ class Dropout(Activation):
     counters: ClassVar[tuple[str, ...]] = ("seed", "offset")
 
     def __init__(self, p: float = 0.5) -> None:
-        self.p = as_number("Dropout", "p", p, 0, 1, open_maximum=True)
+        self.p = as_number(type(self).__name__, "p", p, 0, 1, open_maximum=True)
         self.seed, self.offset = random_seed(), 0
 
     def reseed(self, rng: np.random.Generator) -> None:
@@ -55,3 +55,34 @@ class Dropout(Activation):
     def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
         shape, offset = self.recall()
         return F.dropout_backward(self.check_gradient(grad_output, shape), self.p, seed=self.seed, offset=offset)
+
+
+class Dropout2d(Dropout):
+    """Set a random share of the channels of images to zero while training, and scale up the others.
+
+    Neighbouring pixels tell much the same, so silencing single ones changes little (Tompson et al. 2015).
+
+    Parameters
+    ----------
+    p : float, default 0.5
+        Probability of zero, at least 0 and below 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv.layers import Dropout2d
+    >>> np.unique(np.ptp(Dropout2d(0.5)(np.ones((10, 10, 4, 4))), axis=(2, 3)))
+    array([0.])
+    """
+
+    def forward(self, x: NDArray) -> NDArray:
+        if not self.training:
+            return x
+        output = F.dropout2d(x, self.p, seed=self.seed, offset=self.offset)
+        self.remember(x.shape, self.offset)
+        self.offset += x.shape[0] * x.shape[1]
+        return output
+
+    def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
+        shape, offset = self.recall()
+        return F.dropout2d_backward(self.check_gradient(grad_output, shape), self.p, seed=self.seed, offset=offset)

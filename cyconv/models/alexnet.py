@@ -13,7 +13,18 @@ import numpy as np
 
 from cyconv._validation import as_bool, as_choice, as_int, as_number
 from cyconv.initializers import normal, ones
-from cyconv.layers import AdaptiveAvgPool2d, Conv2d, Dropout, Flatten, Linear, MaxPool2d, ReLU, Sequential
+from cyconv.layers import (
+    AdaptiveAvgPool2d,
+    Conv2d,
+    Dropout,
+    Flatten,
+    Layer,
+    Linear,
+    LocalResponseNorm,
+    MaxPool2d,
+    ReLU,
+    Sequential,
+)
 from cyconv.models.blocks import Size, image_shape
 from cyconv.network import Network
 from cyconv.parameter import Parameter
@@ -28,6 +39,7 @@ def alexnet(
     *,
     form: str = "2012",
     grouped: bool = False,
+    response_norm: bool | None = None,
     width_multiplier: float = 1.0,
     hidden: int = 4096,
     dropout: float = 0.5,
@@ -48,6 +60,9 @@ def alexnet(
     grouped : bool, default False
         Whether the second, fourth and fifth convolution are in two groups, the two graphics cards of the first paper:
         60,965,224 parameters.
+    response_norm : bool, optional
+        Whether local response normalisation follows the first two ReLUs; by default only in the form of 2012, whose
+        paper has it. It has no parameters.
     width_multiplier : float, default 1.0
         Factor of the convolutions' channels.
     hidden : int, default 4096
@@ -75,8 +90,8 @@ def alexnet(
 
     Notes
     -----
-    The local response normalisation of 2012 is left out, as in 2014: it was soon found to gain nothing (Simonyan and
-    Zisserman 2015, section 4.1).
+    The paper's normalisation has k = 2, n = 5, beta = 0.75 and alpha = 1e-4, the factor of a sum. It was soon found to
+    gain nothing (Simonyan and Zisserman 2015, section 4.1) and left out, as in 2014.
 
     Examples
     --------
@@ -91,22 +106,29 @@ def alexnet(
     hidden = as_int("alexnet", "hidden", hidden)
     start = partial(_started, as_choice("alexnet", "initial", initial, ("he", "2012")))
     conv, linear = partial(start, Conv2d), partial(start, Linear)
+    normalizes = form == "2012" if response_norm is None else as_bool("alexnet", "response_norm", response_norm)
+    steps = [
+        conv(0, in_channels, a, 11, stride=4, padding=padding),  # 55x55
+        ReLU(),
+        MaxPool2d(3, stride=2),  # 27x27
+        conv(1, a, b, 5, padding=2, groups=groups),
+        ReLU(),
+        MaxPool2d(3, stride=2),  # 13x13
+        conv(0, b, c, 3, padding=1),
+        ReLU(),
+        conv(1, c, d, 3, padding=1, groups=groups),
+        ReLU(),
+        conv(1, d, e, 3, padding=1, groups=groups),
+        ReLU(),
+        MaxPool2d(3, stride=2),  # 6x6
+    ]
+    features: dict[str, Layer] = {}
+    for i, layer in enumerate(steps):  # the numbers are torchvision's, with or without what stands between
+        features[str(i)] = layer
+        if normalizes and i in (1, 4):
+            features[f"norm{1 if i == 1 else 2}"] = LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0)
     layers = {
-        "features": Sequential(
-            conv(0, in_channels, a, 11, stride=4, padding=padding),  # 55x55
-            ReLU(),
-            MaxPool2d(3, stride=2),  # 27x27
-            conv(1, a, b, 5, padding=2, groups=groups),
-            ReLU(),
-            MaxPool2d(3, stride=2),  # 13x13
-            conv(0, b, c, 3, padding=1),
-            ReLU(),
-            conv(1, c, d, 3, padding=1, groups=groups),
-            ReLU(),
-            conv(1, d, e, 3, padding=1, groups=groups),
-            ReLU(),
-            MaxPool2d(3, stride=2),  # 6x6
-        ),
+        "features": Sequential(features),
         "avgpool": AdaptiveAvgPool2d(6),  # of images of the native size, the identity
         "flatten": Flatten(),
         "classifier": Sequential(

@@ -23,6 +23,7 @@ from cyconv.layers import (
     GlobalAvgPool2d,
     Layer,
     Linear,
+    LocalResponseNorm,
     MaxPool2d,
     ReLU,
     Sequential,
@@ -52,6 +53,7 @@ def googlenet(
     *,
     form: str = "2015",
     auxiliary: bool = False,
+    response_norm: bool | None = None,
     width_multiplier: float = 1.0,
     dropout: float = 0.4,
     input_size: Size = 224,
@@ -71,6 +73,9 @@ def googlenet(
     auxiliary : bool, default False
         Whether two more classifiers stand beside modules 4a and 4d while training, which `AuxiliaryLoss` counts in:
         13,378,280 parameters, or 13,004,888 in torchvision's form.
+    response_norm : bool, optional
+        Whether local response normalisation stands behind the first pooling and before the second; by default only in
+        the paper's form. It has no parameters.
     width_multiplier : float, default 1.0
         Factor of all channels.
     dropout : float, default 0.4
@@ -92,7 +97,8 @@ def googlenet(
 
     Notes
     -----
-    The paper's local response normalisation is left out, as in torchvision.
+    The paper's figure 3 shows the two normalisations without their constants; these are the authors' as in Caffe's
+    model zoo: 5 channels, alpha 1e-4 of their mean square, beta 0.75, k 1.
 
     Examples
     --------
@@ -113,6 +119,17 @@ def googlenet(
         "conv3": build.conv(a, b, 3),
         "maxpool2": MaxPool2d(3, stride=2, ceil_mode=True),  # 28x28
     }
+    normalizes = (
+        not build.is_torchvision if response_norm is None else as_bool("googlenet", "response_norm", response_norm)
+    )
+    if normalizes:
+        norms = {"maxpool1": "norm1", "conv3": "norm2"}
+        named = list(layers.items())
+        layers = {}
+        for name, layer in named:
+            layers[name] = layer
+            if name in norms:
+                layers[norms[name]] = LocalResponseNorm(5)
     channels = b
     for name, widths in INCEPTION.items():
         if name == "4a":

@@ -36,7 +36,7 @@ def test_initial_weights_may_be_the_papers():
 
 
 def test_narrow(tmp_path):
-    make = partial(models.alexnet, 3, 2, grouped=True, width_multiplier=0.05, hidden=12, input_size=67)
+    make = partial(models.alexnet, 3, 2, grouped=True, width_multiplier=0.05, hidden=12, dropout=0.1, input_size=67)
     networks.check(make, tmp_path)
 
 
@@ -52,3 +52,16 @@ def test_refuses():
 def test_any_size():
     network = models.alexnet(3, 1, width_multiplier=0.02, hidden=4, input_size=None)
     assert network.predict(np.zeros((1, 1, 67, 90), np.float32)).shape == (1, 3)
+
+
+def test_response_normalization_is_the_papers():
+    names = {form: [name for name, _ in models.alexnet(form=form).walk() if "norm" in name] for form in ("2012", "2014")}
+    assert names == {"2012": ["features.norm1.", "features.norm2."], "2014": []}
+    plain = models.alexnet(response_norm=False)
+    assert list(plain.parameters()) == list(models.alexnet().parameters())
+    features = list(models.alexnet()["features"].children())
+    assert features[:7] == ["0", "1", "norm1", "2", "3", "4", "norm2"]
+    layer = models.alexnet()["features"]["norm1"]
+    x = np.random.default_rng(0).standard_normal((1, 7, 1, 1)).astype(np.float32) * 50
+    squares = np.array([sum(x[0, j, 0, 0] ** 2 for j in range(max(0, c - 2), min(7, c + 3))) for c in range(7)])
+    np.testing.assert_allclose(layer(x)[0, :, 0, 0], x[0, :, 0, 0] / (2 + 1e-4 * squares) ** 0.75, rtol=1e-5)

@@ -105,3 +105,10 @@ def test_refuses():
         models.googlenet(form="2014")
     with pytest.raises(ValueError, match="AuxiliaryLoss: `network` has no `SideHead`; build it with `auxiliary=True`"):
         AuxiliaryLoss(models.googlenet())
+
+
+def test_response_normalization_stands_where_the_paper_has_it():
+    names = list(models.googlenet().children())
+    assert names[:8] == ["conv1", "maxpool1", "norm1", "conv2", "conv3", "norm2", "maxpool2", "inception3a"]
+    for options in ({"form": "torchvision"}, {"response_norm": False}):
+        assert not any("norm1" in name for name in models.googlenet(**options).children())
