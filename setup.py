@@ -35,6 +35,7 @@ KERNELS = [
     "elementwise",
     "gemm",
     "group_normalization",
+    "grouped",
     "im2col",
     "images",
     "max_pool2d",
@@ -98,7 +99,9 @@ def extension(name: str, source: str, flags: list[str], openmp: dict[str, list[s
         f"cyconv.{name}",
         [source],
         include_dirs=["cyconv/_kernels"],
-        depends=[f"cyconv/_kernels/{header}.h" for header in ("simd", "depthwise", "images", "winograd")],
+        depends=[
+            f"cyconv/_kernels/{header}.h" for header in ("simd", "lines", "depthwise", "grouped", "images", "winograd")
+        ],
         extra_compile_args=[*optimise, *maths, *flags, *openmp["compile"]],
         extra_link_args=openmp["link"],
     )

@@ -138,20 +138,11 @@ THRESHOLDS = [
     Threshold(
         "LEAST_CHANNELS",
         _correlation,
-        "channels from which Winograd's transforms pay, forward and for the input gradient",
+        "channels from which Winograd's transforms pay",
         WINOGRAD,
         0,
         lambda value, threshold: value >= threshold,
         lambda: channels("forward"),
-    ),
-    Threshold(
-        "LEAST_GRADIENT_CHANNELS",
-        _correlation,
-        "channels from which Winograd's transforms pay for the weight gradient",
-        WINOGRAD,
-        0,
-        lambda value, threshold: value >= threshold,
-        lambda: channels("grad_weight"),
     ),
     Threshold(
         "FEW_PHASES",

@@ -14,6 +14,7 @@ from cyconv.threads import get_num_threads, num_threads, set_num_threads
 
 if TYPE_CHECKING:
     from cyconv import (
+        averaging,
         data,
         functional,
         gradient_check,
@@ -36,6 +37,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Network",
+    "averaging",
     "data",
     "exact",
     "functional",

@@ -1,4 +1,7 @@
-"""What this CPU, operating system and build can run: instruction sets, OpenMP, and a fork-safe OpenMP runtime."""
+"""What this CPU, operating system and build can run: instruction sets, OpenMP, and a fork-safe OpenMP runtime.
+
+And one thing it can be told: on which cores that runtime's threads had better run.
+"""
 
 cdef extern from * nogil:
     """
@@ -24,6 +27,65 @@ cdef extern from * nogil:
       return level == 2;
     #endif
     }
+
+    /* Two threads of a team that wake up on one core stay there for tens of milliseconds, though another is idle. So
+       now and then, and whenever the caller finds itself on another core, the team meets: workers that woke up on the
+       caller's core hop to another one, on which nothing holds them, and the caller waits awake, because the system
+       brings a thread that sleeps to the core of the one that wakes it. */
+    #if defined(_OPENMP) && defined(__linux__)
+      #include <sched.h>
+      #include <time.h>
+      /* In nanoseconds. Pauses from 8 ms on were seen to bring both threads of two to one core; idle cores of a virtual
+         machine took up to 0.24 ms to wake up. Who has waited in vain shares the cores with others: leave it then. */
+      #define CYCONV_PERIOD 5000000
+      #define CYCONV_PATIENCE 500000
+      #define CYCONV_RETREAT 100000000
+
+      static __thread struct { int core, crowded; long long due; } cyconv_met; /* where and how, the next time when */
+
+      static long long cyconv_time(clockid_t clock) {
+        struct timespec now;
+        clock_gettime(clock, &now);
+        return now.tv_sec * 1000000000LL + now.tv_nsec;
+      }
+      static int cyconv_settled(void) {
+        if (cyconv_time(CLOCK_MONOTONIC_COARSE) >= cyconv_met.due) return 0;
+        return cyconv_met.crowded || sched_getcpu() == cyconv_met.core;
+      }
+      static void cyconv_hop(int core) {
+        cpu_set_t allowed, others;
+        if (sched_getcpu() != core || sched_getaffinity(0, sizeof allowed, &allowed)) return;
+        others = allowed;
+        CPU_CLR(core, &others);
+        if (CPU_COUNT(&others) && !sched_setaffinity(0, sizeof others, &others))
+          sched_setaffinity(0, sizeof allowed, &allowed);
+      }
+      static void cyconv_meet(int threads) {
+        int core = sched_getcpu(), here = 1, crowded = 1;
+        cpu_set_t allowed;
+        if (core >= 0 && !sched_getaffinity(0, sizeof allowed, &allowed) && threads <= CPU_COUNT(&allowed)) {
+          #pragma omp parallel num_threads(threads)
+          if (omp_get_thread_num()) {
+            cyconv_hop(core);
+            __atomic_add_fetch(&here, 1, __ATOMIC_RELEASE);
+          } else {
+            long long end = cyconv_time(CLOCK_MONOTONIC) + CYCONV_PATIENCE;
+            int all = omp_get_num_threads(), late;
+            while ((late = __atomic_load_n(&here, __ATOMIC_ACQUIRE) < all) && cyconv_time(CLOCK_MONOTONIC) < end)
+              sched_yield();
+            crowded = late;
+          }
+        }
+        cyconv_met.core = core;
+        cyconv_met.crowded = crowded;
+        cyconv_met.due = cyconv_time(CLOCK_MONOTONIC_COARSE) + (crowded ? CYCONV_RETREAT : CYCONV_PERIOD);
+      }
+      static int cyconv_can_meet(void) { return 1; }
+    #else
+      static int cyconv_settled(void) { return 1; }
+      static void cyconv_meet(int threads) { (void)threads; }
+      static int cyconv_can_meet(void) { return 0; }
+    #endif
 
     /* A child of fork() has none of the pool's threads, yet its copy of the runtime would wait for them for ever.
        Releasing the pool just before every fork lets parent and child each start a fresh one on their next use. */
@@ -65,6 +127,9 @@ cdef extern from * nogil:
     int supports "cyconv_supports"(int level)
     int guard_fork "cyconv_guard_fork"()
     int startable "cyconv_startable"(int wanted)
+    int settled "cyconv_settled"()
+    void meet "cyconv_meet"(int threads)
+    const int can_meet "cyconv_can_meet()"
 
 
 def usable_instruction_sets():
@@ -81,5 +146,13 @@ def startable_threads(int wanted):
     return count
 
 
+def spread(int threads):
+    """Keep the threads of the caller's team on cores of their own, if it is due and there are as many cores."""
+    if not settled():
+        with nogil:
+            meet(threads)
+
+
+CAN_SPREAD = bool(can_meet)  # whether `spread` does anything
 OPENMP_VERSION = openmp_version  # date code of the OpenMP standard, 0 for a serial build
 FORK_SAFE = bool(guard_fork())

@@ -7,7 +7,7 @@ it is loaded, so this module must be imported before any other compiled one. Wha
 
 import os
 
-SPIN_COUNT = "20000"  # some 0.3 ms: threads that fall asleep sooner were seen to wake up on one core, both of them
+SPIN_COUNT = "2000"  # some 25 us; longer starves others: `threads` sees to it that they wake up on several cores
 
 _ours = "GOMP_SPINCOUNT" not in os.environ and "OMP_WAIT_POLICY" not in os.environ
 if _ours:

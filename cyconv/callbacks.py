@@ -59,7 +59,7 @@ class Callback:
         """Run before the first batch of an epoch."""
 
     def on_batch_end(self, run: Run) -> None:
-        """Run after the weights have been updated."""
+        """Run after each batch; the weights have been updated if ``run.updated``."""
 
     def on_epoch_end(self, run: Run) -> None:
         """Run after the validation, with the epoch in ``run.history``."""

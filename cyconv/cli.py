@@ -115,7 +115,7 @@ def _info(options: argparse.Namespace) -> None:
         "OpenMP": f"{_cpu.OPENMP_VERSION}, {'safe' if _cpu.FORK_SAFE else 'not safe'} to fork"
         if _cpu.OPENMP_VERSION
         else "none (serial build)",
-        "threads": f"{threads.get_num_threads()} ({threads.source()})",
+        "threads": f"{threads.get_num_threads()} ({threads.source()}); placement: {threads.placement()}",
         "memory": f"{used['used']} bytes in arrays, {used['cached']} kept for reuse, "
         f"limit {'automatic' if used['limit'] is None else used['limit']}",
     }

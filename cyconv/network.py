@@ -105,6 +105,7 @@ class Network(Sequential):
         resume: PathLike | None = None,
         progress: bool = True,
         memory: str = "normal",
+        accumulate: int = 1,
     ) -> History:
         """Train on images and their classes (or other targets).
 
@@ -120,10 +121,11 @@ class Network(Sequential):
             Passes over the data.
         batch_size : int, default 32
             Images a step; the last step of an epoch takes what is left.
-        optimizer : {"sgd", "adam", "adamw"} or Optimizer, default "sgd"
-            A name stands for that optimizer's defaults.
-        loss : {"cross_entropy", "mse"} or Loss, default "cross_entropy"
-            What is made small.
+        optimizer : str or Optimizer, default "sgd"
+            "sgd", "momentum", "nesterov", "adagrad", "adadelta", "rmsprop", "adam", "amsgrad", "adamw", "adamax",
+            "nadam" or "adabound" stands for that optimizer's defaults.
+        loss : str or Loss, default "cross_entropy"
+            What is made small: "cross_entropy", "binary_cross_entropy", "mse", "smooth_l1", "dice", or an object.
         validation_data : (x, y) or iterable of batches, optional
             Evaluated after each epoch.
         callbacks : sequence of Callback, default ()
@@ -140,6 +142,9 @@ class Network(Sequential):
         memory : {"normal", "low"}, default "normal"
             "low" keeps the outputs of a few layers only and computes those between again for the gradients: deep
             networks train in half the memory or less, for one more forward pass. Results are the same, bit for bit.
+        accumulate : int, default 1
+            Batches whose gradients make one step, that of a batch so many times as large in the memory of one. (Batch
+            normalisation sees each batch by itself.)
 
         Returns
         -------
@@ -165,6 +170,7 @@ class Network(Sequential):
             rng=self.rng if seed is None else as_generator(op, seed, "seed"),
             epochs=as_int(op, "epochs", epochs),
             callbacks=sorted(given, key=lambda callback: callback.last),
+            accumulate=as_int(op, "accumulate", accumulate),
         )
         if isinstance(run.loss, CrossEntropyLoss) and len(self) and isinstance(self[-1], Softmax):
             raise ValueError("fit: cross entropy takes scores; leave the network's last Softmax to `predict_proba`")

@@ -1,4 +1,8 @@
-"""How many threads cyconv's kernels use: one number, cyconv's own, that every parallel loop is given."""
+"""How many threads cyconv's kernels use: one number, cyconv's own, that every parallel loop is given.
+
+On Linux threads that woke up on one core are sent to several, if there are as many cores as threads; no thread is bound
+to any. OMP_PROC_BIND in the environment, ``false`` for one, leaves it all to the system.
+"""
 
 from __future__ import annotations
 
@@ -52,6 +56,7 @@ def _default() -> tuple[int, str]:
 
 
 _count, _source = _default()
+_spread = _cpu.CAN_SPREAD and "OMP_PROC_BIND" not in os.environ
 _startable = 1  # threads that are known to be possible at once
 
 
@@ -62,7 +67,7 @@ def get_num_threads() -> int:
     -------
     int
         What `set_num_threads` or `num_threads` set; before that OMP_NUM_THREADS, else the cores that the process may
-        use.
+        use. These two are lowered at the first use if the limits on memory and processes allow fewer.
 
     Examples
     --------
@@ -76,6 +81,13 @@ def get_num_threads() -> int:
 def source() -> str:
     """Return where the thread count came from, in words."""
     return _source
+
+
+def placement() -> str:
+    """Return who chooses the cores that threads run on, in words."""
+    if not _cpu.CAN_SPREAD:
+        return "the system's"
+    return "spread over the cores" if _spread else "the system's (OMP_PROC_BIND is set)"
 
 
 def set_num_threads(count: int) -> None:
@@ -158,4 +170,22 @@ def num_threads(count: int) -> Iterator[None]:
 
 def threads_for(work: int) -> int:
     """Return how many threads `work` operations are worth: small work runs serially."""
-    return max(1, min(_count, work // GRAIN))
+    count = min(_count, work // GRAIN)
+    if count < 2:
+        return 1
+    if count > _startable:
+        _lower_to_startable()
+        count = min(_count, count)
+    if _spread:
+        _cpu.spread(count)
+    return count
+
+
+def _lower_to_startable() -> None:
+    """Lower the count that nobody has tried out, OMP_NUM_THREADS or the number of cores, to what can be started."""
+    global _count, _source, _startable
+    possible = 1 + _cpu.startable_threads(_count - 1)
+    if possible < _count:
+        # Half of them, for the other half's memory is needed too.
+        _count, _source = (possible + 1) // 2, f"{_source}, lowered to what the limits on memory or processes allow"
+    _startable = max(_startable, _count)

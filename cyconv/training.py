@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,6 +16,7 @@ from cyconv.layers.base import Layer
 from cyconv.losses import Loss
 from cyconv.metrics import accuracy
 from cyconv.optimizers import Optimizer
+from cyconv.parameter import Parameter
 
 __all__ = [
     "Callback",
@@ -58,6 +59,10 @@ class Run:
         Means over this epoch so far.
     stop : bool
         Set it to end the training after this epoch.
+    accumulate : int
+        Batches whose gradients make one step.
+    updated : bool
+        Whether the last batch ended in a step, so that the weights have changed.
 
     Examples
     --------
@@ -84,6 +89,8 @@ class Run:
     seen: int = 0
     logs: dict[str, float] = field(default_factory=dict)
     stop: bool = False
+    accumulate: int = 1
+    updated: bool = True
 
     def notify(self, event: str) -> None:
         """Call the method `event` of every callback."""
@@ -114,11 +121,24 @@ def train_step(network: Layer, x: NDArray, y: NDArray, loss: Loss, optimizer: Op
     >>> last < first
     True
     """
-    if not network.training:
-        network.train()
     parameters = network.parameters()  # once: walking a deep network costs as much as a small layer
+    _clear(parameters)
+    value, output = _add_gradients(network, x, y, loss, optimizer)
+    optimizer.step(parameters)
+    return value, output
+
+
+def _clear(parameters: Mapping[str, Parameter]) -> None:
     for parameter in parameters.values():
         parameter.grad = None
+
+
+def _add_gradients(
+    network: Layer, x: NDArray, y: NDArray, loss: Loss, optimizer: Optimizer, scale: int | None = None
+) -> tuple[float, NDArray]:
+    """Add a batch's gradients, or `scale` times them, to the parameters'; return its loss and the output."""
+    if not network.training:
+        network.train()
     output = network.forward(x)
     value = loss.forward(output, y)
     if not math.isfinite(value):
@@ -127,8 +147,10 @@ def train_step(network: Layer, x: NDArray, y: NDArray, loss: Loss, optimizer: Op
             f"train_step: the loss is {value}, so the weights are left as they are; check the data for NaN, or lower "
             f"the learning rate (now {optimizer.learning_rate})"
         )
-    network.backward(loss.backward(output, y), needs_grad_input=False)
-    optimizer.step(parameters)
+    gradient = loss.backward(output, y)
+    if scale is not None:
+        gradient = gradient * gradient.dtype.type(scale)
+    network.backward(gradient, needs_grad_input=False)
     return value, output
 
 
@@ -227,8 +249,12 @@ def run_epoch(run: Run, batches: Batches) -> None:
     """Train on every batch once, keeping count in `run`."""
     run.batch, run.seen, run.logs = 0, 0, {}
     means = _Means()
-    for x, y in batches:
-        value, output = train_step(run.network, x, y, run.loss, run.optimizer)
+    steps: Iterator[tuple[NDArray, NDArray, float, NDArray]]
+    if run.accumulate == 1:
+        steps = ((x, y, *train_step(run.network, x, y, run.loss, run.optimizer)) for x, y in batches)
+    else:
+        steps = _accumulated(run, batches)
+    for x, y, value, output in steps:
         means.add(run.loss, value, output, y)
         run.batch += 1
         run.seen += len(x)
@@ -236,6 +262,33 @@ def run_epoch(run: Run, batches: Batches) -> None:
         run.notify("on_batch_end")
     if not means.batches:
         raise ValueError("fit: there is no data")
+
+
+def _accumulated(run: Run, batches: Batches) -> Iterator[tuple[NDArray, NDArray, float, NDArray]]:
+    """Train on the batches, every few as if they were one, and yield each with its loss and the output.
+
+    The gradient of a batch counts as often as it has targets: the sum over all of them, divided by their number, is the
+    gradient of the mean. What is left at the end of an epoch makes a step too.
+    """
+    parameters = run.network.parameters()
+    ahead, added, targets = iter(batches), 0, 0
+    batch = next(ahead, None)
+    while batch is not None:
+        x, y = batch
+        if added == 0:
+            _clear(parameters)
+        count = run.loss.count(y)
+        value, output = _add_gradients(run.network, x, y, run.loss, run.optimizer, count)
+        batch = next(ahead, None)
+        added, targets = added + 1, targets + count
+        run.updated = batch is None or added == run.accumulate
+        if run.updated:
+            for parameter in parameters.values():
+                if parameter.grad is not None and targets:
+                    parameter.grad = parameter.grad * parameter.dtype.type(1 / targets)
+            run.optimizer.step(parameters)
+            added, targets = 0, 0
+        yield x, y, value, output
 
 
 class _Means:
@@ -253,7 +306,7 @@ class _Means:
             return
         values = {"loss": value}
         if loss.classifies:
-            values["accuracy"] = accuracy(output, y, ignore_index=getattr(loss, "ignore_index", None))
+            values["accuracy"] = accuracy(output, loss.labels(y), ignore_index=getattr(loss, "ignore_index", None))
         self._count += count
         for name, number in values.items():
             self._sums[name] = self._sums.get(name, 0.0) + number * count

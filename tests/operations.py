@@ -14,7 +14,8 @@ from cyconv import layers as L
 from cyconv import losses
 
 IMAGE, SEQUENCE, VOLUME = (2, 4, 5, 6), (2, 4, 7), (2, 4, 4, 5, 3)
-FILTERS, DEPTHWISE, SMALL = (6, 4, 3, 3), (4, 1, 3, 3), (3, 4, 2)
+FILTERS, DEPTHWISE = (6, 4, 3, 3), (4, 1, 3, 3)
+TARGETS = np.linspace(-1, 1, 20).reshape(4, 5)
 
 
 class Operation(NamedTuple):
@@ -141,5 +142,14 @@ OPERATIONS = [
     row("col2im", "col2im", (24, 16), input_shape=(2, 4, 4, 5), kernel_size=2),
     # Losses
     row("softmax cross-entropy", "cross_entropy", (4, 5), losses.CrossEntropyLoss(), target=np.array([0, 4, 2, 2])),
-    row("mean squared error", "mse_loss", (4, 5), target=np.linspace(-1, 1, 20).reshape(4, 5)),
+    row("mean squared error", "mse_loss", (4, 5), losses.MSELoss(), target=TARGETS),
+    row("smooth L1", "smooth_l1_loss", (4, 5), losses.SmoothL1Loss(), target=TARGETS),
+    row(
+        "binary cross-entropy with logits",
+        "binary_cross_entropy_with_logits",
+        (4, 5),
+        losses.BinaryCrossEntropyLoss(),
+        target=(TARGETS > 0).astype(float),
+    ),
+    row("Dice", "dice_loss", (4, 5), losses.DiceLoss(), target=(TARGETS > 0).astype(float)),
 ]

@@ -7,7 +7,7 @@ import textwrap
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-SETTINGS = ("CYCONV_ISA", "CYCONV_EXACT", "CYCONV_FUSION", "OMP_NUM_THREADS", "OMP_WAIT_POLICY")
+SETTINGS = ("CYCONV_ISA", "CYCONV_EXACT", "CYCONV_FUSION", "OMP_NUM_THREADS", "OMP_PROC_BIND", "OMP_WAIT_POLICY")
 
 
 def environment(**variables):

@@ -23,7 +23,7 @@ TIERS = {
     2: ["functional", "initializers", "parameter"],
     3: ["layers", "losses", "metrics", "optimizers", "gradient_check", "data"],
     4: ["training", "callbacks", "history", "serialization"],
-    5: ["network", "schedules"],
+    5: ["averaging", "network", "schedules"],
     6: ["models", "visualize"],
     7: ["cli", "__main__", "__init__"],
 }

@@ -97,14 +97,14 @@ def test_another_value_of_a_threshold_is_set_for_a_while_only():
 
 
 def test_both_sides_of_a_threshold_are_taken():
-    x, weight = np.zeros((1, 16, 32, 32), np.float32), np.zeros((16, 16, 3, 3), np.float32)
+    x, weight = np.zeros((1, 16, 8, 8), np.float32), np.zeros((16, 16, 3, 3), np.float32)
 
     def kind():
         _, plan = planned_conv2d("conv2d", x, weight, None, 1, 1, 1, 1)
         return type(plan.forward).__name__
 
     assert kind() == "Direct"
-    with tune.setting(_correlation, "LEAST_CHANNELS", 0):
+    with tune.setting(_correlation, "LEAST_TILES", 0):
         assert kind() == "Winograd"
     with tune.setting(_correlation, "FEW_CHANNELS", 16):
         assert kind() == "Planes"

@@ -1,8 +1,23 @@
+import inspect
+
 import numpy as np
 import pytest
 
+from cyconv import losses
 from cyconv.gradient_check import check_gradients
-from cyconv.losses import CrossEntropyLoss, Loss, MSELoss, as_loss
+from cyconv.layers import Conv2d, Linear
+from cyconv.losses import (
+    LOSSES,
+    BinaryCrossEntropyLoss,
+    CrossEntropyLoss,
+    DiceLoss,
+    Loss,
+    MSELoss,
+    SmoothL1Loss,
+    as_loss,
+    weighted,
+)
+from cyconv.network import Network
 
 RNG = np.random.default_rng(0)
 
@@ -20,16 +35,49 @@ def test_mse_is_the_mean_square_whatever_the_targets_dtype():
     assert MSELoss().backward(output, [[1, 2], [3, 4]]).dtype == np.float32
 
 
-@pytest.mark.parametrize(
-    ("loss", "output", "target"),
-    [
-        (CrossEntropyLoss(), RNG.standard_normal((4, 3)), np.array([0, 2, 1, 1])),
-        (CrossEntropyLoss([1, 2, 0.5], label_smoothing=0.1), RNG.standard_normal((4, 3)), np.array([0, 2, 1, 1])),
-        (CrossEntropyLoss(), RNG.standard_normal((2, 3, 4, 5)), RNG.integers(3, size=(2, 4, 5))),
-        (MSELoss(), RNG.standard_normal((4, 3)), RNG.standard_normal((4, 3))),
-    ],
-)
-def test_gradients(loss, output, target):
+def pixels(*shape):
+    return RNG.standard_normal((2, 3, 4, 5)), RNG.integers(3, size=(2, 4, 5))
+
+
+def pair():
+    return RNG.standard_normal((4, 3)), RNG.standard_normal((4, 3))
+
+
+def yes_or_no():
+    return RNG.standard_normal((4, 3)), RNG.integers(2, size=(4, 3))
+
+
+LABELS = np.array([0, 2, 1, 1])
+SCORES = RNG.standard_normal((4, 3))
+CASES = [  # of the name in `fit`, None for other forms
+    ("cross_entropy", CrossEntropyLoss(), SCORES, LABELS),
+    (None, CrossEntropyLoss([1, 2, 0.5], label_smoothing=0.1), SCORES, LABELS),
+    (None, CrossEntropyLoss([1, 2, 0.5], label_smoothing=0.1), SCORES, weighted(LABELS, [1, 0.5, 0, 2])),
+    (None, CrossEntropyLoss(), *pixels()),
+    (None, CrossEntropyLoss(ignore_index=1), *pixels()),
+    (None, CrossEntropyLoss(), pixels()[0], weighted(pixels()[1], RNG.uniform(0, 2, (2, 4, 5)))),
+    ("binary_cross_entropy", BinaryCrossEntropyLoss(), *yes_or_no()),
+    (None, BinaryCrossEntropyLoss([1, 2, 0.5]), *yes_or_no()),
+    ("mse", MSELoss(), *pair()),
+    ("smooth_l1", SmoothL1Loss(), *pair()),
+    (None, SmoothL1Loss(0.3), *pair()),
+    ("dice", DiceLoss(), *pixels()),
+    (None, DiceLoss(0.5, ignore_index=1), *pixels()),
+    (None, DiceLoss(), SCORES, LABELS),
+    (None, DiceLoss(0, binary=True), RNG.standard_normal((2, 1, 4, 5)), RNG.integers(2, size=(2, 1, 4, 5))),
+]
+
+
+def test_every_loss_has_its_row():
+    public = {getattr(losses, name) for name in losses.__all__}
+    kinds = {each for each in public if inspect.isclass(each) and issubclass(each, Loss)} - {Loss}
+    assert {type(loss) for _, loss, _, _ in CASES} == kinds
+    assert {name: type(loss) for name, loss, _, _ in CASES if name} == LOSSES
+    assert {*LOSSES} == {"cross_entropy", "binary_cross_entropy", "mse", "smooth_l1", "dice"}
+
+
+@pytest.mark.parametrize(("_", "loss", "output", "target"), CASES)
+def test_gradients(_, loss, output, target):
     def backward(grad_output, output):
         return grad_output * loss.backward(output, target)
 
@@ -73,6 +121,14 @@ def test_where_no_label_counts_there_is_nothing_to_learn():
         (CrossEntropyLoss(ignore_index=3), np.array([3, 4]), ValueError, "from 0 to 3, got 4 to 4"),
         (CrossEntropyLoss(), np.array([-1, 3]), ValueError, "from 0 to 3, got -1 to 3"),
         (CrossEntropyLoss([1, 2]), np.array([0, 1]), ValueError, "op: the loss has weights for 2 classes, but the net"),
+        (BinaryCrossEntropyLoss(), np.full((3, 4), 2), ValueError, "op: `y` must be 0 to 1 for binary cross entropy"),
+        (SmoothL1Loss(), np.array(["a"]), TypeError, "op: `y` must be numbers for the smooth absolute error"),
+        (DiceLoss(), np.zeros(3), TypeError, "op: `y` must be integers, the classes' numbers, for the Dice loss, got"),
+        (DiceLoss(), np.array([0, 4]), ValueError, "op: `y` must be class numbers from 0 to 3, got 0 to 4"),
+        (DiceLoss(binary=True), np.array([["a"]]), TypeError, "op: `y` must be numbers for the Dice loss, got <U1"),
+        (DiceLoss(binary=True), np.full((3, 4), 2), ValueError, "op: `y` must be 0 to 1 for the Dice loss, got 2 to 2"),
+        (DiceLoss(binary=True), np.zeros((3, 2)), ValueError, "op: `y` must have shape"),
+        (CrossEntropyLoss(), weighted([0, 4], 1), ValueError, "op: `y` must be class numbers from 0 to 3, got 0 to 4"),
         (MSELoss(), np.array(["a"]), TypeError, "op: `y` must be numbers"),
         (MSELoss(), np.zeros((3, 2)), ValueError, r"op: `y` must have shape \(N, 4\) for this network, got \(3, 2\)"),
     ],
@@ -102,7 +158,71 @@ def test_names():
     loss = CrossEntropyLoss()
     assert as_loss("fit", loss) is loss
     assert repr(loss) == "CrossEntropyLoss()"
-    with pytest.raises(ValueError, match="fit: `loss` must be one of 'cross_entropy', 'mse', got 'l1'"):
+    with pytest.raises(ValueError, match=r"fit: `loss` must be one of 'cross_entropy', .*, 'dice', got 'l1'"):
         as_loss("fit", "l1")
     with pytest.raises(NotImplementedError, match="Loss: `forward` is not written"):
         Loss().forward(np.ones(1), np.ones(1))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: SmoothL1Loss(-1), "SmoothL1Loss: `beta` must be at least 0, got -1"),
+        (lambda: BinaryCrossEntropyLoss("a"), "BinaryCrossEntropyLoss: `pos_weight` must be numbers, got <U1"),
+        (lambda: BinaryCrossEntropyLoss([-1]), "BinaryCrossEntropyLoss: `pos_weight` must be numbers that are at"),
+        (lambda: DiceLoss(-1), "DiceLoss: `smooth` must be at least 0, got -1"),
+        (lambda: DiceLoss(binary=1), "DiceLoss: `binary` must be True or False, got 1"),
+        (lambda: DiceLoss().forward(np.ones((1, 2)), [0.5]), "DiceLoss: `target` must be integers, got float64"),
+        (lambda: weighted([0.5], 1), "weighted: `labels` must be integers, got float64"),
+        (lambda: weighted([0], "a"), "weighted: `weight` must be numbers, got <U1"),
+        (lambda: weighted([0, 1], [1, -1]), "weighted: `weight` must be finite numbers that are at least 0"),
+        (lambda: weighted([0, 1], [1, 1, 1]), r"weighted: `weight` must broadcast to the labels' \(2,\), got \(3,\)"),
+    ],
+)
+def test_arguments_that_losses_refuse(call, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        call()
+
+
+def test_a_weight_counts_like_so_many_samples():
+    counts = np.array([1, 3, 0, 2])
+    loss, target = CrossEntropyLoss([1, 2, 0.5], label_smoothing=0.1), weighted(LABELS, counts)
+    expected = loss.forward(np.repeat(SCORES, counts, axis=0), np.repeat(LABELS, counts))
+    assert loss.forward(SCORES, target) == pytest.approx(expected, rel=1e-12)
+    assert loss.count(target) == 3
+    assert CrossEntropyLoss().forward(SCORES, weighted(LABELS, 0)) == 0
+    np.testing.assert_array_equal(loss.labels(target), LABELS)
+
+
+def test_dice_by_hand():
+    """Two regions that share one of their two pixels each; then a pixel less that counts."""
+    scores = 100 * np.array([[[[1.0, 1, 0, 0]], [[0.0, 0, 1, 1]]]])  # classes 0 0 1 1
+    loss = DiceLoss(smooth=0)
+    assert loss.forward(scores, np.array([[[1, 0, 1, 0]]])) == pytest.approx(0.5)
+    assert loss.forward(scores, np.array([[[-100, 0, 1, 0]]])) == pytest.approx((0 + 0.5 - 0.5 + 2 / 3) / 2)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_fit_accepts_the_names(name):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((32, 4)).astype(np.float32)
+    yes = (x[:, :2] > 0).astype(int)
+    y = yes if name in ("mse", "smooth_l1", "binary_cross_entropy") else yes[:, 0]
+    network = Network([Linear(4, 2)], input_shape=(4,), seed=0)
+    history = network.fit(x, y, epochs=20, batch_size=8, optimizer="adagrad", loss=name, progress=False, seed=0)
+    assert history["loss"][-1] < history["loss"][0]
+    assert ("accuracy" in history.epochs[0]) == (name in ("cross_entropy", "dice"))
+    assert network.evaluate(x, y, loss=name)["loss"] < history["loss"][0]
+
+
+def test_fit_takes_weighted_pixels():
+    """Pixels of no weight teach nothing: whatever their labels, the weights come out the same."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((8, 1, 4, 4)).astype(np.float32), rng.integers(2, size=(8, 4, 4))
+    weight = rng.integers(2, size=y.shape)
+    results = []
+    for labels in (y, np.where(weight, y, 1 - y)):
+        network = Network([Conv2d(1, 2, 3, padding=1)], input_shape=(1, 4, 4), seed=0)
+        network.fit(x, weighted(labels, weight), epochs=2, batch_size=4, progress=False, seed=0)
+        results.append(network.state_dict()["0.weight"].copy())
+    np.testing.assert_array_equal(*results)

@@ -1,6 +1,7 @@
 import os
 import re
 import sys
+import textwrap
 
 import pytest
 
@@ -201,3 +202,142 @@ def test_kernels_use_that_many_threads():
     print(alone - before, small - before, count() - before)
     """
     assert processes.output(code).split() == ["0", "0", "2"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the address space")
+def test_environment_asks_for_more_threads_than_the_memory_limit_allows():
+    code = """
+    import resource
+    import numpy as np, cyconv
+    from cyconv import functional as F, threads
+
+    with open("/proc/self/statm") as file:
+        used = int(file.read().split()[0]) * resource.getpagesize()
+    stack = resource.getrlimit(resource.RLIMIT_STACK)[0]
+    stack = 2**23 if stack == resource.RLIM_INFINITY else stack
+    resource.setrlimit(resource.RLIMIT_AS, (used + 20 * stack, -1))
+    assert cyconv.get_num_threads() == 1024
+    F.relu(np.ones((64, 128, 256), np.float32))
+    assert 1 < cyconv.get_num_threads() < 20
+    print(threads.source())
+    """
+    said = processes.output(code, OMP_NUM_THREADS="1024", OPENBLAS_NUM_THREADS="1")
+    assert said == "OMP_NUM_THREADS, lowered to what the limits on memory or processes allow\n"
+
+
+# On which cores they run
+
+can_spread = pytest.mark.skipif(not _cpu.CAN_SPREAD, reason="here the system alone chooses the cores")
+
+COMPUTE = """
+import hashlib, os, threading, time
+import numpy as np, cyconv
+from cyconv import _cpu, functional as F, threads
+
+cyconv.set_num_threads(2)
+rng = np.random.default_rng(0)
+x, weight = rng.standard_normal((4, 16, 20, 20)), rng.standard_normal((24, 16, 3, 3))
+
+def compute():
+    output = F.conv2d(x, weight, padding=1)
+    gradients = F.conv2d_backward(output, x, weight, padding=1)[:2]
+    return hashlib.sha256(b"".join(array.tobytes() for array in (output, *gradients))).hexdigest()
+
+def affinities():
+    return {frozenset(os.sched_getaffinity(int(thread))) for thread in os.listdir("/proc/self/task")}
+
+def pause_and_compute(times=20):
+    results = set()
+    for _ in range(times):
+        time.sleep(0.012)  # so long that the threads are spread anew
+        results |= {compute(), compute()}
+    return results
+"""
+needs_two_cores = pytest.mark.skipif(
+    not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2, reason="needs two cores"
+)
+
+
+@can_spread
+def test_spread_threads_compute_the_same_bits():
+    code = COMPUTE + "print(threads.placement(), *pause_and_compute(), sep=';')"
+    spread, *results = processes.output(code).split(";")
+    left_alone, *others = processes.output(code, OMP_PROC_BIND="false").split(";")
+    assert (spread, left_alone) == ("spread over the cores", "the system's (OMP_PROC_BIND is set)")
+    assert results == others
+    assert len(results) == 1
+
+
+@can_spread
+def test_spread_threads_are_not_bound():
+    code = COMPUTE + "before = affinities(); pause_and_compute(); assert affinities() == before; print(len(before))"
+    assert processes.output(code) == "1\n"
+
+
+@can_spread
+@needs_two_cores
+def test_threads_stay_where_the_process_was_bound_meanwhile():
+    code = """
+    expected, everywhere = pause_and_compute(), os.sched_getaffinity(0)
+    for cores in [{min(everywhere)}, {max(everywhere)}, {min(everywhere), max(everywhere)}]:
+        for thread in os.listdir("/proc/self/task"):
+            os.sched_setaffinity(int(thread), cores)
+        assert pause_and_compute(10) == expected
+        assert affinities() == {frozenset(cores)}
+    print("right")
+    """
+    assert processes.output(COMPUTE + textwrap.dedent(code)) == "right\n"
+
+
+@can_spread
+@needs_two_cores
+def test_spread_separates_threads_that_share_a_core():
+    """Other programs may keep both on one core for a time, so it is tried until it succeeds."""
+    code = """
+    def core(thread):
+        with open(f"/proc/self/task/{thread}/stat") as file:
+            return int(file.read().rpartition(")")[2].split()[36])
+
+    before = set(os.listdir("/proc/self/task"))
+    compute()
+    worker, = set(os.listdir("/proc/self/task")) - before
+    everywhere = os.sched_getaffinity(0)
+    for _ in range(200):
+        time.sleep(0.05)
+        own = core(os.getpid())
+        for cores in [{own}, everywhere]:
+            os.sched_setaffinity(int(worker), cores)
+        _cpu.spread(2)
+        if core(worker) != core(os.getpid()):
+            print("right")
+            break
+    """
+    assert processes.output(COMPUTE + textwrap.dedent(code)) == "right\n"
+
+
+@can_spread
+def test_callers_spread_their_teams_and_fork_at_once():
+    code = """
+    expected = compute()
+    wrong = []
+
+    def work():
+        if pause_and_compute(10) != {expected}:
+            wrong.append(1)
+
+    callers = [threading.Thread(target=work) for _ in range(8)]
+    for caller in callers:
+        caller.start()
+    for _ in range(5):
+        child = os.fork()
+        if not child:
+            os._exit(pause_and_compute(2) != {expected})
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        pause_and_compute(2)
+    for caller in callers:
+        caller.join()
+    assert not wrong
+    print("right")
+    """
+    code = COMPUTE + textwrap.dedent(code)
+    assert processes.output(code, timeout=100, warnings="ignore::DeprecationWarning") == "right\n"

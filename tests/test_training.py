@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cyconv.callbacks import CHECKPOINT
-from cyconv.layers import Linear
+from cyconv.layers import Linear, ReLU
 from cyconv.losses import CrossEntropyLoss
 from cyconv.network import Network
 from cyconv.optimizers import SGD, Adam
@@ -369,3 +369,28 @@ def test_a_checkpoint_of_no_content_is_damaged(tmp_path):
         save_arrays(tmp_path / "d", load_arrays(tmp_path / "c")[0], {CHECKPOINT: content})
         with pytest.raises(ValueError, match=r"fit: `resume` .* is a damaged checkpoint: "):
             fit(small_net(), X, Y, resume=tmp_path / "d")
+
+
+def ready_network(dtype=np.float64):
+    return Network([Linear(5, 4), ReLU(), Linear(4, 3)], input_shape=(5,), seed=0).astype(dtype)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_accumulated_gradients_are_those_of_larger_batches(optimizer):
+    """Also where the epoch's end leaves fewer, smaller batches, and where labels do not count."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((23, 5)), rng.integers(3, size=23)
+    y[::4] = -100
+    large, small = ready_network(), ready_network()
+    options = {"epochs": 3, "optimizer": optimizer, "shuffle": False, "progress": False}
+    first = large.fit(x, y, batch_size=8, **options)
+    second = small.fit(x, y, batch_size=2, accumulate=4, **options)
+    for name, array in large.state_dict().items():
+        np.testing.assert_allclose(small.state_dict()[name], array, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose([e["loss"] for e in first.epochs], [e["loss"] for e in second.epochs], rtol=1e-12)
+    assert all(parameter.grad is None for parameter in small.parameters().values())
+
+
+def test_a_bad_number_of_batches_to_accumulate_is_named():
+    with pytest.raises(ValueError, match="fit: `accumulate` must be at least 1, got 0"):
+        ready_network().fit(np.zeros((2, 5)), np.zeros(2, int), accumulate=0)

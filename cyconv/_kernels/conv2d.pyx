@@ -14,6 +14,7 @@ from cython.parallel cimport prange
 from cyconv._kernels.pack cimport copy_band, pack_panel
 from cyconv._kernels.parallel cimport ceil_div, segment_tasks, share_start, this_thread
 from cyconv._kernels.simd cimport TILE_ROWS, TILE_VECTORS, distance, finish_of, finishing_tile, lanes
+from cyconv._kernels.taps cimport run_length
 from cyconv._memory cimport Block
 
 cdef enum:
@@ -74,19 +75,6 @@ def packed_size(Py_ssize_t G, Py_ssize_t T, Py_ssize_t rows, Py_ssize_t columns,
     return G * T * rows * ceil_div(columns, L) * L
 
 
-cdef Py_ssize_t run_length(const Py_ssize_t[:, ::1] taps) noexcept:
-    """How many consecutive taps read consecutive pixels: they merge into one longer k loop."""
-    cdef Py_ssize_t T = taps.shape[1], length = 1, t
-    while length < T and taps[0, length] == taps[0, 0] and taps[1, length] == taps[1, 0] + length:
-        length += 1
-    if T % length:
-        return 1
-    for t in range(T):
-        if t % length and (taps[0, t] != taps[0, t - 1] or taps[1, t] != taps[1, t - 1] + 1):
-            return 1
-    return length
-
-
 cdef void make_plan(Plan* s, const Py_ssize_t[:, ::1] taps, Py_ssize_t item, int num_threads) noexcept:
     """Choose blocks of output rows whose band fits the cache, and how threads share them. Bits never depend on it."""
     cdef Py_ssize_t T = taps.shape[1], bottom = 0, right = 0, merged = 1, t, wanted, rows
@@ -100,7 +88,7 @@ cdef void make_plan(Plan* s, const Py_ssize_t[:, ::1] taps, Py_ssize_t item, int
         s.G > 1 or s.top < 0 or s.left < 0
         or (s.QH - 1) * s.step_h + bottom >= s.IH or (s.QW - 1) * s.step_w + right >= s.IW)
     if T:
-        merged = run_length(taps)
+        merged = run_length(&taps[0, 0], &taps[1, 0], T)
     s.runs = T // merged
     s.K = merged * s.IC
     s.P = ceil_div(s.OC, s.NR)

@@ -15,11 +15,10 @@ from libc.string cimport memcpy, memset
 
 from cyconv._kernels.pack cimport add_transposed, copy_band, copy_planes, pack_panel
 from cyconv._kernels.parallel cimport ceil_div, share_start, this_thread
-from cyconv._kernels.simd cimport ADD_ARRAY, TILE_ROWS, TILE_VECTORS, finishing_tile, lanes
+from cyconv._kernels.simd cimport ADD_ARRAY, MOST_ROWS, TILE_ROWS, TILE_VECTORS, finishing_tile, lanes
 from cyconv._memory cimport Block
 
 cdef enum:
-    MOST_ROWS = 16             # bounds TILE_ROWS
     BLOCK_BYTES = 512 << 10    # of a block's image band, and of its grad_output: both stay in L2
     BLOCK_PIXELS = 2048
     PACKED_PIXELS = 128        # where the tile's rows are packed: they and a panel stay in L1
@@ -38,7 +37,7 @@ cdef struct Plan:
     bint band, planar        # image copied with its border; into planes
     bint packed, in_place    # its rows packed; grad_output one panel as it lies
     bint joined              # lines of the band and of grad_output in one run
-    Py_ssize_t pixel, line, plane, band_h, band_w, band_size
+    Py_ssize_t pixel, line, plane, band_h, band_w, band_size, slab_size, packed_size
     Py_ssize_t block_rows, block_images, blocks_per_image, blocks, slices, splits, tiles
     Py_ssize_t scratch_bytes
 
@@ -85,8 +84,10 @@ cdef void make_plan(Plan* s, const Py_ssize_t[:, ::1] taps, Py_ssize_t item, int
     s.slices = max(1, min(s.blocks, max(s.slices, ceil_div(TASKS, pairs))))
     s.splits = min(s.tiles * s.P, ceil_div(num_threads, s.slices * s.G))
     rows = s.block_images * s.block_rows
+    s.slab_size = rows * (s.band_w if s.joined else s.QW) * s.padded
+    s.packed_size = rows * s.QW * PACKED_TILES * MOST_ROWS if s.packed else 0
     s.scratch_bytes = ceil_div(
-        (s.band_size + rows * (s.band_w if s.joined else s.QW) * (s.padded + (PACKED_TILES * MOST_ROWS if s.packed else 0))) * item
+        (s.band_size + s.slab_size + s.packed_size) * item
         + s.M * <Py_ssize_t>sizeof(void*) + 2 * rows * <Py_ssize_t>sizeof(Py_ssize_t), 4096) * 4096 + 320
 
 
@@ -133,8 +134,8 @@ cdef void run_task(
     cdef floating* band = <floating*>scratch
     cdef floating* packed_slab = band + s.band_size
     cdef const floating* slab
-    cdef floating* packed = packed_slab + most_lines * (s.band_w if s.joined else s.QW) * s.padded
-    cdef const floating** rows = <const floating**>(packed + (most_lines * s.QW * PACKED_TILES * MOST_ROWS if s.packed else 0))
+    cdef floating* packed = packed_slab + s.slab_size
+    cdef const floating** rows = <const floating**>(packed + s.packed_size)
     cdef Py_ssize_t* a_offset = <Py_ssize_t*>(rows + s.M)
     cdef Py_ssize_t* b_offset = a_offset + most_lines
     cdef const floating* packed_rows[MOST_ROWS]

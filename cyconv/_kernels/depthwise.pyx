@@ -12,12 +12,12 @@ from cython cimport floating
 from cython.parallel cimport prange
 from libc.string cimport memset
 
+from cyconv._kernels.lines cimport shared_run, tile_pixels, widest
 from cyconv._kernels.parallel cimport ceil_div, share_start, this_thread
 from cyconv._kernels.simd cimport ADD_ARRAY, RELU, distance, finish_of, lanes
 from cyconv._memory cimport Block
 
 cdef extern from "depthwise.h" nogil:
-    const Py_ssize_t tile_pixels "cyconv_tile_pixels"[4]
     void filter_float "cyconv_filter_float"(
         Py_ssize_t kind, Py_ssize_t pixels, Py_ssize_t rows, const float** x, const float** w, Py_ssize_t w_step,
         Py_ssize_t channels, Py_ssize_t done, const float* bias, Py_ssize_t addend, int finish,
@@ -55,28 +55,10 @@ cdef struct Plan:
     const Py_ssize_t* tap_w
 
 
-cdef Py_ssize_t shared_run(Plan* s) noexcept:
-    """How many consecutive taps read consecutive pixels, as many as the tile has a kind for."""
-    cdef Py_ssize_t length = 1, t, run
-    cdef bint fits
-    while length < s.T and s.tap_h[length] == s.tap_h[0] and s.tap_w[length] == s.tap_w[0] + length:
-        length += 1
-    for run in range(7, 1, -1):
-        fits = run != 6 and length % run == 0 and s.T % run == 0
-        if s.step_w != 1 and (s.step_w != 2 or run % 2 == 0):
-            fits = False
-        for t in range(s.T):
-            if t % run and (s.tap_h[t] != s.tap_h[t - 1] or s.tap_w[t] != s.tap_w[t - 1] + 1):
-                fits = False
-        if fits:
-            return run
-    return 1
-
-
 cdef void make_plan(Plan* s, Py_ssize_t L, Py_ssize_t item) noexcept:
     """Cut the work into tasks, by the shape alone."""
     cdef Py_ssize_t stride
-    s.run = shared_run(s)
+    s.run = shared_run(s.T, s.tap_h, s.tap_w, s.step_w)
     s.rows = s.T // s.run
     stride = s.step_w if s.run > 1 else 1
     s.column_step = 1 if s.run > 1 else s.step_w
@@ -88,14 +70,6 @@ cdef void make_plan(Plan* s, Py_ssize_t L, Py_ssize_t item) noexcept:
     cdef Py_ssize_t pixels = s.rows * ((tile_pixels[0] - 1) * stride + s.run)
     s.scratch_bytes = ceil_div(
         pixels * <Py_ssize_t>(sizeof(void*) + sizeof(Py_ssize_t)) + s.rows * <Py_ssize_t>sizeof(void*), 64) * 64
-
-
-cdef Py_ssize_t widest(Py_ssize_t room) noexcept nogil:
-    """The most pixels of a tile that fit."""
-    cdef Py_ssize_t i = 0
-    while tile_pixels[i] > room:
-        i += 1
-    return tile_pixels[i]
 
 
 cdef void set_offsets(Plan* s, Py_ssize_t first, Py_ssize_t columns, Py_ssize_t* offset) noexcept nogil:

@@ -6,16 +6,16 @@ Only the smaller operand is packed. The larger one, usually a layer's weights, i
 from cpython.exc cimport PyErr_CheckSignals
 from cython cimport floating
 from cython.parallel cimport prange
+from libc.math cimport INFINITY
 from libc.string cimport memcpy
 
 from cyconv._kernels.pack cimport pack_panel
 from cyconv._kernels.parallel cimport ceil_div, share_start
 from cyconv._kernels.simd cimport (
-    TILE_ROWS, TILE_VECTORS, VECTOR_BYTES, distance, finish_of, finishing_tile, lanes, to_planes)
+    MOST_ROWS, TILE_ROWS, TILE_VECTORS, VECTOR_BYTES, distance, finish_of, finishing_tile, lanes, to_planes)
 from cyconv._memory cimport Block
 
 cdef enum:
-    MOST_ROWS = 16            # bounds TILE_ROWS
     MOST_COLUMNS = 64         # bounds TILE_VECTORS * lanes
     CHUNK = 2048              # of K: a panel's chunk is 256 KB in float32 and stays in L2
     PANELS_BYTES = 512 << 10  # panels that stay in L2 while rows of A pass by
@@ -64,7 +64,7 @@ cdef void multiply_tile(
     cdef const floating* rows[MOST_ROWS]
     cdef floating* c_rows[MOST_ROWS]
     cdef floating buffer[MOST_ROWS * MOST_COLUMNS]
-    cdef floating value
+    cdef floating value, least = 0 if relu else -INFINITY
     cdef Py_ssize_t zero = 0, i, j
     cdef bint direct = s.c_column == 1 and (bias == NULL or not s.by_row) and (
         addend == NULL or (s.d_row == s.c_row and s.d_column == 1))
@@ -89,7 +89,7 @@ cdef void multiply_tile(
     for j in range(columns):
         for i in range(m):
             value = buffer[i * MOST_COLUMNS + j] + (addend[i * s.d_row + j * s.d_column] if addend != NULL else 0)
-            c[i * s.c_row + j * s.c_column] = 0 if relu and value < 0 else value
+            c[i * s.c_row + j * s.c_column] = least if value < least else value
 
 
 cdef void multiply_block(

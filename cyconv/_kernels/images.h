@@ -1,7 +1,8 @@
 /* Two register tiles whose vectors hold as many images, each number of an image being a line of its own.
 
-   images_tile: C[v][m] = relu?(bias[m] + sum over b < batch, k < K of B[b*b_step + v*pixel + k] * A[b*a_step + k*M + m]):
-   lines of C and B, scalars of A and bias; V pixels of M channels.
+   images_tile: C[v][m] = relu?(bias[m] + sum over b < batch, k < K of
+                                B[b*b_step + v*pixel + k] * A[b*a_step + k*M + m]): lines of C and B, scalars of A
+   and bias, if there is one; V pixels of M channels.
    sums_tile: C[m][v] += sum over b < batch, k < K of A[b*a_step + k*a_pixel + m] * B[b*b_step + k*b_pixel + v]:
    all are lines, whose lanes are left to be added up. */
 
@@ -23,7 +24,7 @@
 #endif
 static inline ptrdiff_t cyconv_images_vectors(ptrdiff_t M) { return IMAGES_VECTORS(M); }
 #define IMAGES_ARGUMENTS(T)                                                                                        \
-  ptrdiff_t batch, ptrdiff_t K, const T *A, ptrdiff_t a_step, const T *B, ptrdiff_t b_step, ptrdiff_t pixel, \
+  ptrdiff_t batch, ptrdiff_t K, const T *A, ptrdiff_t a_step, const T *B, ptrdiff_t b_step, ptrdiff_t pixel,       \
       const T *bias, int relu, T *C
 #define IMAGES_PASS batch, K, A, a_step, B, b_step, pixel, bias, relu, C
 #define SUMS_ARGUMENTS(T)                                                                                          \
@@ -51,7 +52,7 @@ static inline ptrdiff_t cyconv_images_vectors(ptrdiff_t M) { return IMAGES_VECTO
     const ptrdiff_t L = LANES(T);                                                                                  \
     vector_##T c[IMAGES_ROWS][6];                                                                                  \
     UNROLL for (int m = 0; m < M; m++)                                                                             \
-      UNROLL for (int v = 0; v < V; v++) c[m][v] = (vector_##T){0} + (bias ? bias[m] : 0);                         \
+      UNROLL for (int v = 0; v < V; v++) c[m][v] = (vector_##T){0};                                                \
     for (ptrdiff_t b = 0; b < batch; b++) {                                                                        \
       const T *a = A + b * a_step, *line = B + b * b_step;                                                         \
       for (ptrdiff_t k = 0; k < K; k++, a += M, line += L) {                                                       \
@@ -62,8 +63,10 @@ static inline ptrdiff_t cyconv_images_vectors(ptrdiff_t M) { return IMAGES_VECTO
       }                                                                                                            \
     }                                                                                                              \
     UNROLL for (int v = 0; v < V; v++)                                                                             \
-      UNROLL for (int m = 0; m < M; m++)                                                                           \
+      UNROLL for (int m = 0; m < M; m++) {                                                                         \
+        if (bias) c[m][v] += bias[m];                                                                              \
         *(vector_##T *)(C + v * c_pixel + m * L) = relu ? relu_##T(c[m][v]) : c[m][v];                             \
+      }                                                                                                            \
   }                                                                                                                \
   INLINE void sums_body_##T(const int M, const int V, SUMS_ARGUMENTS(T)) {                                         \
     const ptrdiff_t L = LANES(T);                                                                                  \

@@ -12,6 +12,7 @@ group may overlap the one before it; the lanes of images that belong to that one
 from cpython.exc cimport PyErr_CheckSignals
 from cython cimport floating
 from cython.parallel cimport prange
+from libc.math cimport INFINITY
 from libc.string cimport memmove, memset
 
 from cyconv._kernels.parallel cimport ceil_div, share_start, this_thread
@@ -26,11 +27,11 @@ cdef extern from "images.h" nogil:
     void images_tile_float "cyconv_images_tile_float"(
         Py_ssize_t M, Py_ssize_t V, Py_ssize_t c_pixel, Py_ssize_t batch, Py_ssize_t K,
         const float* A, Py_ssize_t a_step, const float* B, Py_ssize_t b_step, Py_ssize_t pixel,
-        const float* bias, int relu, float* C)
+        const float* bias, bint relu, float* C)
     void images_tile_double "cyconv_images_tile_double"(
         Py_ssize_t M, Py_ssize_t V, Py_ssize_t c_pixel, Py_ssize_t batch, Py_ssize_t K,
         const double* A, Py_ssize_t a_step, const double* B, Py_ssize_t b_step, Py_ssize_t pixel,
-        const double* bias, int relu, double* C)
+        const double* bias, bint relu, double* C)
     void sums_tile_float "cyconv_sums_tile_float"(
         Py_ssize_t M, Py_ssize_t V, Py_ssize_t batch, Py_ssize_t K, const float* A, Py_ssize_t a_step,
         Py_ssize_t a_pixel, const float* B, Py_ssize_t b_step, Py_ssize_t b_pixel, float* C, Py_ssize_t c_row)
@@ -92,10 +93,6 @@ cdef void fill_band(
         memset(line + (s.left + s.IW) * pixel, 0, right * pixel * sizeof(floating))
 
 
-cdef inline floating activated(floating value, bint relu) noexcept nogil:
-    return 0 if relu and value < 0 else value
-
-
 cdef void turn_back(
     const floating* lines, Py_ssize_t skip, Py_ssize_t count,  # IN [count <= L, L], of which `skip` lanes are left out
     const floating* addend, bint relu,                         # IN as out, or NULL
@@ -103,6 +100,7 @@ cdef void turn_back(
 ) noexcept nogil:
     """out[n, i] = relu?(addend[n, i] + lines[i, skip + n])."""
     cdef floating buffer[16 * 16]
+    cdef floating least = 0 if relu else -INFINITY, value
     cdef Py_ssize_t L = lanes(lines), n, i
     if count == L and addend == NULL:
         to_planes(lines + skip, L, out, image, L - skip)
@@ -110,8 +108,8 @@ cdef void turn_back(
     to_planes(lines + skip, L, &buffer[0], L, L - skip)
     for n in range(L - skip):
         for i in range(count):
-            out[n * image + i] = activated(
-                buffer[n * L + i] + (addend[n * image + i] if addend != NULL else 0), relu)
+            value = buffer[n * L + i] + (addend[n * image + i] if addend != NULL else 0)
+            out[n * image + i] = least if value < least else value
 
 
 cdef void convolve_row(
@@ -134,8 +132,8 @@ cdef void convolve_row(
             images_tile(
                 M, w1 - w0, s.OC * s.L, stop - first, (k1 - k0) * s.C,
                 weight + m0 * taps + (first * s.KW + k0) * s.C * M, s.KW * s.C * M,
-                band + first * s.line + (w0 + k0) * pixel, s.line, pixel, bias + m0 if bias != NULL else NULL, relu,
-                result + (w0 * s.OC + m0) * s.L)
+                band + first * s.line + (w0 + k0) * pixel, s.line, pixel,
+                bias + m0 if bias != NULL else NULL, relu, result + (w0 * s.OC + m0) * s.L)
 
 
 cdef inline void images_tile(
@@ -159,15 +157,15 @@ cdef void run_convolution(
     cdef Py_ssize_t q1 = share_start(s.QH, s.blocks, task % s.blocks + 1)
     cdef floating* result = band + (s.block_rows + s.KH - 1) * s.line
     cdef Py_ssize_t at = (n0 + skip) * image + q0 * s.QW * s.OC, waiting = 0, done, q
-    cdef bint last = addend != NULL  # so that ReLU comes after it
     fill_band(s, x, n0, q0, q1, band)
     for q in range(q0, q1):
-        convolve_row(s, q, band + (q - q0) * s.line, weight, bias, relu and not last, result + waiting * L)
+        convolve_row(
+            s, q, band + (q - q0) * s.line, weight, bias, relu and addend == NULL, result + waiting * L)
         waiting += s.QW * s.OC
         done = 0
         while waiting - done >= (1 if q + 1 == q1 else L):
             turn_back(
-                result + done * L, skip, min(L, waiting - done), addend + at if addend != NULL else NULL, relu and last,
+                result + done * L, skip, min(L, waiting - done), addend + at if addend != NULL else NULL, relu,
                 out + at, image)
             at += min(L, waiting - done)
             done += min(L, waiting - done)

@@ -11,12 +11,14 @@ are the filters, its columns whole runs of the band, line ends included, whose r
 from cpython.exc cimport PyErr_CheckSignals
 from cython cimport floating
 from cython.parallel cimport prange
+from libc.math cimport INFINITY
 from libc.string cimport memcpy, memset
 
 from cyconv._kernels.pack cimport copy_planes
 from cyconv._kernels.parallel cimport ceil_div, share_start, this_thread
 from cyconv._kernels.simd cimport (
     TILE_ROWS, TILE_VECTORS, WIDE_ROWS, lanes, piece, tile, to_pixels, wide_tile, wide_vectors)
+from cyconv._kernels.taps cimport run_length
 from cyconv._memory cimport Block
 
 cdef enum:
@@ -37,10 +39,6 @@ cdef struct Phase:
     Py_ssize_t out_first
 
 
-cdef inline floating activated(floating value, bint relu) noexcept nogil:
-    return 0 if relu and value < 0 else value
-
-
 cdef void interleave(
     const floating* planes, Py_ssize_t plane, Py_ssize_t C, Py_ssize_t count,  # IN [C, count]
     const floating* bias, bint relu, const floating* addend,  # IN, laid out as the pixels, or NULL
@@ -49,6 +47,7 @@ cdef void interleave(
 ) noexcept nogil:
     """Write a line of pixels, a vector of them at a time."""
     cdef floating buffer[16 * 16]
+    cdef floating least = 0 if relu else -INFINITY, value
     cdef Py_ssize_t L = lanes(planes), i = 0, p, c, some
     while i < count:
         some = min(L, count - i)
@@ -61,9 +60,9 @@ cdef void interleave(
         else:
             for p in range(i, i + some):
                 for c in range(C):
-                    pixels[p * step + c] = activated(
-                        planes[c * plane + p] + (bias[c] if bias != NULL else 0)
-                        + (addend[p * step + c] if addend != NULL else 0), relu)
+                    value = planes[c * plane + p] + (bias[c] if bias != NULL else 0)
+                    value += addend[p * step + c] if addend != NULL else 0
+                    pixels[p * step + c] = least if value < least else value
         i += L
 
 
@@ -168,17 +167,8 @@ def conv_taps(
         plans[f].QH, plans[f].QW = ceil_div(OH - phases[f, 2], phase_h), ceil_div(OW - phases[f, 3], phase_w)
         plans[f].out_first = (phases[f, 2] * OW + phases[f, 3]) * s.OC
         plans[f].first = i
-        run = 1
-        while run < phases[f, 1] and taps[0, first + run] == taps[0, first] and (
-            taps[1, first + run] == taps[1, first] + run
-        ):
-            run += 1
-        for t in range(phases[f, 1]):
-            if t % run and (
-                taps[0, first + t] != taps[0, first + t - 1] or taps[1, first + t] != taps[1, first + t - 1] + 1
-            ):
-                run = 1
-        if s.C >= FEW or phases[f, 1] % run or run <= s.C:
+        run = run_length(&taps[0, first], &taps[1, first], phases[f, 1]) if phases[f, 1] else 1
+        if s.C >= FEW or run <= s.C:
             plans[f].batch, plans[f].K, plans[f].a_step, plans[f].ldb = phases[f, 1], s.C, 1, s.plane
             for t in range(first, first + phases[f, 1]):
                 a_offset[i] = t * s.C

@@ -52,6 +52,10 @@ cdef extern from "simd.h" nogil:
         double* target, Py_ssize_t step)
 
 
+cdef enum:
+    MOST_ROWS = 16  # bounds TILE_ROWS, for arrays of a constant size
+
+
 cdef inline Py_ssize_t lanes(const floating* element) noexcept nogil:
     """Numbers in a vector."""
     return VECTOR_BYTES // <Py_ssize_t>sizeof(floating)

@@ -26,6 +26,8 @@ typedef vector_float vf;
   #define WINOGRAD_ROWS 2
 #endif
 
+#define WINOGRAD_AHEAD 64 /* bytes from a cache line that is asked for to the next */
+
 static const float cyconv_halves[] = {1, 0.5f, 0.25f, 0.125f, 0.0625f}, cyconv_twos[] = {1, -2, 4, -8, 16};
 
 /* B^T: row i holds the coefficients of the product of (x - p) over all points p but the i-th; the last, over all. */
@@ -169,7 +171,7 @@ INLINE void add_products(const int W, const int along, vf m[][3][2], PRODUCT_ARG
   for (ptrdiff_t k0 = 0; k0 < K; k0 += steps, a += a_jump, b += a_jump) {
     _Pragma("GCC unroll 2") for (int k = 0; k < steps; k++, a += along, b += along, B += b_step) {
       __builtin_prefetch(ahead, 0, 2);
-      ahead += 64;
+      ahead += WINOGRAD_AHEAD;
       UNROLL for (int j = 0; j < 3; j++) {
         vf line[2];
         UNROLL for (int w = 0; w < W; w++) line[w] = LOAD(B + (j * W + w) * L);

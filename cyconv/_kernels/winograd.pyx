@@ -18,6 +18,7 @@ from cyconv._memory cimport Block
 
 cdef extern from "winograd.h" nogil:
     const Py_ssize_t ROWS "WINOGRAD_ROWS"
+    const Py_ssize_t AHEAD_STEP "WINOGRAD_AHEAD"
     void winograd_image(
         int i, const float* d, Py_ssize_t line, Py_ssize_t pixel, Py_ssize_t C, float* V, Py_ssize_t vector_step,
         Py_ssize_t point_step)
@@ -36,8 +37,7 @@ cdef extern from "winograd.h" nogil:
     void winograd_output(
         Py_ssize_t M, const float* t, const float* bias, Py_ssize_t addend, int finish, float* out, Py_ssize_t out_h,
         Py_ssize_t out_w, Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t lanes)
-    void winograd_weight(
-        Py_ssize_t n, const float* sums, const Py_ssize_t* offset, float* weights, Py_ssize_t step)
+    void winograd_weight(Py_ssize_t n, const float* sums, const Py_ssize_t* offset, float* weights, Py_ssize_t step)
 
 cdef enum:
     POINTS = 36
@@ -45,8 +45,7 @@ cdef enum:
     BLOCK_FEW = 16             # tiles of a block then
     BLOCK = 48
     DEPTH = 64                 # input channels at a time: their filters of three points stay in L1
-    AHEAD_BYTES = 512 << 10    # of images that are asked for while a block works
-
+    AHEAD_BYTES = 256 << 10    # of an image that are asked for while a block works
 
 cdef struct Blocks:
     # How tiles are grouped: images, rows and columns of tiles of a block.
@@ -55,14 +54,17 @@ cdef struct Blocks:
     Py_ssize_t per_image_h, per_image_w, count        # blocks of an image each way, and in all
     Py_ssize_t slots                                  # tiles that a block has room for
 
-
 cdef struct Area:
     # One block: images n0..n1, rows of tiles h0..h1, columns w0..w1.
     Py_ssize_t n0, n1, h0, h1, w0, w1, count
 
-
 cdef struct Source:
     Py_ssize_t line, pixel  # distances where tiles are read
+
+cdef struct Stretch:
+    # Memory that is asked for while a block works.
+    const char* start
+    Py_ssize_t bytes
 
 
 cdef void set_blocks(Blocks* b, Py_ssize_t N, Py_ssize_t M, Py_ssize_t OH, Py_ssize_t OW, Py_ssize_t most) noexcept:
@@ -124,6 +126,34 @@ cdef Source copy_area(
                 corners[t] = corner + h * b.M * source.line + w * b.M * source.pixel
                 t += 1
     return source
+
+
+cdef Stretch stretch(
+    Blocks* b, Py_ssize_t block, const float* image, Py_ssize_t H, Py_ssize_t line, Py_ssize_t top, Py_ssize_t border,
+) noexcept nogil:
+    """The lines of pixels, `line` numbers each, under a block's tiles; none beyond the last block."""
+    cdef Stretch lines = Stretch(<const char*>image, 0)
+    cdef Area a
+    cdef Py_ssize_t first, last
+    if block < b.count and b.per_image_w == 1:
+        a = block_area(b, block)
+        first = a.n0 * H + min(max(0, a.h0 * b.M - top), H)
+        last = (a.n1 - 1) * H + min(max(0, a.h1 * b.M - top + border), H)
+        lines = Stretch(<const char*>(image + first * line), (last - first) * line * <Py_ssize_t>sizeof(float))
+        if lines.bytes > AHEAD_BYTES:
+            lines.bytes = 0
+    return lines
+
+
+cdef inline const char* address_ahead(
+    Stretch* first, Stretch* second, Py_ssize_t at, const char* otherwise,
+) noexcept nogil:
+    """Byte `at` of two stretches, which are asked for one after the other, and then of something else."""
+    if at < first.bytes:
+        return first.start + at
+    if at < first.bytes + second.bytes:
+        return second.start + at - first.bytes
+    return otherwise
 
 
 cdef Py_ssize_t band_size(Blocks* b, Py_ssize_t border, Py_ssize_t C) noexcept:
@@ -203,40 +233,6 @@ cdef void make_plan(Plan* s, Py_ssize_t N, Py_ssize_t M, int num_threads) noexce
     s.scratch_size = ceil_div(s.scratch_size, 1024) * 1024 + 80  # threads apart, lines off multiples of 4 KB
 
 
-cdef struct Ahead:
-    # Bytes that the next block reads and this one writes, to be asked for meanwhile.
-    const char* image
-    Py_ssize_t image_bytes
-    const char* out
-    Py_ssize_t out_bytes
-
-
-cdef Ahead find_ahead(Plan* s, Area* a, const float* x, const float* out) noexcept nogil:
-    cdef Ahead ahead = Ahead(NULL, 0, NULL, 0)
-    cdef Blocks* b = &s.blocks
-    cdef Py_ssize_t item = sizeof(float), line = s.IW * s.IC, first, rows
-    if s.splits > 1 or s.G > 1 or b.per_image_w > 1:
-        return ahead
-    first = (a.n1 - 1) * s.IH + min(s.IH, max(0, a.h1 * b.M - s.top + 6 - b.M))
-    rows = min(b.N * s.IH - first, s.IH * b.images if a.h1 - a.h0 == b.tiles_h else (a.h1 - a.h0) * b.M)
-    ahead.image, ahead.image_bytes = <const char*>(x + first * line), max(0, rows * line * item)
-    if s.out_w == s.OC and s.out_h == s.OW * s.OC and s.out_n == s.OH * s.out_h:
-        first = a.n0 * s.OH + a.h0 * b.M
-        rows = (a.n1 - 1) * s.OH + min(s.OH, a.h1 * b.M) - first
-        ahead.out, ahead.out_bytes = <const char*>(out + first * s.out_h), rows * s.out_h * item
-    if ahead.image_bytes + ahead.out_bytes > AHEAD_BYTES:
-        ahead.image_bytes = ahead.out_bytes = 0
-    return ahead
-
-
-cdef inline const char* address_ahead(Ahead* ahead, Py_ssize_t at, const char* otherwise) noexcept nogil:
-    if at < ahead.image_bytes:
-        return ahead.image + at
-    if at < ahead.image_bytes + ahead.out_bytes:
-        return ahead.out + at - ahead.image_bytes
-    return otherwise
-
-
 cdef void write_outputs(
     Plan* s, Area* a, const float* t, Py_ssize_t p0, Py_ssize_t p1, const float* bias, float* out,
 ) noexcept nogil:
@@ -270,10 +266,14 @@ cdef void run_task(
     cdef const float* U
     cdef const float* rows
     cdef const char* after
-    cdef Ahead ahead = find_ahead(s, &a, x, out)
+    cdef Stretch image = Stretch(NULL, 0), result = Stretch(NULL, 0)
     cdef int i
     cdef Source source = copy_area(
         &s.blocks, &a, x + g * s.IC, s.IH, s.IW, s.G * s.IC, s.IC, s.C, s.top, s.left, 6 - M, band, corners)
+    if s.splits == 1 and s.G == 1:
+        image = stretch(&s.blocks, task + 1, x, s.IH, s.IW * s.IC, s.top, 6 - M)
+        if s.out_w == s.OC and s.out_h == s.OW * s.OC and s.out_n == s.OH * s.out_h:
+            result = stretch(&s.blocks, task, out, s.OH, s.out_h, 0, 0)
     if s.D // L % 2:  # panels of one vector take twice as many tiles at once
         groups = ceil_div(groups, 2) * 2
     for j in range(a.count, groups * ROWS):
@@ -298,11 +298,11 @@ cdef void run_task(
                         rows = V + j * ROWS * 6 * s.C + k * 6 * ROWS + half * 3 * ROWS * L
                         winograd_multiply(
                             W, M, half, rows, rows + ROWS * 6 * s.C, ROWS * 6 * L - L, U, 3 * W * L, K,
-                            sums + j * ROWS * 6 * L, k == 0, address_ahead(&ahead, at, after), k + K == s.C,
+                            sums + j * ROWS * 6 * L, k == 0, address_ahead(&image, &result, at, after), k + K == s.C,
                             t + (p - p0) * 2 * s.vector_step + j * ROWS * s.tile_step + i * M * L, s.tile_step,
                             s.vector_step)
-                        at += K * 64
-                        after += K * 64
+                        at += K * AHEAD_STEP
+                        after += K * AHEAD_STEP
                         j += 3 - W
                     U += K * 3 * W * L
                     k += K
@@ -355,11 +355,11 @@ def conv(
 # channels of one slice of the tiles; the cut depends on the shape only, and slices are added in order.
 
 cdef enum:
-    CHUNK = 64       # channels a side: of a row of points the task's sums stay in L2, and what they sum in L1
+    IN_CHUNK = 64    # channels: the task's sums stay in L2
+    OUT_CHUNK = 128
     GRADIENT_BLOCK_FEW = 16
     GRADIENT_BLOCK = 48
     TASKS = 16
-
 
 cdef struct WeightPlan:
     Blocks blocks
@@ -391,6 +391,8 @@ cdef void sum_task(
     cdef Py_ssize_t[POINTS] offset
     cdef Area a
     cdef Source image, gradient
+    cdef Stretch next_image = Stretch(NULL, 0), next_gradient = Stretch(NULL, 0)
+    cdef Py_ssize_t at
     cdef const float* rows
     cdef const float* more
     cdef float* target
@@ -403,6 +405,10 @@ cdef void sum_task(
         gradient = copy_area(
             &s.blocks, &a, g + group * s.OC + oc0, s.OH, s.OW, s.G * s.OC, OC, D, 0, 0, 0, scratch + s.image_band,
             tiles)
+        if C == s.C and D == s.D and s.G == 1:
+            next_image = stretch(&s.blocks, block + 1, x, s.IH, s.IW * s.IC, s.top, 6 - M)
+            next_gradient = stretch(&s.blocks, block + 1, g, s.OH, s.OW * s.OC, 0, 0)
+        at = 0
         for i in range(6):
             for t in range(a.count):
                 winograd_image(i, patches[t], image.line, image.pixel, C, V + t * 6 * C, 6 * L, L)
@@ -422,7 +428,9 @@ cdef void sum_task(
                         winograd_add_products(
                             W, rows, more if c + ROWS < C else rows, 6 * C,
                             gradients + p * 2 * a.count * 6 * L + half * 3 * W * L, 6 * W * L, a.count,
-                            target + c * 3 * W * L, block == first, <const char*>target)
+                            target + c * 3 * W * L, block == first,
+                            address_ahead(&next_image, &next_gradient, at, <const char*>target))
+                        at += a.count * AHEAD_STEP
                         c += (3 - W) * ROWS
     step = s.IC * s.G * s.D
     for p in range(P):
@@ -447,7 +455,8 @@ def weight_gradient(
 ):
     """grad_weight[oc, tap, ic] = sum over pixels of x at the tap * grad_output."""
     cdef WeightPlan s
-    cdef Py_ssize_t item = sizeof(float), task, tasks, start, stop, segment, M = 7 - size, taps = size * size, room, j
+    cdef Py_ssize_t item = sizeof(float), task, tasks, start, stop, segment, j
+    cdef Py_ssize_t M = 7 - size, taps = size * size, room, most
     s.IH, s.IW, s.IC, s.G = x.shape[1], x.shape[2], x.shape[3] // G, G
     s.OH, s.OW, s.OC = grad_output.shape[1], grad_output.shape[2], grad_output.shape[3] // G
     s.top, s.left = top, left
@@ -458,12 +467,12 @@ def weight_gradient(
     set_blocks(
         &s.blocks, x.shape[0], M, s.OH, s.OW,
         GRADIENT_BLOCK_FEW if max(s.IC, s.OC) <= FEW_CHANNELS else GRADIENT_BLOCK)
-    s.ic_chunks, s.oc_chunks = ceil_div(s.C, CHUNK), ceil_div(s.D, CHUNK)
+    s.ic_chunks, s.oc_chunks = ceil_div(s.C, IN_CHUNK), ceil_div(s.D, OUT_CHUNK)
     s.slices = min(s.blocks.count, ceil_div(TASKS, G * s.ic_chunks * s.oc_chunks))
-    room = min(s.C, <Py_ssize_t>CHUNK)
-    s.image_band, s.gradient_band = band_size(&s.blocks, 6 - M, room), band_size(&s.blocks, 0, CHUNK)
-    s.V, s.gradients = s.blocks.slots * 6 * room, s.blocks.slots * 6 * CHUNK
-    s.scratch_size = s.image_band + s.gradient_band + s.V + s.gradients + POINTS * (room + 2 * ROWS) * CHUNK
+    room, most = min(s.C, <Py_ssize_t>IN_CHUNK), min(s.D, <Py_ssize_t>OUT_CHUNK)
+    s.image_band, s.gradient_band = band_size(&s.blocks, 6 - M, room), band_size(&s.blocks, 0, most)
+    s.V, s.gradients = s.blocks.slots * 6 * room, s.blocks.slots * 6 * most
+    s.scratch_size = s.image_band + s.gradient_band + s.V + s.gradients + POINTS * (room + 2 * ROWS) * most
     s.scratch_size += 2 * s.blocks.slots * <Py_ssize_t>(sizeof(void*) // sizeof(float))
     s.scratch_size = ceil_div(s.scratch_size, 1024) * 1024 + 80
 

@@ -27,6 +27,7 @@ from cyconv.functional.conv import conv2d, conv2d_backward, conv_transpose2d, co
 from cyconv.functional.conv1d import conv1d, conv1d_backward, conv_transpose1d, conv_transpose1d_backward
 from cyconv.functional.conv3d import conv3d, conv3d_backward, conv_transpose3d, conv_transpose3d_backward
 from cyconv.functional.convolve import convolve2d, convolve2d_backward
+from cyconv.functional.dice import dice_loss, dice_loss_backward
 from cyconv.functional.dropout import dropout, dropout_backward
 from cyconv.functional.embedding import embedding, embedding_backward
 from cyconv.functional.flatten import flatten, flatten_backward
@@ -39,7 +40,7 @@ from cyconv.functional.group_normalization import (
     layer_norm_backward,
 )
 from cyconv.functional.linear import linear, linear_backward
-from cyconv.functional.loss import cross_entropy, cross_entropy_backward, mse_loss, mse_loss_backward
+from cyconv.functional.loss import cross_entropy, cross_entropy_backward
 from cyconv.functional.lstm import lstm, lstm_backward, lstm_cell, lstm_cell_backward
 from cyconv.functional.max_pool import (
     adaptive_max_pool2d,
@@ -59,6 +60,14 @@ from cyconv.functional.normalization import (
     batch_norm_with_statistics,
 )
 from cyconv.functional.pad import pad, pad_backward
+from cyconv.functional.pointwise_loss import (
+    binary_cross_entropy_with_logits,
+    binary_cross_entropy_with_logits_backward,
+    mse_loss,
+    mse_loss_backward,
+    smooth_l1_loss,
+    smooth_l1_loss_backward,
+)
 from cyconv.functional.pool1d import avg_pool1d, avg_pool1d_backward, max_pool1d, max_pool1d_backward
 from cyconv.functional.pool3d import avg_pool3d, avg_pool3d_backward, max_pool3d, max_pool3d_backward
 from cyconv.functional.response_normalization import local_response_norm, local_response_norm_backward
@@ -96,6 +105,8 @@ __all__ = [
     "batch_norm_relu_backward",
     "batch_norm_statistics",
     "batch_norm_with_statistics",
+    "binary_cross_entropy_with_logits",
+    "binary_cross_entropy_with_logits_backward",
     "col2im",
     "conv1d",
     "conv1d_backward",
@@ -113,6 +124,8 @@ __all__ = [
     "convolve2d_backward",
     "cross_entropy",
     "cross_entropy_backward",
+    "dice_loss",
+    "dice_loss_backward",
     "dropout",
     "dropout2d",
     "dropout2d_backward",
@@ -174,6 +187,8 @@ __all__ = [
     "sigmoid_backward",
     "silu",
     "silu_backward",
+    "smooth_l1_loss",
+    "smooth_l1_loss_backward",
     "softmax",
     "softmax_backward",
     "softplus",

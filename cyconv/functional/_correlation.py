@@ -17,6 +17,7 @@ from cyconv import memory
 from cyconv._dispatch import conv2d as kernels
 from cyconv._dispatch import conv2d_weight as weight_kernels
 from cyconv._dispatch import depthwise as depthwise_kernels
+from cyconv._dispatch import grouped as grouped_kernels
 from cyconv._dispatch import images as image_kernels
 from cyconv._dispatch import planar as planar_kernels
 from cyconv._dispatch import winograd as winograd_kernels
@@ -26,21 +27,30 @@ from cyconv.functional.unfold import columns_nhwc, columns_nhwc_adjoint
 from cyconv.threads import threads_for
 
 ALGORITHMS = ("auto", "direct", "winograd", "im2col")
+FILTER_BYTES = 48 << 20  # of transformed filters at a time: a 3x3 convolution of 1024 channels would have 151 MB
+PART = 64  # output channels that filters are cut at multiples of: whole panels of the tile on every instruction set
 COLUMN_BYTES = 4 << 20  # of the matrix of patches at a time: it stays in the outer cache
 # Output channels up to which vectors run along pixels: along channels most of their lanes would be idle
 # (`python -m benchmarks conv`: 6 channels, 5x5: 2.5 times faster; the input gradient of 3 channels: 5 times).
 FEW_CHANNELS = 8
-# Of more channels, so many sums over so many numbers for each channel are still best computed with vectors along images
-# (`python -m benchmarks conv`, batch 64: 6 -> 16 channels, 5x5: 1.1 times; 3 -> 16, 3x3: 0.96 times).
+# Of more channels, so many sums over so many numbers for each channel are still best computed with vectors along
+# images, if these have so many lanes (both ways in one process, batch 64: 6 -> 16 channels, 5x5: 1.2 times, with 8
+# lanes 0.86 times; 16 -> 32: 1.26 times; 3 -> 16, 3x3: no gain).
 MOST_IMAGE_CHANNELS = 32
-MOST_IMAGE_GRADIENTS = 16  # of the weight gradient: 6 -> 16 channels, 5x5: 1.4 times; 16 -> 32: 0.7 times
+MOST_IMAGE_GRADIENTS = 16  # of the weight gradient: 6 -> 16 channels, 5x5: 1.2 times; 16 -> 32: 0.7 times
 DEPTH_OF_IMAGES = 6
+LANES_OF_IMAGES = 16
 # Winograd's transformed filters must be shared by so many tiles to pay, and channels outweigh its transforms (both ways
 # in one process, one AVX-512 core: 256 channels @14, 16 tiles: 1.1 times the direct kernel's speed, 64 @8, 4 tiles: 0.8
 # times; weight gradient of 512 channels, 16 tiles: 0.5 times, 32 tiles: 1.2 times; 17 channels: 1.1 times).
 LEAST_TILES = 16
 LEAST_GRADIENT_TILES = 32
 LEAST_CHANNELS = 16  # of a group
+
+
+# Groups of fewer channels than this share vectors, and filters may reach so far
+MOST_GROUP = 16
+MOST_REACH = 32
 
 
 class Convolution:
@@ -71,16 +81,16 @@ class Convolution:
     def forward(self) -> Correlator:
         """What computes out [N, OH, OW, OC] from x [N, IH, IW, IC]."""
         OC, KH, KW, IC = self.weight_shape
-        return self._correlator(OC, KH * KW * IC, adjoint=False)
+        return self._correlator(OC // self.geometry.groups, KH * KW * IC, adjoint=False)
 
     @cached_property
     def adjoint(self) -> Correlator:
         """What computes the input gradient [N, IH, IW, IC] from grad_output [N, OH, OW, OC]."""
         OC, KH, KW, IC = self.weight_shape
-        return self._correlator(IC, KH * KW * OC, adjoint=True)
+        return self._correlator(IC, KH * KW * OC // self.geometry.groups, adjoint=True)
 
     def _correlator(self, channels: int, depth: int, adjoint: bool) -> Correlator:
-        """Return the best algorithm for so many channels of sums over `depth` numbers."""
+        """Return the best algorithm for so many channels a group of sums over `depth` numbers."""
         geometry = self.geometry
         free = geometry.groups == 1 and geometry.algorithm in ("auto", "exact")
         kind: type[Correlator] = Direct
@@ -88,6 +98,8 @@ class Convolution:
             kind = Columns
         elif geometry.depthwise:
             kind = Depthwise
+        elif self._suits_groups(channels):
+            kind = Grouped
         elif self._suits_winograd(LEAST_TILES):
             kind = Winograd
         elif free and self._suits_images(channels, depth):
@@ -104,13 +116,24 @@ class Convolution:
         geometry, images = self.geometry, self.out_shape[0]
         if geometry.stride != (1, 1) or geometry.dilation != (1, 1):
             return False
-        if channels > FEW_CHANNELS and (channels > MOST_IMAGE_CHANNELS or depth < DEPTH_OF_IMAGES * channels):
+        lanes = image_kernels.vector_lanes(np.empty(1, self.dtype))
+        most = MOST_IMAGE_CHANNELS if lanes >= LANES_OF_IMAGES and depth >= DEPTH_OF_IMAGES * channels else FEW_CHANNELS
+        if channels > most:
             return False
         (KH, KW), padding = geometry.kernel, geometry.padding
         if max(padding.top, padding.bottom) >= KH or max(padding.left, padding.right) >= KW:
             return False
-        lanes = image_kernels.vector_lanes(np.empty(1, self.dtype))
         return images >= lanes and -images % lanes <= images // 4  # images of the last group that are in the one before
+
+    def _suits_groups(self, channels: int) -> bool:
+        """Whether groups with so many output channels are best computed several in a vector."""
+        geometry = self.geometry
+        if geometry.groups == 1 or channels >= MOST_GROUP:
+            return False
+        return all(
+            (k - 1) * d < MOST_REACH and s <= k
+            for k, d, s in zip(geometry.kernel, geometry.dilation, geometry.stride, strict=True)
+        )
 
     def _suits_winograd(self, least_tiles: int) -> bool:
         """Whether minimal filtering can compute it and pays, from so many tiles on, or was asked for."""
@@ -148,24 +171,27 @@ class Convolution:
             return
         total = forward_sum(geometry)
         if len(total.positions) == KH * KW:
-            _weight_gradient_of_taps(x, grad_output, total, geometry, flat, threads)
+            self._weight_gradient_of_taps(x, grad_output, total, flat, threads)
         else:  # the taps left out saw nothing but padding
             some = memory.empty((OC, len(total.positions), IC), out.dtype)
-            _weight_gradient_of_taps(x, grad_output, total, geometry, some, threads)
+            self._weight_gradient_of_taps(x, grad_output, total, some, threads)
             flat[...] = 0
             flat[:, total.positions] = some
 
-
-def _weight_gradient_of_taps(
-    x: NDArray, grad_output: NDArray, total: Sum, geometry: Geometry, out: NDArray, threads: int
-) -> None:
-    """Fill out [OC, taps, IC/groups] for the taps of `total`."""
-    if not len(total.positions):
-        return
-    if geometry.depthwise:
-        depthwise_kernels.weight_gradient(x, grad_output, total.taps, *geometry.stride, out[:, :, 0], threads)
-    else:
-        weight_kernels.weight_gradient(x, grad_output, total.taps, *geometry.stride, geometry.groups, out, threads)
+    def _weight_gradient_of_taps(
+        self, x: NDArray, grad_output: NDArray, total: Sum, out: NDArray, threads: int
+    ) -> None:
+        """Fill out [OC, taps, IC/groups] for the taps of `total`."""
+        geometry = self.geometry
+        if not len(total.positions):
+            return
+        arguments = x, grad_output, total.taps, *geometry.stride
+        if geometry.depthwise:
+            depthwise_kernels.weight_gradient(*arguments, out[:, :, 0], threads)
+        elif self._suits_groups(out.shape[0] // geometry.groups):
+            grouped_kernels.weight_gradient(*arguments, out, threads)
+        else:
+            weight_kernels.weight_gradient(*arguments, geometry.groups, out, threads)
 
 
 def allows_winograd(weight_shape: tuple[int, ...], dtype: DTypeLike, geometry: Geometry) -> bool:
@@ -205,7 +231,7 @@ class Correlator:
         return phases(self.geometry, self.adjoint)
 
     def prepare(self, weight: NDArray) -> Any:
-        """Return weight [OC, KH, KW, IC/groups] in the form that `apply` takes; later changes do not reach it."""
+        """Return weight [OC, KH, KW, IC/groups] in the form that `apply` takes; itself if that would be too large."""
         raise NotImplementedError
 
     def apply(
@@ -255,6 +281,11 @@ class Winograd(Correlator):
     """Minimal filtering, F(4x4, 3x3) and F(2x2, 5x5)."""
 
     def prepare(self, weight: NDArray) -> NDArray:
+        # Large filters, four times as large in this form, are transformed part by part when they are applied.
+        large = 4 * weight.nbytes > FILTER_BYTES and self.geometry.groups == 1
+        return weight if large else self._transformed(weight)
+
+    def _transformed(self, weight: NDArray) -> NDArray:
         taps = weight.shape[1] * weight.shape[2]
         positions = np.arange(taps)[::-1].copy() if self.adjoint else np.arange(taps)
         groups = self.geometry.groups
@@ -269,6 +300,20 @@ class Winograd(Correlator):
 
     def _apply(
         self, x: NDArray, filters: Any, bias: NDArray | None, addend: NDArray | None, relu: bool, out: NDArray
+    ) -> None:
+        if filters.ndim == 1:
+            self._convolve(x, filters, bias, addend, relu, out)
+            return
+        channels = out.shape[3]
+        parts = -(-4 * filters.nbytes // FILTER_BYTES)
+        for start in range(0, channels, width := -(-channels // parts // PART) * PART):
+            part = slice(start, start + width)
+            chosen = np.ascontiguousarray(filters[..., part]) if self.adjoint else filters[part]
+            arrays = None if bias is None else bias[part], None if addend is None else addend[..., part]
+            self._convolve(x, self._transformed(chosen), *arrays, relu, out[..., part])
+
+    def _convolve(
+        self, x: NDArray, filters: NDArray, bias: NDArray | None, addend: NDArray | None, relu: bool, out: NDArray
     ) -> None:
         size, top, left = self.geometry.kernel[0], self.geometry.padding.top, self.geometry.padding.left
         if self.adjoint:  # the convolution by the filters turned half round, with the rest of the full padding
@@ -290,6 +335,36 @@ class Depthwise(Correlator):
             taps, table = self.phases
             arguments = taps, *self.step, table, *self.phase
             depthwise_kernels.conv_taps(x, filters, bias, addend, *arguments, out, relu, threads_for(self.work))
+
+
+class Grouped(Correlator):
+    """Groups of few channels, several in a vector."""
+
+    def prepare(self, weight: NDArray) -> NDArray | None:
+        OC, KH, KW, IC = weight.shape
+        filters: NDArray = weight.reshape(OC, KH * KW, IC)
+        if self.adjoint:
+            groups = self.geometry.groups
+            filters = filters.reshape(groups, OC // groups, KH * KW, IC).transpose(0, 3, 2, 1)
+            filters = filters.reshape(groups * IC, KH * KW, OC // groups)
+        chosen = _taken(filters, self.sums, 1)
+        if chosen is None:
+            return None
+        channels, taps, depth = chosen.shape
+        lanes = grouped_kernels.vector_lanes(chosen.reshape(-1)[:1])
+        vectors = memory.zeros((-(-channels // lanes), taps, depth, lanes), weight.dtype)
+        for first in range(0, channels, lanes):
+            some = chosen[first : first + lanes]
+            vectors[first // lanes, :, :, : len(some)] = some.transpose(1, 2, 0)
+        return vectors
+
+    def _apply(
+        self, x: NDArray, filters: Any, bias: NDArray | None, addend: NDArray | None, relu: bool, out: NDArray
+    ) -> None:
+        if filters is not None:
+            taps, table = self.phases
+            arguments = taps, *self.step, table, *self.phase
+            grouped_kernels.conv_taps(x, filters, bias, addend, *arguments, out, relu, threads_for(self.work))
 
 
 class Images(Correlator):

@@ -1,4 +1,4 @@
-"""Losses, each with its gradient."""
+"""Cross-entropy of softmax, with its gradient."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from cyconv import _validation as check
 from cyconv import memory
-from cyconv._dispatch import elementwise
 from cyconv._dispatch import softmax as kernels
-from cyconv.functional._arrays import NHWC, empty_ordered, flat, memory_axes
+from cyconv.functional._arrays import NHWC, empty_ordered, flat
 from cyconv.functional.activation import EXP_COST
 from cyconv.threads import threads_for
 
@@ -29,6 +28,7 @@ class _Classification:
         weight: ArrayLike | None,
         ignore_index: int,
         label_smoothing: float,
+        sample_weight: ArrayLike | None,
     ):
         check.as_choice(op, "reduction", reduction, REDUCTIONS)
         logits = check.as_float_array(op, "logits", logits, (2, 4))
@@ -54,6 +54,12 @@ class _Classification:
             raise ValueError(
                 f"{op}: `target` must be 0 to {K - 1}, got {self.target[first]} at {tuple(map(int, where))}"
             )
+        self.samples: NDArray | None = None
+        if sample_weight is not None:
+            samples = check.as_float_array(op, "sample_weight", sample_weight)
+            check.check_shape(op, "sample_weight", samples, target.shape, " (that of `target`)")
+            check.check_same_dtype(op, logits=logits, sample_weight=samples)
+            self.samples = np.ascontiguousarray(samples).reshape(-1)
         self.threads = threads_for(logits.size * EXP_COST)
 
     def rows(self, array: NDArray) -> NDArray:
@@ -61,7 +67,10 @@ class _Classification:
 
     def norm(self) -> float:
         """Return what a mean divides by: the weights of the labels that count."""
-        return float(self.weight[self.target[self.counted]].sum(dtype=np.float64))
+        weights = self.weight[self.target[self.counted]]
+        if self.samples is not None:
+            weights = weights * self.samples[self.counted]
+        return float(weights.sum(dtype=np.float64))
 
     def settings(self) -> tuple[NDArray, NDArray, int, float]:
         return self.target, self.weight, self.ignore_index, self.smoothing
@@ -75,6 +84,7 @@ def cross_entropy(
     weight: ArrayLike | None = None,
     ignore_index: int = IGNORE_INDEX,
     label_smoothing: float = 0.0,
+    sample_weight: ArrayLike | None = None,
 ) -> float | NDArray:
     """Return how improbable softmax(logits) makes the true labels.
 
@@ -85,13 +95,15 @@ def cross_entropy(
     target : array_like of int of shape (N,) or (N, H, W)
         True classes, 0 to K - 1.
     reduction : {"mean", "sum", "none"}, default "mean"
-        The mean is weighted by `weight` and leaves out ignored labels; it is NaN if none is left.
+        The mean is weighted by the weights and leaves out ignored labels; it is NaN if none is left.
     weight : array_like of shape (K,), optional
         Weight of each class, of the dtype of `logits`. Default: ones.
     ignore_index : int, default -100
         A label that does not count.
     label_smoothing : float, default 0
         Share of the target that is spread evenly over all classes.
+    sample_weight : array_like of the shape of `target`, optional
+        Factor of each label's loss, of the dtype of `logits`; a mean is weighted by it. Default: ones.
 
     Returns
     -------
@@ -107,7 +119,8 @@ def cross_entropy(
     Notes
     -----
     ``loss = (1 - s) w_t (-log p_t) + s / K sum_c w_c (-log p_c)`` with p = softmax(logits), label t, class weights w
-    and label smoothing s (Szegedy et al. 2016), as in PyTorch. Logits are shifted by their largest: none overflows.
+    and label smoothing s (Szegedy et al. 2016), as in PyTorch, times the label's own weight, as in Ronneberger et al.
+    2015, equation 1. Logits are shifted by their largest: none overflows.
 
     Examples
     --------
@@ -116,10 +129,13 @@ def cross_entropy(
     >>> round(F.cross_entropy(np.zeros((2, 10)), [3, 7]), 6)
     2.302585
     """
-    call = _Classification("cross_entropy", logits, target, reduction, weight, ignore_index, label_smoothing)
+    options = weight, ignore_index, label_smoothing, sample_weight
+    call = _Classification("cross_entropy", logits, target, reduction, *options)
     losses = memory.empty(call.target.shape, call.logits.dtype)
     if call.logits.size:
         kernels.cross_entropy(call.rows(call.logits), *call.settings(), losses, call.threads)
+    if call.samples is not None:
+        losses *= call.samples
     if reduction == "none":
         return losses.reshape(call.logits.shape[:1] + call.logits.shape[2:])
     total = float(losses.sum(dtype=np.float64))
@@ -138,6 +154,7 @@ def cross_entropy_backward(
     weight: ArrayLike | None = None,
     ignore_index: int = IGNORE_INDEX,
     label_smoothing: float = 0.0,
+    sample_weight: ArrayLike | None = None,
 ) -> NDArray:
     """Return the gradient of `cross_entropy` with respect to `logits`.
 
@@ -145,7 +162,7 @@ def cross_entropy_backward(
     ----------
     grad_output : float, or array_like of the shape of `target` if `reduction` is "none"
         Gradient of the loss, usually 1.
-    logits, target, reduction, weight, ignore_index, label_smoothing
+    logits, target, reduction, weight, ignore_index, label_smoothing, sample_weight
         As in the forward.
 
     Returns
@@ -172,7 +189,7 @@ def cross_entropy_backward(
     array([[ 0.5, -0.5]])
     """
     op = "cross_entropy_backward"
-    call = _Classification(op, logits, target, reduction, weight, ignore_index, label_smoothing)
+    call = _Classification(op, logits, target, reduction, weight, ignore_index, label_smoothing, sample_weight)
     grad_logits = empty_ordered(call.logits.shape, call.axes, call.logits.dtype)
     if reduction == "none":
         grads = check.as_float_array(op, "grad_output", grad_output)
@@ -184,110 +201,9 @@ def cross_entropy_backward(
         scale = check.as_number(op, "grad_output", grad_output)
         norm = call.norm() if reduction == "mean" else 1.0
         grads = np.full(call.target.shape, scale / norm if norm else np.nan, call.logits.dtype)
+    if call.samples is not None:
+        grads = grads * call.samples
     if call.logits.size:
         rows = call.rows(call.logits), *call.settings(), call.rows(grad_logits)
         kernels.cross_entropy_backward(grads, *rows, call.threads)
     return grad_logits
-
-
-def _check_pair(op: str, x: ArrayLike, target: ArrayLike) -> tuple[NDArray, NDArray]:
-    x, target = check.as_float_array(op, "x", x), check.as_float_array(op, "target", target)
-    check.check_shape(op, "target", target, x.shape, " (that of `x`)")
-    check.check_same_dtype(op, x=x, target=target)
-    return x, target
-
-
-def mse_loss(x: ArrayLike, target: ArrayLike, reduction: str = "mean") -> float | NDArray:
-    """Return the squared difference of two arrays.
-
-    Parameters
-    ----------
-    x, target : array_like of one shape
-        float32 or float64.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        Over all elements; the mean of none is NaN.
-
-    Returns
-    -------
-    float, or ndarray of the shape of `x` if `reduction` is "none"
-
-    Raises
-    ------
-    TypeError
-        For other or mixed dtypes.
-    ValueError
-        For different shapes or another reduction.
-
-    Notes
-    -----
-    ``loss = (x - target)^2``.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from cyconv import functional as F
-    >>> F.mse_loss(np.array([1.0, 2.0]), np.array([1.0, 4.0]))
-    2.0
-    """
-    op = "mse_loss"
-    x, target = _check_pair(op, x, target)
-    reduction = check.as_choice(op, "reduction", reduction, REDUCTIONS)
-    axes = memory_axes(x)
-    if reduction == "none":
-        losses = empty_ordered(x.shape, axes, x.dtype)
-        np.subtract(x, target, out=losses)
-        return np.multiply(losses, losses, out=losses)
-    total = elementwise.squared_distance(flat(x, axes), flat(target, axes), threads_for(x.size))
-    if reduction == "sum":
-        return total
-    return total / x.size if x.size else float("nan")
-
-
-def mse_loss_backward(grad_output: ArrayLike, x: ArrayLike, target: ArrayLike, reduction: str = "mean") -> NDArray:
-    """Return the gradient of `mse_loss` with respect to `x`.
-
-    Parameters
-    ----------
-    grad_output : float, or array_like of the shape of `x` if `reduction` is "none"
-        Gradient of the loss, usually 1.
-    x, target, reduction
-        As in the forward.
-
-    Returns
-    -------
-    ndarray of the shape of `x`
-
-    Raises
-    ------
-    TypeError
-        For other or mixed dtypes.
-    ValueError
-        For different shapes or another reduction.
-
-    Notes
-    -----
-    ``grad_x = 2 grad_output (x - target)``, divided by the number of elements for a mean.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from cyconv import functional as F
-    >>> F.mse_loss_backward(1.0, np.array([1.0, 2.0]), np.array([1.0, 4.0]))
-    array([ 0., -2.])
-    """
-    op = "mse_loss_backward"
-    x, target = _check_pair(op, x, target)
-    reduction = check.as_choice(op, "reduction", reduction, REDUCTIONS)
-    axes = memory_axes(x)
-    grad_x = empty_ordered(x.shape, axes, x.dtype)
-    if reduction == "none":
-        grads = check.as_float_array(op, "grad_output", grad_output)
-        check.check_shape(op, "grad_output", grads, x.shape, " (that of `x`)")
-        check.check_same_dtype(op, grad_output=grads, x=x)
-        np.subtract(x, target, out=grad_x)
-        grad_x *= grads
-        grad_x *= 2
-        return grad_x
-    scale = 2 * check.as_number(op, "grad_output", grad_output) / (x.size or 1 if reduction == "mean" else 1)
-    elementwise.scaled_difference(flat(x, axes), flat(target, axes), flat(grad_x, axes), scale, threads_for(x.size))
-    return grad_x

@@ -147,14 +147,14 @@ class Sequential(Container):
         return run(groups, x, addend, relu)
 
     def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
-        return self._run_backward(grad_output, needs_grad_input)
+        (groups,), held = self.recall(), [grad_output]
+        del grad_output
+        return run_backward(groups, held.pop(), needs_grad_input)
 
     def run_backward(self, grad_output: NDArray, addend: NDArray | None = None) -> NDArray:
-        return self._run_backward(grad_output, True, addend)
-
-    def _run_backward(self, grad_output: NDArray, needs_grad_input: bool, addend: NDArray | None = None) -> Any:
-        (groups,) = self.recall()
-        return run_backward(groups, grad_output, needs_grad_input, addend)
+        (groups,), held = self.recall(), [grad_output]
+        del grad_output
+        return run_backward(groups, held.pop(), True, addend)
 
 
 class Branches(Container):

@@ -94,8 +94,8 @@ class _Convolution(Layer):
         weight = self.weight.read()
         if norm is not None:
             scale, shift = norm.scale_and_shift()
-            weight = weight * self._by_output(scale)
-            bias = shift if bias is None else shift + bias * scale
+            shift = shift if bias is None else shift + bias * scale
+            weight, bias = (weight * self._by_output(scale)).astype(weight.dtype), shift.astype(weight.dtype)
         return correlator.prepare(channels_last(weight)), bias
 
     def _by_output(self, values: NDArray) -> NDArray:

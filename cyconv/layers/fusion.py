@@ -61,6 +61,7 @@ class Group:
     def run_backward(self, grad_output: NDArray, needs_grad_input: bool, addend: NDArray | None = None) -> Any:
         """Add to the parameters' gradients; return that of the input + addend."""
         gradient: Any = grad_output
+        del grad_output
         if self.relu is not None and (self.norm is None or self.pool is not None):
             gradient = self.relu.backward(gradient)
         if self.pool is not None:
@@ -131,16 +132,17 @@ def run_backward(
     """Add to the parameters' gradients; return that of the input + addend."""
     # Where nobody wants the input's gradient, nothing below the first trainable layer needs to run.
     first = 0 if needs_grad_input else _first_trainable(groups)
-    gradient: Any = grad_output
+    held: list[Any] = [grad_output]  # handed over, so that a gradient's memory is free as soon as it is used
+    del grad_output
     for index in range(len(groups) - 1, first - 1, -1):
         added = addend if index == 0 else None
-        gradient = groups[index].run_backward(gradient, needs_grad_input or index > first, added)
+        held.append(groups[index].run_backward(held.pop(), needs_grad_input or index > first, added))
     for group in groups[:first]:
         for layer in group.layers:
             layer.forget()
     if not groups and addend is not None:
-        return add(gradient, addend)
-    return gradient if needs_grad_input else None
+        return add(held.pop(), addend)
+    return held.pop() if needs_grad_input else None
 
 
 def _first_trainable(groups: Sequence[Runs]) -> int:

@@ -103,7 +103,7 @@ class BatchNorm2d(Layer):
         accumulate(self.bias, grad_bias)
         return grad_input
 
-    def scale_and_shift(self) -> tuple[NDArray, NDArray]:
+    def scale_and_shift(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return what normalising by the running averages does: x * scale + shift, a number each for each channel."""
         scale = 1 / np.sqrt(self.running_var.astype(np.float64) + self.eps)
         if self.weight is not None:
@@ -111,7 +111,7 @@ class BatchNorm2d(Layer):
         shift = -self.running_mean * scale
         if self.bias is not None:
             shift += self.bias.read()
-        return scale.astype(self.running_mean.dtype), shift.astype(self.running_mean.dtype)
+        return scale, shift
 
     def state(self) -> tuple:
         """Return all that `scale_and_shift` depends on, to compare."""

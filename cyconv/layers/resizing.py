@@ -91,12 +91,14 @@ class Pad(Layer):
         return F.pad(empty, self.padding, self.value, mode=self.mode).shape[1:]
 
     def forward(self, x: NDArray) -> NDArray:
-        self.remember()
-        return F.pad(x, self.padding, self.value, mode=self.mode)
+        output = F.pad(x, self.padding, self.value, mode=self.mode)
+        self.remember(output.shape)
+        return output
 
     def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
-        self.recall()
-        return F.pad_backward(grad_output, None, self.padding, mode=self.mode)
+        (shape,) = self.recall()
+        gradient = self.check_gradient(grad_output, shape)
+        return F.pad_backward(gradient, None, self.padding, mode=self.mode)
 
 
 class MaxUnpool2d(Container):

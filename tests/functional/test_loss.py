@@ -173,6 +173,25 @@ def test_against_torch():
                 np.testing.assert_allclose(gradient, t.grad.numpy(), atol=1e-12)
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("settings", SETTINGS, ids=lambda settings: "-".join(settings) or "plain")
+def test_sample_weights(shape, settings):
+    logits, target, weight = problem(shape)
+    settings = keywords(settings, weight)
+    samples = np.random.default_rng(1).uniform(0, 2, target.shape)
+    each = reference(logits, target, "none", **settings) * samples
+    ignored = settings.get("ignore_index", -100)
+    norm = (samples * (1 if settings["weight"] is None else weight[target]))[target != ignored].sum()
+    for reduction, expected in (("none", each), ("sum", each.sum()), ("mean", each.sum() / norm)):
+        result = F.cross_entropy(logits, target, reduction, sample_weight=samples, **settings)
+        np.testing.assert_allclose(result, expected, rtol=1e-12)
+    by_hand = F.cross_entropy_backward(samples / norm, logits, target, "none", **settings)
+    ours = F.cross_entropy_backward(1.0, logits, target, sample_weight=samples, **settings)
+    np.testing.assert_allclose(ours, by_hand, rtol=1e-12, atol=1e-15)
+    with pytest.raises(ValueError, match="cross_entropy: `sample_weight` must have shape"):
+        F.cross_entropy(logits, target, sample_weight=samples[:1])
+
+
 def test_errors():
     logits, target, weight = problem((3, 4))
     with pytest.raises(ValueError, match=r"cross_entropy: `target` must be 0 to 3, got 4 at \(1,\)"):

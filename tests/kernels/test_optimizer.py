@@ -58,7 +58,9 @@ def test_adam(decoupled, weight_decay, size, dtype):
     lr, beta1, beta2, eps = 0.01, 0.9, 0.99, 1e-8
 
     def kernel(arrays, gradient, count, threads):
-        optimizer.adam(arrays[0], gradient, *arrays[1:], lr, beta1, beta2, eps, weight_decay, count, decoupled, threads)
+        optimizer.adam(
+            arrays[0], gradient, *arrays[1:], None, lr, beta1, beta2, eps, weight_decay, count, decoupled, threads
+        )
 
     def reference(arrays, gradient, count, _):
         p, m, v = arrays
@@ -102,7 +104,7 @@ def test_against_torch():
                 2,
                 lambda p, peer=peer: peer(p, **adam),
                 lambda a, g, count, t, decoupled=decoupled: optimizer.adam(
-                    a[0], g, a[1], a[2], 0.01, 0.9, 0.99, 1e-8, 0.01, count, decoupled, t
+                    a[0], g, a[1], a[2], None, 0.01, 0.9, 0.99, 1e-8, 0.01, count, decoupled, t
                 ),
             )
             for peer, decoupled in ((peers.Adam, False), (peers.AdamW, True))
