@@ -6,7 +6,7 @@ from libc.stdint cimport int32_t
 from libc.string cimport memset
 
 from cyconv._kernels.channels cimport chunk_count, fold, pixels_per_row, widen
-from cyconv._kernels.parallel cimport share_start, this_thread
+from cyconv._kernels.parallel cimport share_start
 from cyconv._memory cimport Block
 
 # --------------------------------------------------------------------------------------------------------------- PReLU

@@ -8,7 +8,7 @@ from libc.math cimport sqrt
 from libc.string cimport memset
 
 from cyconv._kernels.channels cimport fold, pixels_per_row, widen
-from cyconv._kernels.parallel cimport ceil_div, share_start, this_thread
+from cyconv._kernels.parallel cimport share_start, this_thread
 from cyconv._memory cimport Block
 
 cdef enum:

@@ -1,4 +1,4 @@
-"""Linear maps along the two axes of images, given as tables: enlarging, padding by what is there, and their adjoints."""
+"""Linear maps along both axes of images, given as tables: resizing, padding by what is there, and their adjoints."""
 
 from cython cimport floating
 from cython.parallel cimport prange

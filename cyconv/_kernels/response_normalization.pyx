@@ -86,7 +86,7 @@ cdef void backward_pixel(
     const floating* grad, const floating* x, Py_ssize_t C, Py_ssize_t before, Py_ssize_t after, floating factor,
     double beta, floating k, floating* space, floating* grad_x,
 ) noexcept nogil:
-    """With s the base: grad_x_i = grad_i s_i^-beta - 2 beta factor x_i sum over windows j with i of grad x s^-beta-1."""
+    """With s the base: grad_x_i = grad_i s_i^-beta - 2 beta factor x_i sum over windows with i of grad x s^-beta-1."""
     cdef floating* base = space
     cdef floating* power = space + C
     cdef floating* around = space + 2 * C

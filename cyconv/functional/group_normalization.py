@@ -380,12 +380,15 @@ def _sums(a: NDArray, b: NDArray | None, mean_a: NDArray, mean_b: NDArray) -> ND
     return out
 
 
-def _moments(pixels: NDArray, groups: int, eps: float) -> tuple[NDArray, NDArray]:
-    """Return mean and 1 / standard deviation of each channel's group, [N, C]."""
+def _moments(pixels: NDArray, groups: int, eps: float) -> tuple[NDArray, NDArray, NDArray]:
+    """Return each channel's group's mean, rounded to the dtype, the rest of it, and 1 / standard deviation, [N, C]."""
     N, P, C = pixels.shape
     zero, count = np.zeros((N, C)), P * C // groups
     mean = _means(_sums(pixels, None, zero, zero), groups, count)
-    return mean, 1 / np.sqrt(_means(_sums(pixels, pixels, mean, mean), groups, count) + eps)
+    rounded = mean.astype(pixels.dtype).astype(np.float64)  # what the kernels subtract
+    rest = mean - rounded
+    variance = _means(_sums(pixels, pixels, rounded, rounded), groups, count) - rest**2
+    return rounded, rest, 1 / np.sqrt(variance + eps)
 
 
 def _forward(op: str, x: ArrayLike, num_groups: Any, weight: Any, bias: Any, eps: Any) -> NDArray:
@@ -393,10 +396,10 @@ def _forward(op: str, x: ArrayLike, num_groups: Any, weight: Any, bias: Any, eps
     out = _empty_like(x)
     if x.size:
         pixels = _pixels(x)
-        mean, factor = _moments(pixels, groups, eps)
-        shift = np.zeros_like(mean)
+        mean, rest, factor = _moments(pixels, groups, eps)
         if weight is not None:
             factor = factor * weight
+        shift = -factor * rest
         if bias is not None:
             shift += bias
         kernels.scale(pixels, None, factor, mean, shift, shift, _pixels(out), threads_for(x.size))
@@ -412,13 +415,14 @@ def _backward(
     by_product = by_grad = np.zeros((1, C))
     if x.size:
         pixels, grad_pixels = _pixels(x), _pixels(grad)
-        mean, rstd = _moments(pixels, groups, eps)
+        mean, rest, rstd = _moments(pixels, groups, eps)
         zero, count = np.zeros_like(mean), pixels.shape[1] * C // groups
         by_grad = _sums(grad_pixels, None, zero, zero)
-        by_product = _sums(grad_pixels, pixels, zero, mean) * rstd
+        by_product = (_sums(grad_pixels, pixels, zero, mean) - by_grad * rest) * rstd
         factor = np.ones_like(mean) if weight is None else np.broadcast_to(weight, mean.shape).astype(np.float64)
         shift = -rstd * _means(by_grad * factor, groups, count)
         slope = -(rstd**2) * _means(by_product * factor, groups, count)
+        shift -= slope * rest
         arrays = pixels, np.ascontiguousarray(rstd * factor), mean, slope, shift
         kernels.scale(grad_pixels, *arrays, _pixels(grad_x), threads_for(2 * x.size))
     grad_weight = None if weight is None else by_product.sum(axis=0).astype(x.dtype)

@@ -78,7 +78,8 @@ class _Convolution(Windows):
     def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
         (x,) = self.recall()
         needs = needs_grad_input, is_trainable(self.weight), is_trainable(self.bias)
-        arrays = grad_output, x, self.weight.read(), data_of(self.bias)
+        gradient = self.check_gradient(grad_output, (len(x), *self.output_shape(x.shape[1:])))
+        arrays = gradient, x, self.weight.read(), data_of(self.bias)
         grad_input, grad_weight, grad_bias = getattr(F, f"{self.op}_backward")(*arrays, *self._options(), needs=needs)
         accumulate(self.weight, grad_weight)
         accumulate(self.bias, grad_bias)

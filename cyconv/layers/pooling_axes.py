@@ -50,7 +50,8 @@ class _Pooling(Windows):
 
     def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
         (x,) = self.recall()
-        return getattr(F, f"{self.op}_backward")(grad_output, x, *self._options())
+        gradient = self.check_gradient(grad_output, (len(x), *self.output_shape(x.shape[1:])))
+        return getattr(F, f"{self.op}_backward")(gradient, x, *self._options())
 
 
 class _MaxPool(_Pooling):

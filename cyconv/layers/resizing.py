@@ -81,7 +81,7 @@ class Pad(Layer):
     """
 
     def __init__(self, padding: Any, mode: str = "constant", value: float = 0.0) -> None:
-        self.padding: Any = tuple(padding) if isinstance(padding, (tuple, list)) else (padding,) * 4
+        self.padding: tuple[int, ...] = tuple(padding) if isinstance(padding, (tuple, list)) else (padding,) * 4
         self.mode, self.value = mode, value
         empty = np.zeros((0, 1, 2**20, 2**20), np.float32)
         F.pad(empty, self.padding, value, mode=mode)  # of an empty batch: checks
@@ -91,12 +91,14 @@ class Pad(Layer):
         return F.pad(empty, self.padding, self.value, mode=self.mode).shape[1:]
 
     def forward(self, x: NDArray) -> NDArray:
-        self.remember()
-        return F.pad(x, self.padding, self.value, mode=self.mode)
+        output = F.pad(x, self.padding, self.value, mode=self.mode)
+        self.remember(output.shape)
+        return output
 
     def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
-        self.recall()
-        return F.pad_backward(grad_output, None, self.padding, mode=self.mode)
+        (shape,) = self.recall()
+        gradient = self.check_gradient(grad_output, shape)
+        return F.pad_backward(gradient, None, self.padding, mode=self.mode)
 
 
 class MaxUnpool2d(Container):
@@ -111,7 +113,7 @@ class MaxUnpool2d(Container):
     kernel_size : int or pair of ints
         Height and width of the windows.
     stride : int or pair of ints, optional
-        Step between windows; `kernel_size` by default.
+        Step between windows; `kernel_size` by default, and not less, for a maximum has one place.
     padding : int or pair of ints, default 0
         Rows and columns around the input that never win.
 
@@ -127,7 +129,10 @@ class MaxUnpool2d(Container):
     def __init__(self, body: Layer, kernel_size: Any, stride: Any = None, padding: Any = 0) -> None:
         super().__init__({"body": body})
         self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
-        as_pair("MaxUnpool2d", "kernel_size", kernel_size)
+        kernel = as_pair("MaxUnpool2d", "kernel_size", kernel_size)
+        step = kernel if stride is None else as_pair("MaxUnpool2d", "stride", stride)
+        if step[0] < kernel[0] or step[1] < kernel[1]:
+            raise ValueError(f"MaxUnpool2d: `stride` must be at least `kernel_size` {kernel}, got {step}")
         as_pair("MaxUnpool2d", "padding", padding, 0)
 
     def output_shape(self, input_shape: Shape) -> Shape:

@@ -3,6 +3,7 @@ import pytest
 
 import cyconv
 from cyconv import functional as F
+from cyconv.gradient_check import check_gradients
 from tests import references
 from tests.memory_formats import FORMATS
 
@@ -84,3 +85,41 @@ WRONG = [
 def test_wrong_arguments_are_named(call, kind, message):
     with pytest.raises(kind, match=message):
         call()
+
+
+NUMPY_MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+
+
+@pytest.mark.parametrize("memory_format", FORMATS)
+@pytest.mark.parametrize("padding", [(1, 2, 3, 0), (0, 0, 0, 0), (4, 3), (0, 2, 1, 3)], ids=str)
+@pytest.mark.parametrize("mode", NUMPY_MODES)
+def test_modes_are_numpys(x, mode, padding, memory_format, small_work_threaded):
+    left, right, top, bottom = (*padding, 0, 0)[:4]
+    expected = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)), NUMPY_MODES[mode])
+    for threads in (1, 3):
+        with cyconv.num_threads(threads):
+            np.testing.assert_array_equal(F.pad(FORMATS[memory_format](x), padding, mode=mode), expected)
+            grad_x = F.pad_backward(FORMATS[memory_format](expected), None, padding, mode=mode)
+    assert grad_x.shape == x.shape
+    np.testing.assert_allclose((grad_x * x).sum(), (expected**2).sum())  # the adjoint
+
+
+@pytest.mark.parametrize("mode", ["constant", *NUMPY_MODES])
+def test_gradients(x, mode):
+    check_gradients(F.pad, x, backward=F.pad_backward, padding=(1, 2, 3, 2), mode=mode)
+
+
+@pytest.mark.parametrize("mode", NUMPY_MODES)
+def test_torch_agrees_on_modes(x, mode):
+    torch = pytest.importorskip("torch")
+    expected = torch.nn.functional.pad(torch.tensor(x), (1, 2, 3, 2), mode=mode).numpy()
+    np.testing.assert_array_equal(F.pad(x, (1, 2, 3, 2), mode=mode), expected)
+
+
+def test_modes_refuse_what_the_image_has_not():
+    with pytest.raises(ValueError, match="pad: `padding` must be at most 3 for `mode` 'reflect' and 4 pixels, got 4"):
+        F.pad(X, (0, 0, 4, 0), mode="reflect")
+    with pytest.raises(ValueError, match="pad: `padding` must be at most 5 for `mode` 'circular' and 5 pixels, got 6"):
+        F.pad(X, (0, 6), mode="circular")
+    with pytest.raises(ValueError, match=r"pad: `mode` must be one of 'constant', 'reflect', .*, got 'mirror'"):
+        F.pad(X, (1, 1), mode="mirror")

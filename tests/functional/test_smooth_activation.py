@@ -82,7 +82,9 @@ def test_gradients(name):
 def test_full_relative_accuracy_in_float32(name, lowest, ulps):
     """Against float64: also in the left tail, where results are tiny."""
     forward, _, _, reference = functions(name)
-    x = np.concatenate([np.linspace(lowest, 20, 300_001), np.geomspace(1e-30, 1, 10_000), -np.geomspace(1e-30, 1, 10_000)])
+    x = np.concatenate(
+        [np.linspace(lowest, 20, 300_001), np.geomspace(1e-30, 1, 10_000), -np.geomspace(1e-30, 1, 10_000)]
+    )
     x = x.astype(np.float32)
     expected = reference(x.astype(np.float64))
     kept = np.abs(expected) > np.finfo(np.float32).tiny

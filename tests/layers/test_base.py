@@ -233,7 +233,44 @@ LAYERS = {
     "PadChannels": layers.PadChannels(6),
     "Split": layers.Split([layers.Identity(), layers.ReLU()]),
     "ChannelShuffle": layers.ChannelShuffle(2),
+    "PReLU": layers.PReLU(4),
+    "ELU": layers.ELU(),
+    "SELU": layers.SELU(),
+    "GELU": layers.GELU(),
+    "SiLU": layers.SiLU(),
+    "Softplus": layers.Softplus(),
+    "Maxout": layers.Maxout(2),
+    "Dropout2d": layers.Dropout2d(),
+    "GroupNorm": layers.GroupNorm(2, 4),
+    "InstanceNorm2d": layers.InstanceNorm2d(4),
+    "LayerNorm": layers.LayerNorm((4, 6, 6)),
+    "LocalResponseNorm": layers.LocalResponseNorm(3),
+    "WeightNorm": layers.WeightNorm(layers.Conv2d(4, 3, 3)),
+    "Upsample": layers.Upsample(scale_factor=2),
+    "Pad": layers.Pad(1, mode="reflect"),
+    "MaxUnpool2d": layers.MaxUnpool2d(layers.Identity(), 2),
+    "Conv1d": layers.Conv1d(4, 3, 3),
+    "ConvTranspose1d": layers.ConvTranspose1d(4, 3, 2),
+    "MaxPool1d": layers.MaxPool1d(2),
+    "AvgPool1d": layers.AvgPool1d(2),
+    "Conv3d": layers.Conv3d(4, 3, 3),
+    "ConvTranspose3d": layers.ConvTranspose3d(4, 3, 2),
+    "MaxPool3d": layers.MaxPool3d(2),
+    "AvgPool3d": layers.AvgPool3d(2),
+    "Embedding": layers.Embedding(10, 3),
+    "LSTM": layers.LSTM(6, 3),
 }
+
+
+def batch_for(name):
+    """Return a batch that the layer takes."""
+    if name == "Linear":
+        return IMAGES[:, :, 0, 0]
+    if name == "Embedding":
+        return np.arange(8).reshape(2, 4)
+    if name == "LSTM" or name.endswith("1d"):
+        return IMAGES[:, :, 0]
+    return np.repeat(IMAGES[:, :, np.newaxis], 5, axis=2) if name.endswith("3d") else IMAGES
 
 
 def test_the_list_of_layers_is_complete():
@@ -243,7 +280,7 @@ def test_the_list_of_layers_is_complete():
 @pytest.mark.parametrize("name", LAYERS)
 @pytest.mark.parametrize("axis", [0, 1, -1])
 def test_a_gradient_of_another_shape_than_the_output_is_refused(name, axis):
-    layer, x = LAYERS[name], IMAGES[:, :, 0, 0] if name == "Linear" else IMAGES
+    layer, x = LAYERS[name], batch_for(name)
     shape = layer(x).shape
     wrong = list(shape)
     wrong[axis] += 1
@@ -254,7 +291,7 @@ def test_a_gradient_of_another_shape_than_the_output_is_refused(name, axis):
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_what_is_no_array_of_numbers_is_refused(name):
-    layer, x = LAYERS[name], IMAGES[:, :, 0, 0] if name == "Linear" else IMAGES
+    layer, x = LAYERS[name], batch_for(name)
     masked = np.ma.masked_array(x, x > 0)
     with pytest.raises(TypeError, match=f"^{name}: `x` must be an array, got None$"):
         layer(None)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from cyconv.gradient_check import check_gradients
-from cyconv.layers import Dropout
+from cyconv.layers import Dropout, Dropout2d
 
 ONES = np.ones((100, 100), np.float32)
 
@@ -42,3 +42,18 @@ def test_evaluation_changes_nothing():
 def test_bad_arguments_are_named(p):
     with pytest.raises(ValueError, match="Dropout: `p` must be at least 0 and below 1"):
         Dropout(p)
+
+
+def test_dropout2d_drops_channels():
+    layer = Dropout2d(0.4).initialize(0)
+    x = np.ones((50, 20, 3, 4), np.float32)
+    y = layer(x)
+    np.testing.assert_array_equal(y, y[:, :, :1, :1] * x)
+    assert 0.3 < (y[:, :, 0, 0] == 0).mean() < 0.5
+    np.testing.assert_array_equal(layer.backward(x), y)
+    assert layer.offset == 1000
+    assert not np.array_equal(layer(x), y)
+    np.testing.assert_array_equal(layer.eval()(x), x)
+    check_gradients(Dropout2d(0.5), np.random.default_rng(0).standard_normal((2, 5, 2, 2)))
+    with pytest.raises(ValueError, match="Dropout2d: `p` must be"):
+        Dropout2d(1.0)

@@ -55,7 +55,9 @@ def test_any_size():
 
 
 def test_response_normalization_is_the_papers():
-    names = {form: [name for name, _ in models.alexnet(form=form).walk() if "norm" in name] for form in ("2012", "2014")}
+    names = {
+        form: [name for name, _ in models.alexnet(form=form).walk() if "norm" in name] for form in ("2012", "2014")
+    }
     assert names == {"2012": ["features.norm1.", "features.norm2."], "2014": []}
     plain = models.alexnet(response_norm=False)
     assert list(plain.parameters()) == list(models.alexnet().parameters())
