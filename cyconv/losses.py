@@ -61,9 +61,9 @@ class Loss:
         """Return how many targets of a batch count: the weight of its loss in a mean over batches."""
         return len(np.asarray(target))
 
-    def labels(self, target: ArrayLike) -> ArrayLike:
-        """Return the targets that an accuracy is to be computed from."""
-        return target
+    def labels(self, target: ArrayLike) -> NDArray:
+        """Return the targets that an accuracy is to be computed from: labels without their weights."""
+        return _parted(target)[0]
 
     def check_target(self, op: str, target: NDArray, output_shape: Shape) -> None:
         """Raise unless `target` is right for a network whose output for one image has `output_shape`."""
@@ -200,10 +200,6 @@ class CrossEntropyLoss(Loss):
         labels, samples = _parted(target)
         counted = labels != self.ignore_index
         return int(np.count_nonzero(counted if samples is None else counted & (samples > 0)))
-
-    def labels(self, target: ArrayLike) -> NDArray:
-        """Return the labels without their weights."""
-        return _parted(target)[0]
 
     def check_target(self, op: str, target: NDArray, output_shape: Shape) -> None:
         """Raise unless `target` holds class numbers, in the shape of the output without its class axis."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from cyconv._dispatch import optimizer as kernel
 from cyconv.callbacks import Callback, Checkpoint, EarlyStopping, ProgressBar
 from cyconv.history import History
 from cyconv.layers.base import Layer
@@ -17,6 +18,7 @@ from cyconv.losses import Loss
 from cyconv.metrics import accuracy
 from cyconv.optimizers import Optimizer
 from cyconv.parameter import Parameter
+from cyconv.threads import threads_for
 
 __all__ = [
     "Callback",
@@ -133,10 +135,8 @@ def _clear(parameters: Mapping[str, Parameter]) -> None:
         parameter.grad = None
 
 
-def _add_gradients(
-    network: Layer, x: NDArray, y: NDArray, loss: Loss, optimizer: Optimizer, scale: int | None = None
-) -> tuple[float, NDArray]:
-    """Add a batch's gradients, or `scale` times them, to the parameters'; return its loss and the output."""
+def _add_gradients(network: Layer, x: NDArray, y: NDArray, loss: Loss, optimizer: Optimizer) -> tuple[float, NDArray]:
+    """Add a batch's gradients to the parameters'; return its loss and the output."""
     if not network.training:
         network.train()
     output = network.forward(x)
@@ -147,10 +147,7 @@ def _add_gradients(
             f"train_step: the loss is {value}, so the weights are left as they are; check the data for NaN, or lower "
             f"the learning rate (now {optimizer.learning_rate})"
         )
-    gradient = loss.backward(output, y)
-    if scale is not None:
-        gradient = gradient * gradient.dtype.type(scale)
-    network.backward(gradient, needs_grad_input=False)
+    network.backward(loss.backward(output, y), needs_grad_input=False)
     return value, output
 
 
@@ -267,28 +264,42 @@ def run_epoch(run: Run, batches: Batches) -> None:
 def _accumulated(run: Run, batches: Batches) -> Iterator[tuple[NDArray, NDArray, float, NDArray]]:
     """Train on the batches, every few as if they were one, and yield each with its loss and the output.
 
-    The gradient of a batch counts as often as it has targets: the sum over all of them, divided by their number, is the
-    gradient of the mean. What is left at the end of an epoch makes a step too.
+    Gradients are averaged, that of a batch with the weight of its targets: it is the gradient of the mean over all of
+    them. What is left at the end of an epoch makes a step too.
     """
-    parameters = run.network.parameters()
+    parameters, means = run.network.parameters(), dict[str, NDArray]()
     ahead, added, targets = iter(batches), 0, 0
     batch = next(ahead, None)
     while batch is not None:
         x, y = batch
-        if added == 0:
-            _clear(parameters)
+        _clear(parameters)
+        value, output = _add_gradients(run.network, x, y, run.loss, run.optimizer)
         count = run.loss.count(y)
-        value, output = _add_gradients(run.network, x, y, run.loss, run.optimizer, count)
         batch = next(ahead, None)
         added, targets = added + 1, targets + count
+        if count:
+            _take_in(means, parameters, count / targets)
         run.updated = batch is None or added == run.accumulate
         if run.updated:
-            for parameter in parameters.values():
-                if parameter.grad is not None and targets:
-                    parameter.grad = parameter.grad * parameter.dtype.type(1 / targets)
+            for name, mean in means.items():
+                parameters[name].grad = mean
             run.optimizer.step(parameters)
             added, targets = 0, 0
+            means.clear()
         yield x, y, value, output
+
+
+def _take_in(means: dict[str, NDArray], parameters: Mapping[str, Parameter], share: float) -> None:
+    """Let the parameters' gradients have a share in the means, and the means so far the rest."""
+    for name, parameter in parameters.items():
+        if parameter.grad is not None and name in means:
+            mean, gradient = parameter.flat(means[name]), parameter.flat(parameter.grad)
+            kernel.average(mean, gradient, 1 - share, threads_for(parameter.size))
+        elif parameter.grad is not None:
+            means[name] = np.empty_like(parameter.read())  # in its memory order
+            np.multiply(parameter.grad, parameter.dtype.type(share), out=means[name])
+        elif name in means:
+            means[name] *= parameter.dtype.type(1 - share)
 
 
 class _Means:

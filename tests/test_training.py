@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from cyconv.callbacks import CHECKPOINT
-from cyconv.layers import Linear, ReLU
+from cyconv.layers import Linear, ReLU, SideHead
 from cyconv.losses import CrossEntropyLoss
+from cyconv.models.googlenet import AuxiliaryLoss
 from cyconv.network import Network
-from cyconv.optimizers import SGD, Adam
+from cyconv.optimizers import OPTIMIZERS, SGD, Adam, ClipNorm, ParameterGroup, as_optimizer
 from cyconv.serialization import load_arrays, save_arrays
 from cyconv.training import Callback, Checkpoint, EarlyStopping, History, ProgressBar, train_step
 from tests.test_network import bits, data, fit, small_net
@@ -391,6 +392,37 @@ def test_accumulated_gradients_are_those_of_larger_batches(optimizer):
     assert all(parameter.grad is None for parameter in small.parameters().values())
 
 
+def test_losses_that_leave_gradients_in_the_network_accumulate_too():
+    """Side heads get their gradients past what `backward` returns."""
+    rng = np.random.default_rng(0)
+    x, y, results = rng.standard_normal((8, 5)), rng.integers(3, size=8), []
+    for options in ({"batch_size": 8}, {"batch_size": 2, "accumulate": 4}):
+        network = Network([Linear(5, 4), SideHead(Linear(4, 3)), Linear(4, 3)], input_shape=(5,), seed=0)
+        network.astype(np.float64)
+        network.fit(x, y, loss=AuxiliaryLoss(network), optimizer=SGD(0.1), shuffle=False, progress=False, **options)
+        results.append(network.state_dict())
+    for name, array in results[0].items():
+        np.testing.assert_allclose(results[1][name], array, rtol=1e-12, err_msg=name)
+
+
 def test_a_bad_number_of_batches_to_accumulate_is_named():
     with pytest.raises(ValueError, match="fit: `accumulate` must be at least 1, got 0"):
         ready_network().fit(np.zeros((2, 5)), np.zeros(2, int), accumulate=0)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_resumed_runs_of_every_optimizer_are_those_without_a_stop(name, tmp_path):
+    rng = np.random.default_rng(0)
+    x, y, path = rng.standard_normal((12, 5)), rng.integers(3, size=12), tmp_path / "run.safetensors"
+
+    def optimizer(groups=True):
+        made = as_optimizer("fit", name).add_hook(ClipNorm(1.0))
+        return made.add_group(ParameterGroup("2", learning_rate_scale=0.5)) if groups else made  # kept in the file
+
+    whole, first, rest = (ready_network() for _ in range(3))
+    options = {"batch_size": 4, "seed": 0, "progress": False}
+    whole.fit(x, y, epochs=4, optimizer=optimizer(), **options)
+    first.fit(x, y, epochs=2, optimizer=optimizer(), callbacks=[Checkpoint(path)], **options)
+    rest.fit(x, y, epochs=4, optimizer=optimizer(groups=False), resume=path, **options)
+    for key, array in whole.state_dict().items():
+        np.testing.assert_array_equal(rest.state_dict()[key], array)

@@ -69,7 +69,7 @@
     ptrdiff_t j = 0;                                                                                               \
     for (; j < count && end - source >= sources * LANES(T); j++, source += step, target += LANES(T)) {             \
       const vector_##T a = *(const vector_##T *)source;                                                            \
-      if (ahead) __builtin_prefetch(source + ahead, 0, 2);                                                         \
+      if (ahead) __builtin_prefetch(source + ahead, 0, 3);                                                         \
       UNROLL for (ptrdiff_t ic = 0; ic < IC; ic++) {                                                               \
         if (sources == 1) *(vector_##T *)(target + ic * plane) = PICK_ONE(T, a, index[ic]);                        \
         else                                                                                                       \

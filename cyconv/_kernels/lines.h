@@ -23,7 +23,8 @@
 static const ptrdiff_t cyconv_tile_pixels[] = {TILE_ROWS, TILE_ROWS / 2, TILE_ROWS / 4, 1};
 
 /* A filter's KW taps in a row that share pixels, and the step S between the pixels of the tile. */
-#define FOR_EACH_KIND(F, T) F(T, 1, 1) F(T, 2, 1) F(T, 3, 1) F(T, 4, 1) F(T, 5, 1) F(T, 7, 1) F(T, 3, 2) F(T, 5, 2) F(T, 7, 2)
+#define FOR_EACH_KIND(F, T) F(T, 1, 1) F(T, 2, 1) F(T, 3, 1) F(T, 4, 1) F(T, 5, 1) F(T, 7, 1) \
+  F(T, 3, 2) F(T, 5, 2) F(T, 7, 2)
 
 #define DEFINE_FINISH(T)                                                                                           \
   /* Stores P pixels, but for the lanes before `skip`. */                                                          \

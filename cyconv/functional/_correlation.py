@@ -48,7 +48,9 @@ LEAST_GRADIENT_TILES = 32
 LEAST_CHANNELS = 16  # of a group
 
 
-# Groups of fewer channels than this share vectors, and filters may reach so far
+# Groups of fewer output channels than this share vectors (`python -m benchmarks conv`, weight gradients: groups of 4,
+# 5x5: 4 times as fast as the register tile, whose vectors belong to one group; of 8, 3x3: twice; of 16 that tile is
+# full). The filters reach no further than MOST_REACH: all that lies between their taps is spread, too.
 MOST_GROUP = 16
 MOST_REACH = 32
 
@@ -345,8 +347,8 @@ class Grouped(Correlator):
         filters: NDArray = weight.reshape(OC, KH * KW, IC)
         if self.adjoint:
             groups = self.geometry.groups
-            filters = filters.reshape(groups, OC // groups, KH * KW, IC).transpose(0, 3, 2, 1)
-            filters = filters.reshape(groups * IC, KH * KW, OC // groups)
+            turned = filters.reshape(groups, OC // groups, KH * KW, IC).transpose(0, 3, 2, 1)
+            filters = turned.reshape(groups * IC, KH * KW, OC // groups)
         chosen = _taken(filters, self.sums, 1)
         if chosen is None:
             return None

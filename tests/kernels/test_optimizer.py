@@ -77,6 +77,143 @@ def test_adam(decoupled, weight_decay, size, dtype):
     same(trajectory(kernel, size, dtype, 2), expected, dtype)
 
 
+# Kernels that follow one rule, in one scheme: state arrays, our call, and the rule in NumPy.
+# Scalars are those of each call: the learning rate is 0.01, weight decay 0.1.
+
+
+def adagrad(a, g, count, t):
+    optimizer.adagrad(a[0], g, a[1], 0.01, 1e-3, 0.1, t)
+
+
+def adagrad_rule(a, g, count, t):
+    p, s = a
+    g = g + 0.1 * p
+    s += g**2
+    p -= 0.01 * g / (np.sqrt(s) + 1e-3)
+
+
+def adadelta(a, g, count, t):
+    optimizer.adadelta(a[0], g, a[1], a[2], 0.01, 0.9, 1e-3, 0.1, t)
+
+
+def adadelta_rule(a, g, count, t):
+    p, s, u = a
+    g = g + 0.1 * p
+    s[:] = 0.9 * s + 0.1 * g**2
+    d = np.sqrt((u + 1e-3) / (s + 1e-3)) * g
+    u[:] = 0.9 * u + 0.1 * d**2
+    p -= 0.01 * d
+
+
+def rmsprop(centered, momentum):
+    def call(a, g, count, t):
+        average, velocity = a[2] if centered else None, a[3] if momentum else None
+        optimizer.rmsprop(a[0], g, a[1], average, velocity, 0.01, 0.9, 1e-1, 0.1, momentum, t)
+
+    return call
+
+
+def rmsprop_rule(centered, momentum):
+    def rule(a, g, count, t):
+        p, s, mean, v = a
+        g = g + 0.1 * p
+        s[:] = 0.9 * s + 0.1 * g**2
+        if centered:
+            mean[:] = 0.9 * mean + 0.1 * g
+        step = g / (np.sqrt(s - mean**2) + 1e-1)
+        if momentum:
+            step = v[:] = momentum * v + step
+        p -= 0.01 * step
+
+    return rule
+
+
+def amsgrad(a, g, count, t):
+    optimizer.adam(a[0], g, a[1], a[2], a[3], 0.01, 0.9, 0.5, 1e-3, 0.1, count, False, t)
+
+
+def moments(a, g, beta2):
+    g = g + 0.1 * a[0]
+    a[1][:] = 0.9 * a[1] + 0.1 * g
+    a[2][:] = beta2 * a[2] + (1 - beta2) * g**2
+    return g
+
+
+def amsgrad_rule(a, g, count, t):
+    moments(a, g, 0.5)
+    a[3][:] = np.maximum(a[3], a[2])
+    a[0] -= 0.01 * a[1] / (1 - 0.9**count) / (np.sqrt(a[3] / (1 - 0.5**count)) + 1e-3)
+
+
+def adamax(a, g, count, t):
+    optimizer.adamax(a[0], g, a[1], a[2], 0.01, 0.9, 0.5, 1e-3, 0.1, count, t)
+
+
+def adamax_rule(a, g, count, t):
+    p, m, u = a
+    g = g + 0.1 * p
+    m[:] = 0.9 * m + 0.1 * g
+    u[:] = np.maximum(0.5 * u, np.abs(g) + 1e-3)
+    p -= 0.01 / (1 - 0.9**count) * m / u
+
+
+def nadam(a, g, count, t):
+    optimizer.nadam(a[0], g, a[1], a[2], 0.02, 0.03, 0.9, 0.5, 1e-3, 0.1, count, t)
+
+
+def nadam_rule(a, g, count, t):
+    g = moments(a, g, 0.5)
+    a[0] -= (0.02 * g + 0.03 * a[1]) / (np.sqrt(a[2] / (1 - 0.5**count)) + 1e-3)
+
+
+def adabound(a, g, count, t):
+    optimizer.adabound(a[0], g, a[1], a[2], 0.01, 0.005, 0.02, 0.9, 0.5, 1e-3, 0.1, count, t)
+
+
+def adabound_rule(a, g, count, t):
+    moments(a, g, 0.5)
+    rate = 0.01 * np.sqrt(1 - 0.5**count) / (1 - 0.9**count) / (np.sqrt(a[2]) + 1e-3)
+    a[0] -= np.clip(rate, 0.005, 0.02) * a[1]
+
+
+RULES = {
+    "adagrad": (1, adagrad, adagrad_rule),
+    "adadelta": (2, adadelta, adadelta_rule),
+    **{
+        f"rmsprop-{centered}-{momentum}": (3, rmsprop(centered, momentum), rmsprop_rule(centered, momentum))
+        for centered in (False, True)
+        for momentum in (0, 0.9)
+    },
+    "amsgrad": (3, amsgrad, amsgrad_rule),
+    "adamax": (2, adamax, adamax_rule),
+    "nadam": (2, nadam, nadam_rule),
+    "adabound": (2, adabound, adabound_rule),
+}
+
+
+@TYPES
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", RULES)
+def test_other_rules(name, size, dtype):
+    states, kernel, rule = RULES[name]
+    same(trajectory(kernel, size, dtype, states), trajectory(rule, size, np.float64, states), dtype)
+
+
+@TYPES
+@pytest.mark.parametrize("size", SIZES)
+def test_squared_norm_and_average(size, dtype):
+    rng = np.random.default_rng(0)
+    x, start = (rng.standard_normal(size).astype(dtype) for _ in range(2))
+    norms, averages = [], []
+    for threads in (1, 2, 3):
+        norms.append(optimizer.squared_norm(x, threads))
+        averages.append(start.copy())
+        optimizer.average(averages[-1], x, 0.9, threads)
+    assert len(set(norms)) == 1
+    assert norms[0] == pytest.approx(float((x.astype(np.float64) ** 2).sum()), rel=1e-13)
+    same(averages, [0.9 * start.astype(np.float64) + 0.1 * x] * 3, dtype)
+
+
 def torch_step(torch, choose):
     """Return a step of a PyTorch optimizer on the first array."""
     made = {}
