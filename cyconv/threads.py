@@ -1,7 +1,6 @@
 """How many threads cyconv's kernels use: one number, cyconv's own, that every parallel loop is given.
 
-On Linux threads that woke up on one core are sent to several, if there are as many cores as threads; no thread is bound
-to any. OMP_PROC_BIND in the environment, ``false`` for one, leaves it all to the system.
+Before work that is worth several, they are kept from waking up on one core where there is one for each.
 """
 
 from __future__ import annotations
@@ -94,7 +93,8 @@ def set_num_threads(count: int) -> None:
     """Set the number of threads a kernel may use, for the whole process.
 
     Results do not depend on it, bit for bit. A larger count than any before is tried out: the OpenMP runtime would end
-    the process if it could not start its threads.
+    the process if it could not start its threads. On Linux threads that woke up on one core are sent to several;
+    OMP_PROC_BIND in the environment, as in ``OMP_PROC_BIND=false``, leaves it all to the system.
 
     Parameters
     ----------

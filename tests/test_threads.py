@@ -269,9 +269,17 @@ def test_spread_threads_compute_the_same_bits():
 
 
 @can_spread
-def test_spread_threads_are_not_bound():
-    code = COMPUTE + "before = affinities(); pause_and_compute(); assert affinities() == before; print(len(before))"
-    assert processes.output(code) == "1\n"
+def test_spread_threads_may_soon_run_everywhere_again():
+    code = """
+    before = affinities()
+    pause_and_compute()
+    assert os.sched_getaffinity(0) in before
+    end = time.monotonic() + 20
+    while affinities() != before and time.monotonic() < end:
+        compute()
+    print(affinities() == before)
+    """
+    assert processes.output(COMPUTE + textwrap.dedent(code)) == "True\n"
 
 
 @can_spread
@@ -283,7 +291,8 @@ def test_threads_stay_where_the_process_was_bound_meanwhile():
         for thread in os.listdir("/proc/self/task"):
             os.sched_setaffinity(int(thread), cores)
         assert pause_and_compute(10) == expected
-        assert affinities() == {frozenset(cores)}
+        assert os.sched_getaffinity(0) == cores
+        assert all(some and some <= cores for some in affinities())
     print("right")
     """
     assert processes.output(COMPUTE + textwrap.dedent(code)) == "right\n"
