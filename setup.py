@@ -92,8 +92,10 @@ def openmp_flags() -> dict[str, list[str]]:
 
 def extension(name: str, source: str, flags: list[str], openmp: dict[str, list[str]]) -> Extension:
     """Describe one compiled module; gcc's and clang's flags (on Windows clang-cl, for the vector extensions)."""
-    # -g0: Python's own flags ask for debug information, which makes the wheel five times as large.
-    optimise = ["-O1", "-g"] if DEBUG else ["-O3", "-g0"]
+    # -g0: Python's own flags ask for debug information, which makes the wheel five times as large. Names and tables for
+    # unwinding, which C does not need, would make a tenth of it.
+    optimise = ["-O1", "-g"] if DEBUG else ["-O3", "-g0", "-fno-asynchronous-unwind-tables", "-fno-unwind-tables"]
+    strip = ["-Wl,-s"] if sys.platform.startswith("linux") and not DEBUG else []
     maths = ["-fno-math-errno", "-fno-trapping-math"]  # neither changes a result; without them loops stay scalar
     return Extension(
         f"cyconv.{name}",
@@ -103,7 +105,7 @@ def extension(name: str, source: str, flags: list[str], openmp: dict[str, list[s
             f"cyconv/_kernels/{header}.h" for header in ("simd", "lines", "depthwise", "grouped", "images", "winograd")
         ],
         extra_compile_args=[*optimise, *maths, *flags, *openmp["compile"]],
-        extra_link_args=openmp["link"],
+        extra_link_args=[*openmp["link"], *strip],
     )
 
 
