@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Pair = tuple[int, int]
-Positions = TypeVar("Positions", int, NDArray[np.int64])
+Positions = TypeVar("Positions", int, NDArray[np.int64], NDArray[np.float32])
 
 
 class Padding(NamedTuple):
