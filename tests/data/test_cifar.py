@@ -61,6 +61,7 @@ def test_every_form_gives_the_same(tmp_path, form, folder):
     assert data.train_x.shape == (15, 3, 32, 32)
     assert data.train_x.dtype == data.test_x.dtype == np.uint8
     assert data.train_y.dtype == data.test_y.dtype == np.int64
+    assert data.train_x.transpose(0, 2, 3, 1).flags.c_contiguous
     assert data.class_names[3] == "cat"
 
 

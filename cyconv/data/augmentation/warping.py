@@ -104,6 +104,9 @@ class RandomRotation(RandomAffine):
     def __init__(self, degrees: float, mode: str = "constant") -> None:
         super().__init__(as_number("RandomRotation", "degrees", degrees, 0, 180), mode=mode)
 
+    def __repr__(self) -> str:
+        return f"RandomRotation(degrees={self.degrees!r}, mode={self.mode!r})"
+
 
 class ElasticTransform(SpatialTransform):
     """Deform each image smoothly, as if it were printed on rubber.

@@ -7,6 +7,7 @@ from cyconv.data.augmentation import (
     PixelTransform,
     RandomCrop,
     RandomHorizontalFlip,
+    RandomRotation,
     RandomShift,
     SpatialTransform,
 )
@@ -47,8 +48,9 @@ def test_transforms_of_ones_own():
 
 
 def test_representations_are_the_calls():
-    assert repr(Compose([RandomCrop(32, 4), ColorJitter(0.5)])) == (
+    assert repr(Compose([RandomCrop(32, 4), RandomRotation(15), ColorJitter(0.5)])) == (
         "Compose([RandomCrop(size=(32, 32), padding=(4, 4), mode='constant'), "
+        "RandomRotation(degrees=15.0, mode='constant'), "
         "ColorJitter(brightness=0.5, contrast=0.0, saturation=0.0, channels=0.0)])"
     )
 
