@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cyconv import analysis
 from cyconv import functional as F
-from cyconv._validation import FLOATS, as_array, as_bool, as_choice, as_generator, as_int
+from cyconv._validation import as_array, as_bool, as_choice, as_generator, as_inputs, as_int, as_numbers
 from cyconv.callbacks import Callback, ProgressBar, as_callbacks, load_checkpoint, load_weights
 from cyconv.data.batches import Batches
 from cyconv.layers.activation import Softmax
@@ -340,22 +340,11 @@ class Network(Sequential):
 
     def _checked(self, op: str, x: ArrayLike) -> NDArray:
         """Return `x` with the axes that the network needs, if its dtype and shape are right."""
-        array = as_array(op, "x", x)
-        if array.dtype != np.uint8 and array.dtype.newbyteorder("=") not in FLOATS:
-            raise TypeError(f"{op}: `x` must be float32, float64 or uint8, got {array.dtype}; cast it with `.astype`")
-        shape = self.input_shape
-        if array.ndim == 3 and (shape is None or (shape[0] == 1 and len(shape) == 3)):
-            array = array[:, np.newaxis]  # images of one channel: [N, H, W] -> [N, 1, H, W]
-        if array.ndim not in (2, 4) or shape not in (None, array.shape[1:]):
-            needed = "N, C, H, W" if shape is None else ", ".join(map(str, ("N", *shape)))
-            raise ValueError(f"{op}: `x` must have shape ({needed}), got {np.shape(x)}")
-        return array
+        return as_inputs(op, x, self.input_shape)
 
     def _ready(self, x: NDArray) -> NDArray:
         """Return a batch in the network's dtype; bytes become numbers from 0 to 1."""
-        if x.dtype == np.uint8:
-            return np.divide(x, 255, dtype=self.dtype)
-        return x.astype(self.dtype, copy=False)
+        return as_numbers(x, self.dtype)
 
 
 class _Ready:

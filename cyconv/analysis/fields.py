@@ -183,7 +183,6 @@ def _(layer: L.LayerNorm, field: ReceptiveField, input_shape: Shape, inside: Ins
 
 def _spread(field: ReceptiveField, over: Sequence[bool]) -> ReceptiveField:
     """Return what is seen where each position depends on all along some axes."""
-
     axes = []
     for axis, whole in zip(field.axes, over, strict=True):
         everything, size = axis.everything(), len(axis.first)
