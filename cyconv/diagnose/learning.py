@@ -57,7 +57,7 @@ def initial_loss(
     loss: Loss | str = "cross_entropy",
     *,
     expected: float | None = None,
-    tolerance: float = 0.2,
+    tolerance: float = 0.3,
 ) -> InitialLoss:
     """Compare the loss of an untrained network with that of scores without a preference: log(classes).
 
@@ -71,7 +71,7 @@ def initial_loss(
         What is to be made small.
     expected : float, optional
         What it should be; by default log(classes) for cross entropy and log(2) for binary cross entropy.
-    tolerance : float, default 0.2
+    tolerance : float, default 0.3
         By which share of that it may differ.
 
     Returns

@@ -19,7 +19,7 @@ def test_initial_loss_is_log_of_the_classes():
     report = diagnose.initial_loss(net, x, y)
     assert report.ok
     assert report.expected == math.log(4)
-    assert abs(report.loss - report.expected) <= 0.2 * report.expected
+    assert abs(report.loss - report.expected) <= 0.3 * report.expected
 
 
 def test_initial_loss_of_large_weights_is_found_out():

@@ -31,6 +31,15 @@ def test_gradients_of_known_networks(build):
     assert report.ok, report
 
 
+def test_an_even_background_and_zero_biases_raise_no_alarm():
+    """Exactly at the kinks of ReLU and max pooling there is no gradient to compare with."""
+    net, (x, y) = lenet5(seed=0), images()
+    canvas = np.zeros((12, 1, 32, 32), np.float32)
+    canvas[:, :, 10:18, 12:20] = x
+    report = diagnose.gradients(net, canvas, y)
+    assert report.ok, report
+
+
 class Wrong(L.ReLU):
     def backward(self, grad_output, needs_grad_input=True):
         return 1.01 * super().backward(grad_output)
