@@ -99,6 +99,17 @@ def test_images_of_many_filters_are_those_of_each():
     np.testing.assert_allclose(together[1:], analysis.maximizing_images(net, "5.body.0", [1], steps=5), rtol=1e-9)
 
 
+def test_blur_takes_fine_detail_away():
+    net = network()
+    sharp, soft = (analysis.maximizing_images(net, "8", [0], steps=20, blur=blur)[0, 0] for blur in (0, 1.0))
+    roughness = [np.abs(np.diff(image)).mean() / image.std() for image in (sharp, soft)]
+    assert roughness[1] < 0.7 * roughness[0]
+    vectors = L.Sequential(L.Linear(4, 3).initialize(0))
+    options = {"input_shape": (4,), "steps": 3}
+    plain, blurred = (analysis.maximizing_images(vectors, "0", blur=blur, **options) for blur in (0, 1.0))
+    np.testing.assert_array_equal(plain, blurred)
+
+
 def test_a_silent_filter_leaves_what_it_was_given():
     net = Network([L.Conv2d(1, 1, 3), L.ReLU()], input_shape=(1, 5, 5), seed=0)
     net["0"].bias.data = [-100]
@@ -140,6 +151,7 @@ def test_a_silent_filter_leaves_what_it_was_given():
             ValueError,
             "`decay` must be at least 0 and below 1",
         ),
+        (lambda net: analysis.maximizing_images(net, "0", blur=-1), ValueError, "`blur` must be at least 0, got -1"),
         (lambda net: analysis.maximizing_images(L.ReLU(), "0"), ValueError, "the network needs an `input_shape`"),
         (lambda net: analysis.maximizing_images(net, "3.body"), ValueError, "there is no layer '3.body'"),
     ],
