@@ -423,8 +423,9 @@ def test_networks_of_sequences_and_volumes_learn(layers, shape):
     net, rng = Network(layers, shape, seed=0), np.random.default_rng(0)
     y = np.arange(48) % 3
     x = rng.standard_normal((48, *shape)).astype(np.float32) + y.reshape(-1, *(1 for _ in shape))
-    targets = y.reshape(-1, *(1 for _ in shape[1:]))  # a class for each position that is left, which is one
-    history = net.fit(x, targets, epochs=12, batch_size=8, optimizer="adam", progress=False)
+    targets = np.eye(3, dtype=np.float32)[y].reshape(-1, 3, *(1 for _ in shape[1:]))  # for the one position left
+    batches = [(x[i : i + 8], targets[i : i + 8]) for i in range(0, 48, 8)]
+    history = net.fit(batches, epochs=12, optimizer="adam", loss="mse", progress=False)
     assert history["loss"][-1] < 0.7 * history["loss"][0]
     assert net.predict(x).shape == (48, 3, *(1 for _ in shape[1:]))
     with pytest.raises(ValueError, match=r"predict: `x` must have shape \(N, "):
