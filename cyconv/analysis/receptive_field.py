@@ -66,7 +66,9 @@ def receptive_field(layer: Layer, input_shape: Sequence[int] | None = None, name
     op = "receptive_field"
     shape = input_shape_of(op, layer, input_shape)
     if _longest_axis(layer, shape) > MOST_POSITIONS:
-        raise ValueError(f"{op}: there may be at most {MOST_POSITIONS} positions along an axis, `input_shape` is {shape}")
+        raise ValueError(
+            f"{op}: there may be at most {MOST_POSITIONS} positions along an axis, `input_shape` is {shape}"
+        )
     fields = _fields(layer, shape)
     known = {prefix.rstrip(".") for prefix, _ in layer.walk()}
     if name not in known:
