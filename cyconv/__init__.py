@@ -14,8 +14,10 @@ from cyconv.threads import get_num_threads, num_threads, set_num_threads
 
 if TYPE_CHECKING:
     from cyconv import (
+        analysis,
         averaging,
         data,
+        diagnose,
         functional,
         gradient_check,
         initializers,
@@ -37,8 +39,10 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Network",
+    "analysis",
     "averaging",
     "data",
+    "diagnose",
     "exact",
     "functional",
     "fusion",
