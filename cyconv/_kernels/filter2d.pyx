@@ -1,0 +1,259 @@
+"""Filters of single images with fixed kernels: weighted sums of the lines of an image that goes on over its edges.
+
+The extended image has the rows that `rows` lists and the columns that `columns` lists, -1 being a constant. A task, a
+block of output rows in a strip of columns, brings its rows one after another into a ring of KH lines, as float for uint8
+and float32 images and as double for float64, so that whatever the image's numbers, size and order in memory there is one
+loop, over whole vectors. For each output row
+
+    line[KH] = sum over t of vertical[t] * line[vertical_h[t]]                  (a separable kernel's first pass)
+    sum[i]   = sum over t of weights[t] * line[tap_h[t]][i + tap_w[t] * C]      (dense kernels have this alone)
+
+and the output is sum / divisor, or sqrt(sum^2 + other^2) where the taps from `first` on make a second sum.
+IH IW C: image; OH OW: output; KH KW: the kernel's bounds; T: its taps; L: lanes of a vector.
+"""
+
+from cpython.exc cimport PyErr_CheckSignals
+from cython cimport floating
+from cython.parallel cimport prange
+from libc.math cimport rint, rintf, sqrt, sqrtf
+from libc.string cimport memcpy, memset
+
+from cyconv._kernels.parallel cimport ceil_div, segment_tasks, share_start, this_thread
+from cyconv._kernels.simd cimport lanes
+from cyconv._memory cimport Block
+
+cdef extern from "filter2d.h" nogil:
+    void weighted_sum_float "cyconv_weighted_sum_float"(
+        Py_ssize_t TERMS, const float** x, const float* weight, Py_ssize_t COUNT, float* out)
+    void weighted_sum_double "cyconv_weighted_sum_double"(
+        Py_ssize_t TERMS, const double** x, const double* weight, Py_ssize_t COUNT, double* out)
+
+ctypedef fused pixel:
+    unsigned char
+    float
+    double
+
+cdef enum:
+    LINES_BYTES = 128 << 10     # a strip's ring of lines
+    LEAST_STRIP = 512           # numbers in a strip's lines
+    MOST_STRIP = 4096
+    LEAST_ROWS = 16             # output rows of a task
+    TASK_SUMS = 1 << 24         # multiply-adds of a task, about, where kernels are large
+
+
+cdef struct Plan:
+    Py_ssize_t IW, C, OH, OW, KH, KW, T, first, VERTICAL
+    const char* image
+    Py_ssize_t image_item, row_step, column_step, channel_step      # bytes of a number, to the next row, ...
+    Py_ssize_t before                                   # columns of the extended image before the image's own
+    const Py_ssize_t* rows
+    const Py_ssize_t* columns
+    const Py_ssize_t* vertical_h
+    const Py_ssize_t* tap_h
+    const Py_ssize_t* tap_w
+    double cval, divisor
+    Py_ssize_t blocks, strips, LINE                     # LINE: numbers from a line to the next
+    Py_ssize_t scratch_bytes                            # per thread
+    unsigned char* out
+    Py_ssize_t item                                     # bytes of a number there
+
+
+cdef inline void weighted_sum(
+    Py_ssize_t TERMS, const floating** x, const floating* weight, Py_ssize_t COUNT, floating* out,
+) noexcept nogil:
+    if floating is float:
+        weighted_sum_float(TERMS, x, weight, COUNT, out)
+    else:
+        weighted_sum_double(TERMS, x, weight, COUNT, out)
+
+
+cdef void load_pixels(
+    const pixel* source, Py_ssize_t column_step, Py_ssize_t channel_step, Py_ssize_t COUNT, Py_ssize_t C,
+    floating* target,
+) noexcept nogil:
+    """COUNT pixels that lie `column_step` bytes from each other, their channels `channel_step` bytes."""
+    cdef const char* address = <const char*>source
+    cdef Py_ssize_t i, c
+    if column_step == C * <Py_ssize_t>sizeof(pixel) and channel_step == sizeof(pixel):
+        for i in range(COUNT * C):
+            target[i] = <floating>source[i]
+        return
+    for i in range(COUNT):
+        for c in range(C):
+            target[i * C + c] = <floating>(<const pixel*>(address + i * column_step + c * channel_step))[0]
+
+
+cdef void load(const Plan* s, const char* source, Py_ssize_t COUNT, floating* target) noexcept nogil:
+    if s.image_item == 1:
+        load_pixels(<const unsigned char*>source, s.column_step, s.channel_step, COUNT, s.C, target)
+    elif s.image_item == sizeof(float):
+        load_pixels(<const float*>source, s.column_step, s.channel_step, COUNT, s.C, target)
+    else:
+        load_pixels(<const double*>source, s.column_step, s.channel_step, COUNT, s.C, target)
+
+
+cdef void load_listed(
+    const Plan* s, const char* row, Py_ssize_t start, Py_ssize_t stop, floating* target,
+) noexcept nogil:
+    """The extended columns from `start` to `stop`, each where the list says."""
+    cdef Py_ssize_t j, c
+    for j in range(start, stop):
+        if s.columns[j] < 0:
+            for c in range(s.C):
+                target[c] = <floating>s.cval
+        else:
+            load(s, row + s.columns[j] * s.column_step, 1, target)
+        target += s.C
+
+
+cdef void load_line(
+    const Plan* s, Py_ssize_t row, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t L, floating* line,
+) noexcept nogil:
+    """A row of the extended image, its columns from `start` to `stop`, and zeros that whole vectors may read."""
+    cdef Py_ssize_t own_start = min(max(s.before, start), stop)
+    cdef Py_ssize_t own_stop = max(own_start, min(s.before + s.IW, stop)), i
+    cdef const char* source = s.image + s.rows[row] * s.row_step
+    if s.rows[row] < 0:
+        for i in range((stop - start) * s.C):
+            line[i] = <floating>s.cval
+    else:
+        load_listed(s, source, start, own_start, line)
+        load(s, source + (own_start - s.before) * s.column_step, own_stop - own_start,
+             line + (own_start - start) * s.C)
+        load_listed(s, source, own_stop, stop, line + (own_stop - start) * s.C)
+    memset(line + (stop - start) * s.C, 0, 2 * L * sizeof(floating))
+
+
+cdef void join(floating* a, const floating* b, Py_ssize_t COUNT) noexcept nogil:
+    """a = sqrt(a^2 + b^2)."""
+    cdef Py_ssize_t i
+    for i in range(COUNT):
+        a[i] = sqrtf(a[i] * a[i] + b[i] * b[i]) if floating is float else sqrt(a[i] * a[i] + b[i] * b[i])
+
+
+cdef inline unsigned char to_byte(floating value) noexcept nogil:
+    """The nearest, of two the even one; 0 for NaN."""
+    value = value if value > 0 else 0
+    value = value if value < 255 else 255
+    return <unsigned char><int>(rintf(value) if floating is float else rint(value))
+
+
+cdef void store_line(
+    floating* line, Py_ssize_t COUNT, floating divisor, Py_ssize_t item, unsigned char* out,
+) noexcept nogil:
+    """out = line / divisor, as bytes, floats or doubles; spoils the line."""
+    cdef Py_ssize_t i
+    if divisor != 1:
+        for i in range(COUNT):
+            line[i] /= divisor
+    if item == sizeof(floating):
+        memcpy(out, line, COUNT * sizeof(floating))
+    elif item == 1:
+        for i in range(COUNT):
+            out[i] = to_byte(line[i])
+    else:  # floats of doubles
+        for i in range(COUNT):
+            (<float*>out)[i] = <float>line[i]
+
+
+cdef void run_task(
+    const Plan* s, Py_ssize_t task, const floating* vertical, const floating* weights, char* scratch,
+) noexcept nogil:
+    """A block of rows in a strip of columns."""
+    cdef Py_ssize_t block = task // s.strips, strip = task % s.strips, L = lanes(weights)
+    cdef Py_ssize_t q0 = share_start(s.OH, s.blocks, block), q1 = share_start(s.OH, s.blocks, block + 1)
+    cdef Py_ssize_t start = share_start(s.OW, s.strips, strip), stop = share_start(s.OW, s.strips, strip + 1)
+    cdef Py_ssize_t COUNT = (stop - start) * s.C, LOADED = COUNT + (s.KW - 1) * s.C
+    cdef floating* ring = <floating*>scratch
+    cdef floating* combined = ring + s.KH * s.LINE
+    cdef floating* total = combined + s.LINE
+    cdef floating* other = total + s.LINE
+    cdef const floating** x = <const floating**>(other + s.LINE)
+    cdef const floating* line
+    cdef Py_ssize_t row = q0, oh, t
+    for oh in range(q0, q1):
+        while row < oh + s.KH:
+            load_line(s, row, start, stop + s.KW - 1, L, ring + row % s.KH * s.LINE)
+            row += 1
+        if s.VERTICAL:
+            for t in range(s.VERTICAL):
+                x[t] = ring + (oh + s.vertical_h[t]) % s.KH * s.LINE
+            weighted_sum(s.VERTICAL, x, vertical, LOADED + L, combined)
+        for t in range(s.T):
+            line = combined if s.tap_h[t] == s.KH else ring + (oh + s.tap_h[t]) % s.KH * s.LINE
+            x[t] = line + s.tap_w[t] * s.C
+        weighted_sum(s.first, x, weights, COUNT, total)
+        if s.first < s.T:
+            weighted_sum(s.T - s.first, x + s.first, weights + s.first, COUNT, other)
+            join(total, other, COUNT)
+        store_line(total, COUNT, <floating>s.divisor, s.item, s.out + (oh * s.OW + start) * s.C * s.item)
+
+
+cdef void make_plan(Plan* s, Py_ssize_t item, Py_ssize_t L) noexcept:
+    """Cut the output into strips whose lines stay in cache, and blocks of rows: by its size alone."""
+    cdef Py_ssize_t numbers = min(max(LINES_BYTES // (item * (s.KH + 3)), <Py_ssize_t>LEAST_STRIP), <Py_ssize_t>MOST_STRIP)
+    cdef Py_ssize_t rows = max(<Py_ssize_t>LEAST_ROWS, 2 * s.KH)
+    s.strips = min(s.OW, ceil_div(s.OW * s.C, max(numbers, 4 * (s.KW - 1) * s.C)))
+    numbers = ceil_div(s.OW, s.strips) * s.C
+    # An odd number of cache lines, or the lines of a ring would share few sets of the cache.
+    s.LINE = (ceil_div(numbers + (s.KW - 1) * s.C + 2 * L, 64 // item) | 1) * (64 // item)
+    s.blocks = ceil_div(s.OH, max(<Py_ssize_t>1, min(rows, TASK_SUMS // (numbers * max(s.T, <Py_ssize_t>1)))))
+    s.scratch_bytes = ceil_div(
+        (s.KH + 3) * s.LINE * item + max(s.T, s.VERTICAL) * <Py_ssize_t>sizeof(void*), 64) * 64 + 64
+
+
+cdef run(Plan* s, const floating* like, const double[::1] vertical, const double[::1] weights, int num_threads):
+    cdef Py_ssize_t item = sizeof(floating), task, tasks, begin, end, segment, t
+    make_plan(s, item, lanes(like))
+    cdef Block block = Block(num_threads * s.scratch_bytes + (s.T + s.VERTICAL) * item)
+    cdef char* scratch = <char*>block.address
+    cdef floating* factors = <floating*>(scratch + num_threads * s.scratch_bytes)
+    for t in range(s.T):
+        factors[t] = <floating>weights[t]
+    for t in range(s.VERTICAL):
+        factors[s.T + t] = <floating>vertical[t]
+    tasks = s.blocks * s.strips
+    segment = segment_tasks(tasks, <double>s.OH * s.OW * s.C * (s.T + s.VERTICAL + 4), num_threads)
+    for begin in range(0, tasks, segment):
+        end = min(begin + segment, tasks)
+        for task in prange(begin, end, nogil=True, num_threads=num_threads, schedule="static"):
+            run_task(s, task, factors + s.T, factors, scratch + this_thread() * s.scratch_bytes)
+        PyErr_CheckSignals()
+
+
+def filter2d(
+    const pixel[:, :, :] image,             # IN  [IH, IW, C], any strides
+    const Py_ssize_t[::1] rows,             # IN  [OH + KH - 1] which row of the image each extended one is, or -1
+    const Py_ssize_t[::1] columns,          # IN  [OW + KW - 1] the same of columns
+    Py_ssize_t before,                      # columns of the extended image before the image's own
+    double cval,                            # what -1 stands for
+    const Py_ssize_t[::1] vertical_h,       # IN  rows of the first pass, or none
+    const double[::1] vertical,             # IN  their weights
+    const Py_ssize_t[::1] tap_h,            # IN  [T] rows of the taps, KH being the first pass's result
+    const Py_ssize_t[::1] tap_w,            # IN  [T] columns
+    const double[::1] weights,              # IN  [T]
+    Py_ssize_t first,                       # taps that make the first sum
+    double divisor,
+    bint wide,                              # compute in double
+    unsigned char[:, ::1] out,              # OUT [OH * OW * C, bytes of a number], of uint8, float or, if wide, double
+    Py_ssize_t OH,
+    Py_ssize_t OW,
+    int num_threads,
+):
+    """Sum as the module says."""
+    cdef Plan s
+    s.image, s.image_item = <const char*>&image[0, 0, 0], sizeof(pixel)
+    s.row_step, s.column_step, s.channel_step = image.strides[0], image.strides[1], image.strides[2]
+    s.IW, s.C, s.OH, s.OW = image.shape[1], image.shape[2], OH, OW
+    s.KH, s.KW = rows.shape[0] - OH + 1, columns.shape[0] - OW + 1
+    s.T, s.first, s.VERTICAL = weights.shape[0], first, vertical.shape[0]
+    s.before, s.cval, s.divisor = before, cval, divisor
+    s.rows, s.columns = &rows[0], &columns[0]
+    s.vertical_h = &vertical_h[0] if s.VERTICAL else NULL
+    s.tap_h = &tap_h[0] if s.T else NULL
+    s.tap_w = &tap_w[0] if s.T else NULL
+    s.out, s.item = &out[0, 0], out.shape[1]
+    if wide:
+        run(&s, <const double*>NULL, vertical, weights, num_threads)
+    else:
+        run(&s, <const float*>NULL, vertical, weights, num_threads)
