@@ -42,7 +42,7 @@ def correlate(
         What surrounds the image with `boundary` "constant".
     origin : int or (vertical, horizontal), optional
         In mode "same", by how much the kernel's centre, its number ``K // 2`` along either axis, is moved towards its
-        end: from ``-(K // 2)`` to ``(K - 1) // 2``. Default: 0.
+        end: from ``-(K // 2)`` to ``(K - 1) // 2``. Default: 0 but, with `boundary` "constant", -1 for even K.
     dtype : {uint8, float32, float64}, optional
         Of the result. Default: the image's.
 
@@ -67,10 +67,13 @@ def correlate(
 
     Notes
     -----
-    ``y[i, j] = sum over k, l of kernel[k, l] x[i + k - KH // 2, j + l - KW // 2]`` in mode "same": scipy.ndimage's
-    `correlate`, of which scipy.signal's `correlate2d` is the one with zeros around. It is computed in float32, where
-    image or result are float64 in that. A kernel that is the outer product of a column and a row is applied as these
-    two, one after the other; numbers of a kernel that are zero are left out, so that they do not meet infinities.
+    ``y[i, j] = sum over k, l of kernel[k, l] x[i + k, j + l]`` in mode "valid". In mode "same" that is scipy.ndimage's
+    `correlate` and, with `boundary` "constant", scipy.signal's `correlate2d`: they differ in the centre of kernels of an
+    even size, and `origin` = 0 chooses scipy.ndimage's there too.
+
+    It is computed in float32 or, where image or result are float64, in that. A kernel that is the outer product of a
+    column and a row may be applied as these two, one after the other; numbers of a kernel that are zero are left out, so
+    that they do not meet infinities.
 
     Examples
     --------
@@ -103,11 +106,8 @@ def convolve(
         uint8, float32 or float64; each channel is filtered by itself.
     kernel : array_like of shape (KH, KW)
         Real numbers.
-    mode, boundary, cval, dtype
+    mode, boundary, cval, origin, dtype
         As for `correlate`.
-    origin : int or (vertical, horizontal), optional
-        In mode "same", by how much the kernel's centre, its number ``K // 2`` along either axis, is moved towards its
-        end: from ``-(K // 2)`` to ``(K - 1) // 2``. Default: 0 but, with `boundary` "constant", -1 for even K.
 
     Returns
     -------
@@ -122,8 +122,7 @@ def convolve(
     Notes
     -----
     ``y[i, j] = sum over k, l of kernel[k, l] x[i - k, j - l]`` in mode "full". In mode "same" that is scipy.ndimage's
-    `convolve` and, with `boundary` "constant", scipy.signal's `convolve2d`: they differ in the centre of kernels of an
-    even size, and `origin` = 0 chooses scipy.ndimage's there too.
+    `convolve` and, with `boundary` "constant", scipy.signal's `convolve2d`, as `correlate` is their namesake.
 
     Examples
     --------
@@ -187,7 +186,7 @@ def _as_kernel(op: str, kernel: ArrayLike) -> NDArray[np.float64]:
 def _as_before(op: str, origin: Any, size: Pair, turned: bool, boundary: Any) -> Pair:
     """Return how many rows and columns of a kernel, turned if it is to be, lie before its centre."""
     if origin is None:
-        origin = tuple(extent % 2 - 1 for extent in size) if turned and boundary == "constant" else (0, 0)
+        origin = tuple(extent % 2 - 1 for extent in size) if boundary == "constant" else (0, 0)
     pair = check.as_pair(op, "origin", origin, -check.LARGEST)
     for extent, moved in zip(size, pair, strict=True):
         check.as_int(op, "origin", moved, -(extent // 2), (extent - 1) // 2)
