@@ -1,12 +1,14 @@
 """Filters of single images with fixed kernels: weighted sums of the lines of an image that goes on over its edges.
 
 The extended image has the rows that `rows` lists and the columns that `columns` lists, -1 being a constant. A task, a
-block of output rows in a strip of columns, brings its rows one after another into a ring of KH lines, as float for uint8
-and float32 images and as double for float64, so that whatever the image's numbers, size and order in memory there is one
-loop, over whole vectors. For each output row
+block of output rows in a strip of columns, brings its rows one after another into a ring of KH lines, as float or double,
+so that whatever the image's numbers, size and order in memory are there is one loop, over whole vectors. More lines are
+sums of these, and numbered from KH on; for each output row:
 
-    line[KH] = sum over t of vertical[t] * line[vertical_h[t]]                  (a separable kernel's first pass)
-    sum[i]   = sum over t of weights[t] * line[tap_h[t]][i + tap_w[t] * C]      (dense kernels have this alone)
+    line[KH] = sum over t of vertical[t] * line[vertical_h[t]]                  a separable kernel's first pass, or
+    line[KH] = sum of the ring's lines (VERTICAL = RUNNING)                     in three additions a row: see `run_sum`
+    line[KH + l + 1][i] = line[KH + l][i] + line[KH + l][i + 2^l * C]           for l < LEVELS: sums of 2^l pixels
+    sum[i] = sum over t of weights[t] * line[tap_h[t]][i + tap_w[t] * C]        dense kernels have this alone
 
 and the output is sum / divisor, or sqrt(sum^2 + other^2) where the taps from `first` on make a second sum.
 IH IW C: image; OH OW: output; KH KW: the kernel's bounds; T: its taps; L: lanes of a vector.
@@ -39,10 +41,11 @@ cdef enum:
     MOST_STRIP = 4096
     LEAST_ROWS = 16             # output rows of a task
     TASK_SUMS = 1 << 24         # multiply-adds of a task, about, where kernels are large
+    RUNNING = -1
 
 
 cdef struct Plan:
-    Py_ssize_t IW, C, OH, OW, KH, KW, T, first, VERTICAL
+    Py_ssize_t IW, C, OH, OW, KH, KW, T, first, VERTICAL, LEVELS
     const char* image
     Py_ssize_t image_item, row_step, column_step, channel_step      # bytes of a number, to the next row, ...
     Py_ssize_t before                                   # columns of the extended image before the image's own
@@ -124,6 +127,34 @@ cdef void load_line(
     memset(line + (stop - start) * s.C, 0, 2 * L * sizeof(floating))
 
 
+cdef void add(const floating* a, const floating* b, Py_ssize_t COUNT, floating* out) noexcept nogil:
+    """out = a + b; it may be either."""
+    cdef Py_ssize_t i
+    for i in range(COUNT):
+        out[i] = a[i] + b[i]
+
+
+cdef void run_sum(
+    floating* ring, Py_ssize_t LINE, Py_ssize_t KH, Py_ssize_t oh, Py_ssize_t m, Py_ssize_t COUNT, floating* since,
+    floating* out,
+) noexcept nogil:
+    """out = sum of the rows oh to oh + KH - 1, for the m-th of consecutive oh (van Herk 1992).
+
+    Every KH rows the lines of the ring become sums of themselves and those behind them; the m-th is joined to the sum
+    `since` then, of m rows. Nothing is subtracted, so that neither rounding errors nor infinities are carried along.
+    """
+    cdef Py_ssize_t i
+    cdef floating* own = ring + oh % KH * LINE
+    if m % KH == 0:
+        for i in range(oh + KH - 2, oh - 1, -1):
+            add(ring + i % KH * LINE, ring + (i + 1) % KH * LINE, COUNT, ring + i % KH * LINE)
+        memset(since, 0, COUNT * sizeof(floating))
+        memcpy(out, own, COUNT * sizeof(floating))
+    else:
+        add(since, ring + (oh + KH - 1) % KH * LINE, COUNT, since)
+        add(since, own, COUNT, out)
+
+
 cdef void join(floating* a, const floating* b, Py_ssize_t COUNT) noexcept nogil:
     """a = sqrt(a^2 + b^2)."""
     cdef Py_ssize_t i
@@ -157,55 +188,61 @@ cdef void store_line(
 
 
 cdef void run_task(
-    const Plan* s, Py_ssize_t task, const floating* vertical, const floating* weights, char* scratch,
+    const Plan* s, Py_ssize_t task, const floating* factors, char* scratch,
 ) noexcept nogil:
     """A block of rows in a strip of columns."""
-    cdef Py_ssize_t block = task // s.strips, strip = task % s.strips, L = lanes(weights)
+    cdef Py_ssize_t block = task // s.strips, strip = task % s.strips, L = lanes(factors)
     cdef Py_ssize_t q0 = share_start(s.OH, s.blocks, block), q1 = share_start(s.OH, s.blocks, block + 1)
     cdef Py_ssize_t start = share_start(s.OW, s.strips, strip), stop = share_start(s.OW, s.strips, strip + 1)
     cdef Py_ssize_t COUNT = (stop - start) * s.C, LOADED = COUNT + (s.KW - 1) * s.C
     cdef floating* ring = <floating*>scratch
-    cdef floating* combined = ring + s.KH * s.LINE
-    cdef floating* total = combined + s.LINE
-    cdef floating* other = total + s.LINE
+    cdef floating* sums = ring + s.KH * s.LINE
+    cdef floating* total = sums + (s.LEVELS + 1) * s.LINE
+    cdef floating* other = total + s.LINE  # a running sum, or a second one: no kernel has both
     cdef const floating** x = <const floating**>(other + s.LINE)
-    cdef const floating* line
+    cdef floating* line
     cdef Py_ssize_t row = q0, oh, t
     for oh in range(q0, q1):
         while row < oh + s.KH:
             load_line(s, row, start, stop + s.KW - 1, L, ring + row % s.KH * s.LINE)
             row += 1
-        if s.VERTICAL:
+        if s.VERTICAL == RUNNING:
+            run_sum(ring, s.LINE, s.KH, oh, oh - q0, LOADED + L, other, sums)
+        elif s.VERTICAL:
             for t in range(s.VERTICAL):
                 x[t] = ring + (oh + s.vertical_h[t]) % s.KH * s.LINE
-            weighted_sum(s.VERTICAL, x, vertical, LOADED + L, combined)
+            weighted_sum(s.VERTICAL, x, factors + s.T, LOADED + L, sums)
+        for t in range(s.LEVELS):
+            line = sums + t * s.LINE
+            add(line, line + (s.C << t), LOADED + L - ((2 << t) - 1) * s.C, line + s.LINE)
         for t in range(s.T):
-            line = combined if s.tap_h[t] == s.KH else ring + (oh + s.tap_h[t]) % s.KH * s.LINE
+            line = ring + ((oh + s.tap_h[t]) % s.KH if s.tap_h[t] < s.KH else s.tap_h[t]) * s.LINE
             x[t] = line + s.tap_w[t] * s.C
-        weighted_sum(s.first, x, weights, COUNT, total)
+        weighted_sum(s.first, x, factors, COUNT, total)
         if s.first < s.T:
-            weighted_sum(s.T - s.first, x + s.first, weights + s.first, COUNT, other)
+            weighted_sum(s.T - s.first, x + s.first, factors + s.first, COUNT, other)
             join(total, other, COUNT)
         store_line(total, COUNT, <floating>s.divisor, s.item, s.out + (oh * s.OW + start) * s.C * s.item)
 
 
 cdef void make_plan(Plan* s, Py_ssize_t item, Py_ssize_t L) noexcept:
     """Cut the output into strips whose lines stay in cache, and blocks of rows: by its size alone."""
-    cdef Py_ssize_t numbers = min(max(LINES_BYTES // (item * (s.KH + 3)), <Py_ssize_t>LEAST_STRIP), <Py_ssize_t>MOST_STRIP)
+    cdef Py_ssize_t numbers = LINES_BYTES // (item * (s.KH + s.LEVELS + 3))
     cdef Py_ssize_t rows = max(<Py_ssize_t>LEAST_ROWS, 2 * s.KH)
-    s.strips = min(s.OW, ceil_div(s.OW * s.C, max(numbers, 4 * (s.KW - 1) * s.C)))
+    numbers = max(min(max(numbers, <Py_ssize_t>LEAST_STRIP), <Py_ssize_t>MOST_STRIP), 4 * (s.KW - 1) * s.C)
+    s.strips = min(s.OW, ceil_div(s.OW * s.C, numbers))
     numbers = ceil_div(s.OW, s.strips) * s.C
     # An odd number of cache lines, or the lines of a ring would share few sets of the cache.
     s.LINE = (ceil_div(numbers + (s.KW - 1) * s.C + 2 * L, 64 // item) | 1) * (64 // item)
     s.blocks = ceil_div(s.OH, max(<Py_ssize_t>1, min(rows, TASK_SUMS // (numbers * max(s.T, <Py_ssize_t>1)))))
     s.scratch_bytes = ceil_div(
-        (s.KH + 3) * s.LINE * item + max(s.T, s.VERTICAL) * <Py_ssize_t>sizeof(void*), 64) * 64 + 64
+        (s.KH + s.LEVELS + 3) * s.LINE * item + max(s.T, s.VERTICAL) * <Py_ssize_t>sizeof(void*), 64) * 64 + 64
 
 
 cdef run(Plan* s, const floating* like, const double[::1] vertical, const double[::1] weights, int num_threads):
     cdef Py_ssize_t item = sizeof(floating), task, tasks, begin, end, segment, t
     make_plan(s, item, lanes(like))
-    cdef Block block = Block(num_threads * s.scratch_bytes + (s.T + s.VERTICAL) * item)
+    cdef Block block = Block(num_threads * s.scratch_bytes + (s.T + max(s.VERTICAL, <Py_ssize_t>0)) * item)
     cdef char* scratch = <char*>block.address
     cdef floating* factors = <floating*>(scratch + num_threads * s.scratch_bytes)
     for t in range(s.T):
@@ -217,7 +254,7 @@ cdef run(Plan* s, const floating* like, const double[::1] vertical, const double
     for begin in range(0, tasks, segment):
         end = min(begin + segment, tasks)
         for task in prange(begin, end, nogil=True, num_threads=num_threads, schedule="static"):
-            run_task(s, task, factors + s.T, factors, scratch + this_thread() * s.scratch_bytes)
+            run_task(s, task, factors, scratch + this_thread() * s.scratch_bytes)
         PyErr_CheckSignals()
 
 
@@ -229,7 +266,9 @@ def filter2d(
     double cval,                            # what -1 stands for
     const Py_ssize_t[::1] vertical_h,       # IN  rows of the first pass, or none
     const double[::1] vertical,             # IN  their weights
-    const Py_ssize_t[::1] tap_h,            # IN  [T] rows of the taps, KH being the first pass's result
+    bint running,                           # the first pass adds all KH rows; there are no weights then
+    Py_ssize_t levels,                      # lines of sums of 2, 4, ... pixels of the first pass's result
+    const Py_ssize_t[::1] tap_h,            # IN  [T] lines of the taps
     const Py_ssize_t[::1] tap_w,            # IN  [T] columns
     const double[::1] weights,              # IN  [T]
     Py_ssize_t first,                       # taps that make the first sum
@@ -246,10 +285,11 @@ def filter2d(
     s.row_step, s.column_step, s.channel_step = image.strides[0], image.strides[1], image.strides[2]
     s.IW, s.C, s.OH, s.OW = image.shape[1], image.shape[2], OH, OW
     s.KH, s.KW = rows.shape[0] - OH + 1, columns.shape[0] - OW + 1
-    s.T, s.first, s.VERTICAL = weights.shape[0], first, vertical.shape[0]
+    s.T, s.first, s.LEVELS = weights.shape[0], first, levels
+    s.VERTICAL = RUNNING if running else vertical.shape[0]
     s.before, s.cval, s.divisor = before, cval, divisor
     s.rows, s.columns = &rows[0], &columns[0]
-    s.vertical_h = &vertical_h[0] if s.VERTICAL else NULL
+    s.vertical_h = &vertical_h[0] if s.VERTICAL > 0 else NULL
     s.tap_h = &tap_h[0] if s.T else NULL
     s.tap_w = &tap_w[0] if s.T else NULL
     s.out, s.item = &out[0, 0], out.shape[1]

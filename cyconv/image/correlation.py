@@ -12,7 +12,7 @@ from cyconv._geometry import Pair
 from cyconv.image import _sums
 
 MODES = ("same", "valid", "full")
-PASS_COST = 4  # numbers of a kernel that cost as much as a second pass
+PASS_COST = 1  # numbers of a kernel that take as long as storing and reading the first pass's result
 
 
 def correlate(
@@ -197,9 +197,11 @@ def _as_before(op: str, origin: Any, size: Pair, turned: bool, boundary: Any) ->
 
 def factored(kernel: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
     """Return a column and a row whose outer product the kernel is, up to rounding, where two passes are faster."""
-    if min(kernel.shape) == 1 or np.count_nonzero(kernel) <= sum(kernel.shape) + PASS_COST:
-        return None
     i, j = np.unravel_index(np.argmax(np.abs(kernel)), kernel.shape)
+    if not np.isfinite(kernel).all() or kernel[i, j] == 0:
+        return None
     column, row = kernel[:, j] / kernel[i, j], kernel[i]
+    if np.count_nonzero(kernel) <= np.count_nonzero(column) + np.count_nonzero(row) + PASS_COST:
+        return None
     within = 4 * np.finfo(np.float64).eps * abs(kernel[i, j])
     return (column, row) if np.all(np.abs(column[:, None] * row - kernel) <= within) else None

@@ -116,11 +116,7 @@ def box(
     """
     pixels = check.as_pixels("box", "image", image)
     KH, KW = (check.as_int("box", "size", extent, 1, LARGEST_SIZE) for extent in check.as_pair("box", "size", size))
-    if pixels.dtype == np.uint8:  # sums of integers are exact, and so are means just between two
-        sums = _sums.separable(np.ones(KH), np.ones(KW), KH * KW)
-    else:
-        sums = _sums.separable(np.full(KH, 1 / KH), np.full(KW, 1 / KW))
-    return _sums.apply("box", pixels, sums, boundary, cval, dtype)
+    return _sums.apply("box", pixels, _sums.window(KH, KW), boundary, cval, dtype)
 
 
 def sharpen(
