@@ -77,7 +77,7 @@ cdef void load_pixels(
     """COUNT pixels that lie `column_step` bytes from each other, their channels `channel_step` bytes."""
     cdef const char* address = <const char*>source
     cdef Py_ssize_t i, c
-    if column_step == C * <Py_ssize_t>sizeof(pixel) and channel_step == sizeof(pixel):
+    if column_step == C * <Py_ssize_t>sizeof(pixel) and (C == 1 or channel_step == sizeof(pixel)):
         for i in range(COUNT * C):
             target[i] = <floating>source[i]
         return
