@@ -238,7 +238,7 @@ def as_pixel_dtype(op: str, name: str, value: DTypeLike) -> np.dtype:
         dtype = np.dtype(value)
     except TypeError:
         dtype = None
-    if dtype not in PIXELS:
+    if dtype is None or dtype not in PIXELS:
         raise TypeError(f"{op}: `{name}` must be uint8, float32 or float64, got {value if dtype is None else dtype}")
     return dtype
 

@@ -1,16 +1,18 @@
 """Filters of single images with fixed kernels: weighted sums of the lines of an image that goes on over its edges.
 
 The extended image has the rows that `rows` lists and the columns that `columns` lists, -1 being a constant. A task, a
-block of output rows in a strip of columns, brings its rows one after another into a ring of KH lines, as float or double,
-so that whatever the image's numbers, size and order in memory are there is one loop, over whole vectors. More lines are
-sums of these, and numbered from KH on; for each output row:
+block of output rows in a strip of columns, reads its rows one after another as float or double, so that whatever the
+image's numbers, size and order in memory are there is one loop, over whole vectors. The last KH rows are kept, as they
+are or, of separable kernels, summed along the row:
 
-    line[KH] = sum over t of vertical[t] * line[vertical_h[t]]                  a separable kernel's first pass, or
-    line[KH] = sum of the ring's lines (VERTICAL = RUNNING)                     in three additions a row: see `run_sum`
-    line[KH + l + 1][i] = line[KH + l][i] + line[KH + l][i + 2^l * C]           for l < LEVELS: sums of 2^l pixels
-    sum[i] = sum over t of weights[t] * line[tap_h[t]][i + tap_w[t] * C]        dense kernels have this alone
+    passed[row][i] = sum over t < ALONG of along[t] * line[along_level[t]][i + along_w[t] * C]
+    line[0] = the row, line[l + 1][i] = line[l][i] + line[l][i + 2^l * C]: sums of 2^l pixels
 
-and the output is sum / divisor, or sqrt(sum^2 + other^2) where the taps from `first` on make a second sum.
+and from these each output row is the sum of all passed rows (if running), or
+
+    sum[i] = sum over t < T of weights[t] * kept[oh + tap_h[t]][i + tap_w[t] * C], tap_h from KH on meaning passed rows
+
+over the divisor, or sqrt(sum^2 + other^2) where the taps from `first` on make another sum.
 IH IW C: image; OH OW: output; KH KW: the kernel's bounds; T: its taps; L: lanes of a vector.
 """
 
@@ -36,26 +38,29 @@ ctypedef fused pixel:
     double
 
 cdef enum:
-    LINES_BYTES = 128 << 10     # a strip's ring of lines
-    LEAST_STRIP = 512           # numbers in a strip's lines
+    LINES_BYTES = 128 << 10     # a strip's kept rows
+    LEAST_STRIP = 128           # numbers in a strip's lines
     MOST_STRIP = 4096
     LEAST_ROWS = 16             # output rows of a task
     TASK_SUMS = 1 << 24         # multiply-adds of a task, about, where kernels are large
-    RUNNING = -1
 
 
 cdef struct Plan:
-    Py_ssize_t IW, C, OH, OW, KH, KW, T, first, VERTICAL, LEVELS
+    Py_ssize_t IW, C, OH, OW, KH, KW, T, first, ALONG, LEVELS
     const char* image
     Py_ssize_t image_item, row_step, column_step, channel_step      # bytes of a number, to the next row, ...
     Py_ssize_t before                                   # columns of the extended image before the image's own
     const Py_ssize_t* rows
     const Py_ssize_t* columns
-    const Py_ssize_t* vertical_h
+    const Py_ssize_t* along_level
+    const Py_ssize_t* along_w
     const Py_ssize_t* tap_h
     const Py_ssize_t* tap_w
+    bint running
     double cval, divisor
-    Py_ssize_t blocks, strips, LINE                     # LINE: numbers from a line to the next
+    Py_ssize_t blocks, strips
+    Py_ssize_t RAW                                      # rows kept as they are, or one
+    Py_ssize_t LINE, PASSED                             # numbers from a row to the next, and from a sum of it
     Py_ssize_t scratch_bytes                            # per thread
     unsigned char* out
     Py_ssize_t item                                     # bytes of a number there
@@ -155,6 +160,22 @@ cdef void run_sum(
         add(since, own, COUNT, out)
 
 
+cdef void pass_along(
+    const Plan* s, floating* row, const floating* factors, Py_ssize_t LOADED, Py_ssize_t COUNT, floating* levels,
+    const floating** x, floating* out,
+) noexcept nogil:
+    """A separable kernel's first pass, over one row."""
+    cdef floating* line = row
+    cdef Py_ssize_t t
+    for t in range(s.LEVELS):
+        add(line, line + (s.C << t), LOADED - ((2 << t) - 1) * s.C, levels + t * s.LINE)
+        line = levels + t * s.LINE
+    for t in range(s.ALONG):
+        line = levels + (s.along_level[t] - 1) * s.LINE if s.along_level[t] else row
+        x[t] = line + s.along_w[t] * s.C
+    weighted_sum(s.ALONG, x, factors + s.T, COUNT, out)
+
+
 cdef void join(floating* a, const floating* b, Py_ssize_t COUNT) noexcept nogil:
     """a = sqrt(a^2 + b^2)."""
     cdef Py_ssize_t i
@@ -187,70 +208,80 @@ cdef void store_line(
             (<float*>out)[i] = <float>line[i]
 
 
-cdef void run_task(
-    const Plan* s, Py_ssize_t task, const floating* factors, char* scratch,
-) noexcept nogil:
+cdef void run_task(const Plan* s, Py_ssize_t task, const floating* factors, char* scratch) noexcept nogil:
     """A block of rows in a strip of columns."""
     cdef Py_ssize_t block = task // s.strips, strip = task % s.strips, L = lanes(factors)
     cdef Py_ssize_t q0 = share_start(s.OH, s.blocks, block), q1 = share_start(s.OH, s.blocks, block + 1)
     cdef Py_ssize_t start = share_start(s.OW, s.strips, strip), stop = share_start(s.OW, s.strips, strip + 1)
-    cdef Py_ssize_t COUNT = (stop - start) * s.C, LOADED = COUNT + (s.KW - 1) * s.C
-    cdef floating* ring = <floating*>scratch
-    cdef floating* sums = ring + s.KH * s.LINE
-    cdef floating* total = sums + (s.LEVELS + 1) * s.LINE
-    cdef floating* other = total + s.LINE  # a running sum, or a second one: no kernel has both
-    cdef const floating** x = <const floating**>(other + s.LINE)
+    cdef Py_ssize_t COUNT = (stop - start) * s.C, LOADED = COUNT + (s.KW - 1) * s.C + L
+    cdef floating* raw = <floating*>scratch
+    cdef floating* levels = raw + s.RAW * s.LINE
+    cdef floating* passed = levels + s.LEVELS * s.LINE
+    cdef floating* total = passed + (s.KH * s.PASSED if s.ALONG else 0)
+    cdef floating* other = total + s.PASSED  # of a second sum, or a running one: no kernel has both
+    cdef const floating** x = <const floating**>(other + s.PASSED)
     cdef floating* line
     cdef Py_ssize_t row = q0, oh, t
     for oh in range(q0, q1):
         while row < oh + s.KH:
-            load_line(s, row, start, stop + s.KW - 1, L, ring + row % s.KH * s.LINE)
+            line = raw + row % s.RAW * s.LINE
+            load_line(s, row, start, stop + s.KW - 1, L, line)
+            if s.ALONG:
+                pass_along(s, line, factors, LOADED, COUNT, levels, x, passed + row % s.KH * s.PASSED)
             row += 1
-        if s.VERTICAL == RUNNING:
-            run_sum(ring, s.LINE, s.KH, oh, oh - q0, LOADED + L, other, sums)
-        elif s.VERTICAL:
-            for t in range(s.VERTICAL):
-                x[t] = ring + (oh + s.vertical_h[t]) % s.KH * s.LINE
-            weighted_sum(s.VERTICAL, x, factors + s.T, LOADED + L, sums)
-        for t in range(s.LEVELS):
-            line = sums + t * s.LINE
-            add(line, line + (s.C << t), LOADED + L - ((2 << t) - 1) * s.C, line + s.LINE)
+        if s.running:
+            run_sum(passed, s.PASSED, s.KH, oh, oh - q0, COUNT, other, total)
         for t in range(s.T):
-            line = ring + ((oh + s.tap_h[t]) % s.KH if s.tap_h[t] < s.KH else s.tap_h[t]) * s.LINE
-            x[t] = line + s.tap_w[t] * s.C
-        weighted_sum(s.first, x, factors, COUNT, total)
+            if s.tap_h[t] < s.KH:
+                x[t] = raw + (oh + s.tap_h[t]) % s.KH * s.LINE + s.tap_w[t] * s.C
+            else:
+                x[t] = passed + (oh + s.tap_h[t]) % s.KH * s.PASSED
+        if not s.running:
+            weighted_sum(s.first, x, factors, COUNT, total)
         if s.first < s.T:
             weighted_sum(s.T - s.first, x + s.first, factors + s.first, COUNT, other)
             join(total, other, COUNT)
         store_line(total, COUNT, <floating>s.divisor, s.item, s.out + (oh * s.OW + start) * s.C * s.item)
 
 
+cdef inline Py_ssize_t padded(Py_ssize_t numbers, Py_ssize_t item) noexcept:
+    """At least so many, in an odd number of cache lines: else rows would share few sets of the cache."""
+    return (ceil_div(numbers, 64 // item) | 1) * (64 // item)
+
+
 cdef void make_plan(Plan* s, Py_ssize_t item, Py_ssize_t L) noexcept:
-    """Cut the output into strips whose lines stay in cache, and blocks of rows: by its size alone."""
-    cdef Py_ssize_t numbers = LINES_BYTES // (item * (s.KH + s.LEVELS + 3))
-    cdef Py_ssize_t rows = max(<Py_ssize_t>LEAST_ROWS, 2 * s.KH)
-    numbers = max(min(max(numbers, <Py_ssize_t>LEAST_STRIP), <Py_ssize_t>MOST_STRIP), 4 * (s.KW - 1) * s.C)
+    """Cut the output into strips whose rows stay in cache, and blocks of rows: by its size alone."""
+    cdef Py_ssize_t kept = s.KH, rows = max(<Py_ssize_t>LEAST_ROWS, 4 * s.KH), numbers, t
+    s.RAW = 1 if s.ALONG else s.KH
+    for t in range(s.T):
+        if s.ALONG and s.tap_h[t] < s.KH:
+            s.RAW = s.KH
+            kept = 2 * s.KH
+    numbers = LINES_BYTES // (item * (kept + s.LEVELS + 3))
+    numbers = min(max(numbers, <Py_ssize_t>LEAST_STRIP), <Py_ssize_t>MOST_STRIP)
     s.strips = min(s.OW, ceil_div(s.OW * s.C, numbers))
     numbers = ceil_div(s.OW, s.strips) * s.C
-    # An odd number of cache lines, or the lines of a ring would share few sets of the cache.
-    s.LINE = (ceil_div(numbers + (s.KW - 1) * s.C + 2 * L, 64 // item) | 1) * (64 // item)
+    s.LINE = padded(numbers + (s.KW - 1) * s.C + 2 * L, item)
+    s.PASSED = padded(numbers + L, item)
     s.blocks = ceil_div(s.OH, max(<Py_ssize_t>1, min(rows, TASK_SUMS // (numbers * max(s.T, <Py_ssize_t>1)))))
-    s.scratch_bytes = ceil_div(
-        (s.KH + s.LEVELS + 3) * s.LINE * item + max(s.T, s.VERTICAL) * <Py_ssize_t>sizeof(void*), 64) * 64 + 64
+    if s.ALONG:
+        s.blocks = ceil_div(s.OH, rows)
+    numbers = (s.RAW + s.LEVELS) * s.LINE + ((s.KH if s.ALONG else 0) + 2) * s.PASSED
+    s.scratch_bytes = ceil_div(numbers * item + max(s.T, s.ALONG) * <Py_ssize_t>sizeof(void*), 64) * 64 + 64
 
 
-cdef run(Plan* s, const floating* like, const double[::1] vertical, const double[::1] weights, int num_threads):
+cdef run(Plan* s, const floating* like, const double[::1] along, const double[::1] weights, int num_threads):
     cdef Py_ssize_t item = sizeof(floating), task, tasks, begin, end, segment, t
     make_plan(s, item, lanes(like))
-    cdef Block block = Block(num_threads * s.scratch_bytes + (s.T + max(s.VERTICAL, <Py_ssize_t>0)) * item)
+    cdef Block block = Block(num_threads * s.scratch_bytes + (s.T + s.ALONG) * item)
     cdef char* scratch = <char*>block.address
     cdef floating* factors = <floating*>(scratch + num_threads * s.scratch_bytes)
     for t in range(s.T):
         factors[t] = <floating>weights[t]
-    for t in range(s.VERTICAL):
-        factors[s.T + t] = <floating>vertical[t]
+    for t in range(s.ALONG):
+        factors[s.T + t] = <floating>along[t]
     tasks = s.blocks * s.strips
-    segment = segment_tasks(tasks, <double>s.OH * s.OW * s.C * (s.T + s.VERTICAL + 4), num_threads)
+    segment = segment_tasks(tasks, <double>s.OH * s.OW * s.C * (s.T + s.ALONG + 4), num_threads)
     for begin in range(0, tasks, segment):
         end = min(begin + segment, tasks)
         for task in prange(begin, end, nogil=True, num_threads=num_threads, schedule="static"):
@@ -264,12 +295,13 @@ def filter2d(
     const Py_ssize_t[::1] columns,          # IN  [OW + KW - 1] the same of columns
     Py_ssize_t before,                      # columns of the extended image before the image's own
     double cval,                            # what -1 stands for
-    const Py_ssize_t[::1] vertical_h,       # IN  rows of the first pass, or none
-    const double[::1] vertical,             # IN  their weights
-    bint running,                           # the first pass adds all KH rows; there are no weights then
-    Py_ssize_t levels,                      # lines of sums of 2, 4, ... pixels of the first pass's result
-    const Py_ssize_t[::1] tap_h,            # IN  [T] lines of the taps
-    const Py_ssize_t[::1] tap_w,            # IN  [T] columns
+    const Py_ssize_t[::1] along_level,      # IN  [ALONG] lines of the taps along a row
+    const Py_ssize_t[::1] along_w,          # IN  [ALONG] their columns
+    const double[::1] along,                # IN  [ALONG] their weights
+    Py_ssize_t levels,                      # lines that are sums of 2, 4, ... pixels
+    bint running,                           # add up all passed rows; there are no taps then
+    const Py_ssize_t[::1] tap_h,            # IN  [T] rows of the taps
+    const Py_ssize_t[::1] tap_w,            # IN  [T] columns, 0 in passed rows
     const double[::1] weights,              # IN  [T]
     Py_ssize_t first,                       # taps that make the first sum
     double divisor,
@@ -285,15 +317,15 @@ def filter2d(
     s.row_step, s.column_step, s.channel_step = image.strides[0], image.strides[1], image.strides[2]
     s.IW, s.C, s.OH, s.OW = image.shape[1], image.shape[2], OH, OW
     s.KH, s.KW = rows.shape[0] - OH + 1, columns.shape[0] - OW + 1
-    s.T, s.first, s.LEVELS = weights.shape[0], first, levels
-    s.VERTICAL = RUNNING if running else vertical.shape[0]
+    s.T, s.first, s.ALONG, s.LEVELS, s.running = weights.shape[0], first, along.shape[0], levels, running
     s.before, s.cval, s.divisor = before, cval, divisor
     s.rows, s.columns = &rows[0], &columns[0]
-    s.vertical_h = &vertical_h[0] if s.VERTICAL > 0 else NULL
+    s.along_level = &along_level[0] if s.ALONG else NULL
+    s.along_w = &along_w[0] if s.ALONG else NULL
     s.tap_h = &tap_h[0] if s.T else NULL
     s.tap_w = &tap_w[0] if s.T else NULL
     s.out, s.item = &out[0, 0], out.shape[1]
     if wide:
-        run(&s, <const double*>NULL, vertical, weights, num_threads)
+        run(&s, <const double*>NULL, along, weights, num_threads)
     else:
-        run(&s, <const float*>NULL, vertical, weights, num_threads)
+        run(&s, <const float*>NULL, along, weights, num_threads)

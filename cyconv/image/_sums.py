@@ -21,16 +21,16 @@ LARGEST_PASSES = 10
 
 
 class Sums(NamedTuple):
-    """A kernel of (KH, KW) numbers: taps of an image's rows and, as row KH and on, of sums of these."""
+    """A kernel of (KH, KW) numbers: taps of an image's rows and, as rows KH to 2 KH - 1, of sums along each of these."""
 
     size: Pair
     tap_h: NDArray[np.intp]
     tap_w: NDArray[np.intp]
     weights: NDArray[np.float64]
-    vertical_h: NDArray[np.intp] = EMPTY
-    vertical: NDArray[np.float64] = np.empty(0)
-    running: bool = False  # the sum along the columns is that of all KH rows
-    levels: int = 0  # of sums of 2^level of its numbers, which are the rows from KH + 1 on
+    along_level: NDArray[np.intp] = EMPTY  # of the sum along a row; a level's numbers are sums of 2^level pixels
+    along_w: NDArray[np.intp] = EMPTY
+    along: NDArray[np.float64] = np.empty(0)
+    running: bool = False  # the result is the sum of all KH sums along rows
     first: int | None = None  # taps of the first of two sums, whose root of squares is the result
     divisor: float = 1.0
 
@@ -42,23 +42,22 @@ def dense(kernel: NDArray[np.float64]) -> Sums:
 
 
 def separable(column: NDArray[np.float64], row: NDArray[np.float64], divisor: float = 1.0) -> Sums:
-    """Return the sums along the columns, then along the rows, of the kernel column[:, None] * row / divisor."""
-    if 1 in (len(column), len(row)):
+    """Return the sums along the rows, then along the columns, of the kernel column[:, None] * row / divisor."""
+    KH, KW = len(column), len(row)
+    if 1 in (KH, KW):
         return dense(column[:, None] * row)._replace(divisor=divisor)
-    vertical_h, tap_w = column.nonzero()[0], row.nonzero()[0]
-    tap_h = np.full_like(tap_w, len(column))
-    return Sums((len(column), len(row)), tap_h, tap_w, row[tap_w], vertical_h, column[vertical_h], divisor=divisor)
+    (taps,), (along_w,) = column.nonzero(), row.nonzero()
+    level, tap_w = np.zeros_like(along_w), np.zeros_like(taps)
+    return Sums((KH, KW), KH + taps, tap_w, column[taps], level, along_w, row[along_w], divisor=divisor)
 
 
 def window(KH: int, KW: int) -> Sums:
     """Return the mean over a rectangle, of which larger ones take hardly more additions than small ones."""
     if KH + KW <= LARGEST_PASSES:
         return separable(np.ones(KH), np.ones(KW), KH * KW)
-    levels = [level for level in range(KW.bit_length()) if KW >> level & 1]
-    widths = 2 ** np.array(levels, np.intp)
-    tap_h, tap_w = KH + np.array(levels, np.intp), np.cumsum(widths) - widths
-    weights = np.ones(len(levels))
-    return Sums((KH, KW), tap_h, tap_w, weights, running=True, levels=levels[-1], divisor=KH * KW)
+    level = np.array([level for level in range(KW.bit_length()) if KW >> level & 1], np.intp)
+    along_w = np.cumsum(2**level) - 2**level
+    return Sums((KH, KW), EMPTY, EMPTY, np.empty(0), level, along_w, np.ones(len(level)), True, divisor=KH * KW)
 
 
 def with_center(sums: Sums, weight: float) -> Sums:
@@ -70,8 +69,8 @@ def with_center(sums: Sums, weight: float) -> Sums:
 
 def length(a: Sums, b: Sums) -> Sums:
     """Return sqrt(a^2 + b^2) of two dense sums of one size."""
-    joined = (np.concatenate(pair) for pair in zip(a[1:4], b[1:4], strict=True))
-    return Sums(a.size, *joined, first=len(a.weights))
+    tap_h, tap_w, weights = (np.concatenate(pair) for pair in zip(a[1:4], b[1:4], strict=True))
+    return Sums(a.size, tap_h, tap_w, weights, first=len(a.weights))
 
 
 def apply(
@@ -80,7 +79,7 @@ def apply(
     sums: Sums,
     boundary: Any,
     cval: Any,
-    dtype: DTypeLike,
+    dtype: DTypeLike | None,
     *,
     before: Pair | None = None,
     size: Pair | None = None,
@@ -95,7 +94,7 @@ def apply(
     cval = check.as_fill_value(op, "cval", cval, np.dtype(np.float64 if wide else np.float32))
     pixels = image if image.ndim == 3 else image[:, :, None]
     (KH, KW), (top, left) = sums.size, before or (sums.size[0] // 2, sums.size[1] // 2)
-    IH, IW, C = pixels.shape
+    IH, IW = image.shape[:2]
     OH, OW = size or (IH, IW)
     output = memory.empty((OH, OW, *image.shape[2:]), kind)
     if output.size:
@@ -105,10 +104,11 @@ def apply(
             sources(boundary, IW, left, OW + KW - 1),
             left,
             cval,
-            sums.vertical_h,
-            sums.vertical,
+            sums.along_level,
+            sums.along_w,
+            sums.along,
+            sums.along_level.max(initial=0),
             sums.running,
-            sums.levels,
             sums.tap_h,
             sums.tap_w,
             sums.weights,
@@ -118,6 +118,6 @@ def apply(
             output.reshape(-1, 1).view(np.uint8),
             OH,
             OW,
-            threads_for(output.size * (len(sums.weights) + len(sums.vertical) + sums.levels + 3)),
+            threads_for(output.size * (len(sums.weights) + len(sums.along) + 4)),
         )
     return output

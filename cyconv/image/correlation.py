@@ -22,7 +22,7 @@ def correlate(
     boundary: str = "constant",
     cval: float = 0.0,
     origin: int | tuple[int, int] | None = None,
-    dtype: DTypeLike = None,
+    dtype: DTypeLike | None = None,
 ) -> NDArray:
     """Slide a kernel over an image and sum the products at each place.
 
@@ -57,8 +57,8 @@ def correlate(
     TypeError
         For other dtypes, or parameters that are not numbers.
     ValueError
-        For other numbers of axes, a kernel without numbers or, in mode "valid", larger than the image, or parameters out
-        of range.
+        For other numbers of axes; for a kernel without numbers or, in mode "valid", larger than the image; and for
+        parameters out of range.
 
     See Also
     --------
@@ -68,12 +68,12 @@ def correlate(
     Notes
     -----
     ``y[i, j] = sum over k, l of kernel[k, l] x[i + k, j + l]`` in mode "valid". In mode "same" that is scipy.ndimage's
-    `correlate` and, with `boundary` "constant", scipy.signal's `correlate2d`: they differ in the centre of kernels of an
-    even size, and `origin` = 0 chooses scipy.ndimage's there too.
+    `correlate` and, with `boundary` "constant", scipy.signal's `correlate2d`: they differ in the centre of kernels of
+    an even size, and `origin` = 0 chooses scipy.ndimage's there too.
 
     It is computed in float32 or, where image or result are float64, in that. A kernel that is the outer product of a
-    column and a row may be applied as these two, one after the other; numbers of a kernel that are zero are left out, so
-    that they do not meet infinities.
+    column and a row may be applied as these two, one after the other; numbers of a kernel that are zero are left out,
+    so that they do not meet infinities.
 
     Examples
     --------
@@ -96,7 +96,7 @@ def convolve(
     boundary: str = "constant",
     cval: float = 0.0,
     origin: int | tuple[int, int] | None = None,
-    dtype: DTypeLike = None,
+    dtype: DTypeLike | None = None,
 ) -> NDArray:
     """Convolve an image with a kernel.
 
@@ -144,7 +144,7 @@ def _filtered(
     boundary: Any,
     cval: Any,
     origin: Any,
-    dtype: DTypeLike,
+    dtype: DTypeLike | None,
     *,
     turned: bool,
 ) -> NDArray:

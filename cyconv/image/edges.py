@@ -19,7 +19,7 @@ def sobel(
     axis: int | None = None,
     boundary: str = "reflect",
     cval: float = 0.0,
-    dtype: DTypeLike = None,
+    dtype: DTypeLike | None = None,
 ) -> NDArray:
     """Find edges with Sobel's smoothed differences.
 
@@ -77,9 +77,7 @@ def sobel(
     return _sums.apply("sobel", pixels, sums, boundary, cval, _signed(pixels, dtype))
 
 
-def laplacian(
-    image: ArrayLike, boundary: str = "reflect", cval: float = 0.0, dtype: DTypeLike = None
-) -> NDArray:
+def laplacian(image: ArrayLike, boundary: str = "reflect", cval: float = 0.0, dtype: DTypeLike | None = None) -> NDArray:
     """Sum the second differences of an image along both axes.
 
     Parameters

@@ -20,7 +20,7 @@ def gaussian(
     truncate: float = 4.0,
     boundary: str = "reflect",
     cval: float = 0.0,
-    dtype: DTypeLike = None,
+    dtype: DTypeLike | None = None,
 ) -> NDArray:
     """Blur an image with a Gaussian.
 
@@ -53,8 +53,9 @@ def gaussian(
 
     Notes
     -----
-    The weights are ``exp(-x^2 / (2 sigma^2))`` over their sum, for ``x = -radius, ..., radius`` along each axis, as those
-    of scipy.ndimage's `gaussian_filter`; that rounds to the image's dtype after either axis, this at the end alone.
+    The weights are ``exp(-x^2 / (2 sigma^2))`` over their sum, for ``x = -radius, ..., radius`` along each axis, as
+    those of scipy.ndimage's `gaussian_filter`; that rounds to the image's dtype after either axis, this at the end
+    alone.
 
     Examples
     --------
@@ -79,7 +80,7 @@ def box(
     size: int | tuple[int, int] = 3,
     boundary: str = "reflect",
     cval: float = 0.0,
-    dtype: DTypeLike = None,
+    dtype: DTypeLike | None = None,
 ) -> NDArray:
     """Replace each pixel by the mean of those in a rectangle around it.
 
@@ -126,7 +127,7 @@ def sharpen(
     truncate: float = 4.0,
     boundary: str = "reflect",
     cval: float = 0.0,
-    dtype: DTypeLike = None,
+    dtype: DTypeLike | None = None,
 ) -> NDArray:
     """Sharpen an image: add what a Gaussian blur takes away (unsharp masking).
 
@@ -160,12 +161,12 @@ def sharpen(
     >>> import numpy as np
     >>> from cyconv.image import sharpen
     >>> sharpen(np.array([[10, 10, 10, 90, 90, 90]], np.uint8), sigma=(0, 0.5))
-    array([[ 10,  10,   1,  99,  90,  90]], dtype=uint8)
+    array([[10, 10,  1, 99, 90, 90]], dtype=uint8)
     """
     pixels = check.as_pixels("sharpen", "image", image)
     column, row = _gaussians("sharpen", sigma, truncate)
     times = check.as_number("sharpen", "amount", amount)
-    sums = _sums.with_center(_sums.separable(column, -times * row), 1 + times)
+    sums = _sums.with_center(_sums.separable(-times * column, row), 1 + times)
     return _sums.apply("sharpen", pixels, sums, boundary, cval, dtype)
 
 
