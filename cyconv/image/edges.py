@@ -77,7 +77,9 @@ def sobel(
     return _sums.apply("sobel", pixels, sums, boundary, cval, _signed(pixels, dtype))
 
 
-def laplacian(image: ArrayLike, boundary: str = "reflect", cval: float = 0.0, dtype: DTypeLike | None = None) -> NDArray:
+def laplacian(
+    image: ArrayLike, boundary: str = "reflect", cval: float = 0.0, dtype: DTypeLike | None = None
+) -> NDArray:
     """Sum the second differences of an image along both axes.
 
     Parameters

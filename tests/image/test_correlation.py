@@ -201,7 +201,11 @@ WRONG = [
     (lambda: image.correlate(X[0], K), ValueError, r"correlate: `image` must have shape \(H, W\) or .*, got \(5,\)"),
     (lambda: image.correlate(X, K * 1j), TypeError, "correlate: `kernel` must be real numbers, got complex128"),
     (lambda: image.correlate(X, [["a"]]), TypeError, "correlate: `kernel` must be real numbers, got <U1"),
-    (lambda: image.correlate(X, K[0]), ValueError, r"correlate: `kernel` must have two dimensions .*, got shape \(3,\)"),
+    (
+        lambda: image.correlate(X, K[0]),
+        ValueError,
+        r"correlate: `kernel` must have two dimensions .*, got shape \(3,\)",
+    ),
     (lambda: image.correlate(X, K[:0]), ValueError, r"correlate: `kernel` must have two .*, got shape \(0, 3\)"),
     (lambda: image.correlate(X, K, "wrap"), ValueError, "correlate: `mode` must be one of 'same', .*, got 'wrap'"),
     (
@@ -224,7 +228,7 @@ WRONG = [
     (lambda: image.convolve(X, K, origin=(0, -2)), ValueError, "convolve: `origin` must be at least -1, got -2"),
     (lambda: image.correlate(X, K, origin=0.5), TypeError, "correlate: `origin` must be an integer, got 0.5"),
     (lambda: image.correlate(X, K, origin=(1, 1, 1)), ValueError, "correlate: `origin` must be an int or a pair"),
-    (lambda: image.correlate(X, K, "full", origin=0), ValueError, '`origin` is for `mode` "same", got 0 with \'full\''),
+    (lambda: image.correlate(X, K, "full", origin=0), ValueError, "`origin` is for `mode` \"same\", got 0 with 'full'"),
     (lambda: image.correlate(X, K, dtype=np.int16), TypeError, "`dtype` must be uint8, float32 or float64, got int16"),
     (lambda: image.correlate(X, K, dtype="pixels"), TypeError, "correlate: `dtype` must be uint8, .*, got pixels"),
 ]
