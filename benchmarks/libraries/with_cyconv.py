@@ -10,8 +10,8 @@ import cyconv
 from benchmarks.libraries import LEARNING_RATE, MOMENTUM
 from benchmarks.libraries.data import Work, labels, normal, photograph
 from cyconv import _dispatch, models
-from cyconv import image as filters
 from cyconv import functional as F
+from cyconv import image as filters
 from cyconv.layers import Conv2d, ConvTranspose2d, Linear
 from cyconv.losses import CrossEntropyLoss
 from cyconv.optimizers import SGD

@@ -21,7 +21,7 @@ LARGEST_PASSES = 10
 
 
 class Sums(NamedTuple):
-    """A kernel of (KH, KW) numbers: taps of an image's rows and, as rows KH to 2 KH - 1, of sums along each of these."""
+    """A kernel of (KH, KW) numbers: taps of an image's rows and, as rows from KH on, of sums along each of these."""
 
     size: Pair
     tap_h: NDArray[np.intp]
