@@ -173,9 +173,11 @@ def sharpen(
 def _gaussians(op: str, sigma: Any, truncate: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the weights of a Gaussian along the columns, and of one along the rows."""
     cut = check.as_number(op, "truncate", truncate, 0)
-    if isinstance(sigma, (tuple, list, np.ndarray)) and np.shape(sigma) != (2,):
+    pair = sigma.tolist() if isinstance(sigma, np.ndarray) else sigma  # of an array without axes: the number
+    if not isinstance(pair, (tuple, list)):
+        pair = (pair, pair)
+    if len(pair) != 2:
         raise ValueError(f"{op}: `sigma` must be a number or a pair of numbers, got {sigma!r}")
-    pair = tuple(sigma) if isinstance(sigma, (tuple, list, np.ndarray)) else (sigma, sigma)
     deviations = [check.as_number(op, "sigma", value, 0) for value in pair]
     if max(deviations) * cut > LARGEST_RADIUS:
         raise ValueError(

@@ -143,6 +143,14 @@ def test_integer_kernels_on_uint8_are_exact():
     np.testing.assert_array_equal(image.correlate(x, kernel), np.clip(oracles.centred(x, kernel), 0, 255))
 
 
+def test_pillow_agrees():
+    pillow_image, pillow_filter = pytest.importorskip("PIL.Image"), pytest.importorskip("PIL.ImageFilter")
+    x, kernel = photograph((40, 50, 3), np.uint8), RNG.integers(-5, 6, (5, 5))
+    expected = np.asarray(pillow_image.fromarray(x).filter(pillow_filter.Kernel((5, 5), kernel.ravel().tolist(), 1)))
+    upside_down = kernel[::-1]  # Pillow's rows of kernels run upwards
+    np.testing.assert_array_equal(image.correlate(x, upside_down, "valid"), expected[2:-2, 2:-2])
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_what_is_not_finite_spreads_as_far_as_the_kernel_reaches(value):
     kernel = np.array([[1.0, 0.0, 2.0]])

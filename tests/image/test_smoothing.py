@@ -107,7 +107,7 @@ def test_sharpening_adds_what_blurring_takes_away(boundary, shape, dtype):
 def test_sharpening_has_customary_defaults():
     x = photograph((12, 13), np.float64)
     np.testing.assert_allclose(image.sharpen(x), 2 * x - ndimage.gaussian_filter(x, 1.0), atol=1e-10)
-    np.testing.assert_allclose(image.sharpen(x, 0), x, atol=1e-12)
+    np.testing.assert_allclose(image.sharpen(x, np.array(0)), x, atol=1e-12)
 
 
 FILTERS = {
