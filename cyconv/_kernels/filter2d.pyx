@@ -38,7 +38,9 @@ ctypedef fused pixel:
     double
 
 cdef enum:
-    LINES_BYTES = 128 << 10     # a strip's kept rows
+    # A strip's kept rows, which should stay in L2: a Gaussian of 17x17 over 2048x2048x3 uint8 takes 23.4 ms on a thread
+    # with 96 KB, 22.1 with 192, 21.5 with 384.
+    LINES_BYTES = 256 << 10
     LEAST_STRIP = 128           # numbers in a strip's lines
     MOST_STRIP = 4096
     LEAST_ROWS = 16             # output rows of a task
@@ -263,9 +265,9 @@ cdef void make_plan(Plan* s, Py_ssize_t item, Py_ssize_t L) noexcept:
     numbers = ceil_div(s.OW, s.strips) * s.C
     s.LINE = padded(numbers + (s.KW - 1) * s.C + 2 * L, item)
     s.PASSED = padded(numbers + L, item)
-    s.blocks = ceil_div(s.OH, max(<Py_ssize_t>1, min(rows, TASK_SUMS // (numbers * max(s.T, <Py_ssize_t>1)))))
-    if s.ALONG:
-        s.blocks = ceil_div(s.OH, rows)
+    if not s.ALONG:
+        rows = max(<Py_ssize_t>1, min(rows, TASK_SUMS // (numbers * max(s.T, <Py_ssize_t>1))))
+    s.blocks = ceil_div(s.OH, rows)
     numbers = (s.RAW + s.LEVELS) * s.LINE + ((s.KH if s.ALONG else 0) + 2) * s.PASSED
     s.scratch_bytes = ceil_div(numbers * item + max(s.T, s.ALONG) * <Py_ssize_t>sizeof(void*), 64) * 64 + 64
 

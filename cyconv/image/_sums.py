@@ -73,6 +73,42 @@ def length(a: Sums, b: Sums) -> Sums:
     return Sums(a.size, tap_h, tap_w, weights, first=len(a.weights))
 
 
+def folded(sums: Sums, boundary: str, image: Pair, output: Pair, before: Pair) -> tuple[Sums, Pair]:
+    """Return a kernel larger than image and output together as one that is not, and what lies before its centre.
+
+    Taps that read the same pixel at every place become one. Kernels of 3x3, those with two sums among them, stay.
+    """
+    if all(extent <= own + out + 1 for extent, own, out in zip(sums.size, image, output, strict=True)):
+        return sums, before
+    if sums.running:
+        sums = separable(np.ones(sums.size[0]), np.ones(sums.size[1]), sums.divisor)
+    KH, kept = sums.size[0], sums.tap_h < sums.size[0]  # the others are sums along rows
+    own_taps = np.where(kept, sums.tap_h, sums.tap_h - KH)
+    tap_h, rows, top = _nearer(boundary, own_taps, before[0], image[0], output[0])
+    tap_w, columns, left = _nearer(boundary, sums.tap_w, before[1], image[1], output[1])
+    along_w, _, _ = _nearer(boundary, sums.along_w, before[1], image[1], output[1])
+    keys, weights = _merged(np.where(kept, tap_h * columns + tap_w, (rows + tap_h) * columns), sums.weights)
+    along_w, along = _merged(along_w, sums.along)
+    merged = Sums((rows, columns), keys // columns, keys % columns, weights, np.zeros_like(along_w), along_w, along)
+    return merged._replace(divisor=sums.divisor), (top, left)
+
+
+def _merged(taps: NDArray[np.intp], weights: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Return the taps without repetitions, each with the sum of its weights."""
+    found, which = np.unique(taps, return_inverse=True)
+    return found, np.bincount(which, weights, len(found)).astype(np.float64)
+
+
+def _nearer(
+    boundary: str, taps: NDArray[np.intp], before: int, size: int, count: int
+) -> tuple[NDArray[np.intp], int, int]:
+    """Return taps that read the same pixels of an axis, their bound, and what lies before the first place."""
+    if boundary in ("constant", "nearest"):  # all taps that read outside at every of the `count` places are alike
+        return np.clip(taps - before, -count, size) + count, count + size + 1, count
+    period = {"wrap": size, "reflect": 2 * size}.get(boundary, max(2 * size - 2, 1))
+    return taps % period, period, before
+
+
 def apply(
     op: str,
     image: NDArray,
@@ -93,11 +129,13 @@ def apply(
     wide = np.float64 in (image.dtype, kind)
     cval = check.as_fill_value(op, "cval", cval, np.dtype(np.float64 if wide else np.float32))
     pixels = image if image.ndim == 3 else image[:, :, None]
-    (KH, KW), (top, left) = sums.size, before or (sums.size[0] // 2, sums.size[1] // 2)
     IH, IW = image.shape[:2]
     OH, OW = size or (IH, IW)
     output = memory.empty((OH, OW, *image.shape[2:]), kind)
     if output.size:
+        center = before or (sums.size[0] // 2, sums.size[1] // 2)
+        sums, (top, left) = folded(sums, boundary, (IH, IW), (OH, OW), center)
+        KH, KW = sums.size
         kernels.filter2d(
             pixels,
             sources(boundary, IH, top, OH + KH - 1),

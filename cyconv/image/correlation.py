@@ -12,7 +12,9 @@ from cyconv._geometry import Pair
 from cyconv.image import _sums
 
 MODES = ("same", "valid", "full")
-PASS_COST = 1  # numbers of a kernel that take as long as storing and reading the first pass's result
+# Numbers of a kernel that take as long as a second pass: nine in one pass took 2.5 ms and three and three in two 1.9,
+# six, Sobel's, 2.6 ms and three and two 2.5 (uint8, 2048x2048, one thread).
+PASS_COST = 1
 
 
 def correlate(

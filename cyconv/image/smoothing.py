@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from cyconv import _validation as check
 from cyconv.image import _sums
 
-LARGEST_RADIUS = 2**15 - 1  # beyond it weights and workspace would outgrow any image
+LARGEST_RADIUS = 2**13 - 1  # workspace, and how long Ctrl-C waits, grow with it
 LARGEST_SIZE = 2 * LARGEST_RADIUS + 1
 
 
@@ -31,7 +31,7 @@ def gaussian(
     sigma : float or (vertical, horizontal)
         Standard deviation in pixels; 0 leaves that axis as it is.
     truncate : float, default 4.0
-        Where the Gaussian ends, in standard deviations: its radius is ``int(truncate * sigma + 0.5)``, 32767 at most.
+        Where the Gaussian ends, in standard deviations: its radius is ``int(truncate * sigma + 0.5)``, 8191 at most.
     boundary : {"constant", "reflect", "mirror", "nearest", "wrap"}, default "reflect"
         How the image goes on over its edges: see `correlate`.
     cval : float, default 0.0
@@ -89,7 +89,7 @@ def box(
     image : array_like of shape (H, W) or (H, W, C)
         uint8, float32 or float64; each channel is filtered by itself.
     size : int or (vertical, horizontal), default 3
-        Of the rectangle, in pixels, at most 65535; the pixel is its number ``size // 2`` along either axis.
+        Of the rectangle, in pixels, at most 16383; the pixel is its number ``size // 2`` along either axis.
     boundary, cval, dtype
         As for `gaussian`.
 
