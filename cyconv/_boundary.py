@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from cyconv._geometry import mirrored
+
 BOUNDARIES = ("constant", "reflect", "mirror", "nearest", "wrap")
 OUTSIDE = -1
 
@@ -24,5 +26,4 @@ def sources(boundary: str, size: int, before: int, count: int) -> NDArray[np.int
     if boundary == "reflect":  # d c b a | a b c d | d c b a
         position %= 2 * size
         return np.minimum(position, 2 * size - 1 - position)
-    position %= max(2 * size - 2, 1)  # "mirror": d c b | a b c d | c b a
-    return np.minimum(position, 2 * size - 2 - position)
+    return mirrored(position, size)  # d c b | a b c d | c b a
