@@ -14,6 +14,7 @@ from cyconv.threads import get_num_threads, num_threads, set_num_threads
 
 if TYPE_CHECKING:
     from cyconv import (
+        analysis,
         averaging,
         data,
         functional,
@@ -38,6 +39,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Network",
+    "analysis",
     "averaging",
     "data",
     "exact",

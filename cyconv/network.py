@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cyconv import analysis
 from cyconv import functional as F
 from cyconv._validation import FLOATS, as_array, as_bool, as_choice, as_generator, as_int
 from cyconv.callbacks import Callback, ProgressBar, as_callbacks, load_checkpoint, load_weights
@@ -282,7 +283,9 @@ class Network(Sequential):
     # What it is
 
     def summary(self) -> str:
-        """Return a table of the layers, the shapes of their outputs, and their numbers of parameters.
+        """Return a table of the layers: output shapes, parameters, multiply-adds, bytes, receptive fields.
+
+        `cyconv.analysis.summary` has the same as numbers and tells what each means.
 
         Raises
         ------
@@ -292,28 +295,15 @@ class Network(Sequential):
         Examples
         --------
         >>> from cyconv import Network, layers
-        >>> print(Network([layers.Linear(4, 2)], input_shape=(4,)).summary())
-        layer          output shape  parameters
-        ---------------------------------------
-        0      Linear  (2,)                  10
-        ---------------------------------------
-        10 parameters
+        >>> print(Network([layers.Conv2d(1, 4, 3), layers.ReLU()], input_shape=(1, 8, 8)).summary())
+        layer          output shape  parameters  multiply-adds  output bytes  receptive field
+        -------------------------------------------------------------------------------------
+        0      Conv2d  (4, 6, 6)             40          1,296           576              3x3
+        1      ReLU    (4, 6, 6)              0              0           576              3x3
+        -------------------------------------------------------------------------------------
+        40 parameters, 1,296 multiply-adds, 1,152 bytes of outputs
         """
-        if self.input_shape is None:
-            raise ValueError("summary: the network needs an `input_shape`")
-        rows = [("layer", "", "output shape", "parameters")]
-        for name, layer, _, shape in self.trace(self.input_shape):
-            kind = type(layer).__name__
-            own = sum(parameter.size for parameter in layer.own_parameters().values())
-            rows.append((name, kind, str(shape), f"{own:,}"))
-        total = sum(parameter.size for parameter in self.parameters().values())
-        widths = [max(len(row[column]) for row in rows) for column in range(4)]
-        lines = [
-            f"{name:<{widths[0]}}  {kind:<{widths[1]}}  {shape:<{widths[2]}}  {count:>{widths[3]}}"
-            for name, kind, shape, count in rows
-        ]
-        rule = "-" * max(map(len, lines))
-        return "\n".join([lines[0], rule, *lines[1:], rule, f"{total:,} parameters"])
+        return str(analysis.summary(self, dtype=self.dtype))
 
     # Data in
 
