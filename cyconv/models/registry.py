@@ -54,7 +54,7 @@ def build(
     input_shape : tuple of int
         Shape of one input, (C, H, W) or (features,).
     num_classes : int
-        Outputs that are needed.
+        Outputs that are needed, of an image or of each pixel.
     options : mapping of str to any, optional
         More keywords for the function.
     seed : numpy.random.Generator, int or None
@@ -101,7 +101,7 @@ def build(
         raise TypeError(f"{op}: {called} must return a Network, got {type(made).__name__}")
     if made.input_shape not in (None, shape):
         raise ValueError(f"{op}: {called} takes inputs of shape {made.input_shape}, but these have {shape}")
-    if made.output_shape(shape) != (outputs,):
+    if made.output_shape(shape)[0] != outputs:
         raise ValueError(f"{op}: {called} must give {outputs} outputs, got outputs of shape {made.output_shape(shape)}")
     return made
 

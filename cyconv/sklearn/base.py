@@ -204,7 +204,11 @@ class ConvNetEstimator(BaseEstimator):
         if options and (self.network is None or isinstance(self.network, Network)):
             raise ValueError(f"{self._op}: `network_options` are for a `network` that is a name or a function")
         if self.network is not None:
-            return build(self.network, self.input_shape_, outputs, options, seed=seed, op=self._op)
+            network = build(self.network, self.input_shape_, outputs, options, seed=seed, op=self._op)
+            shape = network.output_shape(self.input_shape_)
+            if len(shape) != 1:
+                raise ValueError(f"{self._op}: `network` must give numbers for an image, got outputs of shape {shape}")
+            return network
         channels = _extents(self._op, "channels", self.channels) if len(self.input_shape_) == 3 else []
         hidden = _extents(self._op, "hidden", self.hidden)
         return small_network(self.input_shape_, outputs, channels, hidden, seed)

@@ -84,8 +84,8 @@ def test_a_network_is_copied():
         ((list, (1, 8, 8), 2), TypeError, "build: list must return a Network, got list"),
         ((dense, (1, 8, 8), 0), ValueError, "build: `num_classes` must be at least 1, got 0"),
         ((dense, (1, 0, 8), 1), ValueError, "build: `input_shape` must be at least 1, got 0"),
-        (("unet", (1, 572, 572), 2), ValueError, r"build: unet must give 2 outputs, got .* shape \(2, 388, 388\)"),
-        ((lambda: dense((9,), 2), (4,), 2), ValueError, "layer 0: Linear: "),
+        ((lambda: dense((4,), 2), (4,), 3), ValueError, r"build: <lambda> must give 3 outputs, got .* shape \(2,\)"),
+        ((lambda: dense((9,), 2), (4,), 2), ValueError, "Linear: needs vectors of shape"),
         (
             (models.lenet5(), (1, 28, 28), 10),
             ValueError,

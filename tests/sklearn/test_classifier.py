@@ -295,6 +295,11 @@ def test_worker_processes_give_the_same_and_share_the_cores():
             ValueError,
             r"ConvNetClassifier: the network takes inputs of shape \(1, 4, 4\), but these have \(1, 8, 8\)",
         ),
+        (
+            {"network": "unet", "network_options": {"padding": "same", "depth": 1}},
+            ValueError,
+            r"ConvNetClassifier: `network` must give numbers for an image, got outputs of shape \(10, 8, 8\)",
+        ),
         ({"network": dict}, TypeError, "ConvNetClassifier: dict must return a Network, got dict"),
         (
             {"network": lambda seed: flat_network((1, 8, 8), 4, seed)},
