@@ -63,4 +63,6 @@ def adaptive_bounds(index: int, size: int, output: int) -> Pair:
 
 def mirrored(position: Positions, size: int) -> Positions:
     """Return which of `size` pixels two mirrors, on the first and the last of them, show at any position."""
-    return (size - 1) - abs((size - 1) - position % max(1, 2 * size - 2))
+    if size == 1:
+        return 0 * position
+    return (size - 1) - abs((size - 1) - position % (2 * size - 2))

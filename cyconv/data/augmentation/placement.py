@@ -178,7 +178,7 @@ class _Cut:
                 mirrored(np.arange(-vertical, H + vertical), H),
                 mirrored(np.arange(-horizontal, W + horizontal), W),
             )
-            return pixels[:, rows][:, :, columns]
+            return pixels.take(rows, axis=1).take(columns, axis=2)
         padded = np.zeros((N, H + 2 * vertical, W + 2 * horizontal, C), pixels.dtype)
         padded[:, vertical : vertical + H, horizontal : horizontal + W] = pixels
         return padded
