@@ -184,7 +184,7 @@ def test_what_cannot_run_here_fails_at_import():
     assert "ImportError: cyconv: CYCONV_ISA='mmx' is not a known instruction set" in said
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if name not in ("cyconv.cli", "cyconv.__main__")])
+@pytest.mark.parametrize("module", [name for name in MODULES if not name.startswith(("cyconv.cli", "cyconv.__main__"))])
 def test_library_code_does_not_print_assert_or_exit(module):
     for node in statements(MODULES[module]):
         assert not isinstance(node, ast.Assert), f"line {node.lineno}"

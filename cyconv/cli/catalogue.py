@@ -12,7 +12,7 @@ from cyconv.models.registry import Facts, build, facts, networks
 
 def show_models(options: argparse.Namespace) -> None:
     """Print a table of the networks as they are without arguments."""
-    rows = [("network", "parameters", "multiply-adds", "input", "output", "paper")]
+    rows: list[tuple[str, ...]] = [("network", "parameters", "multiply-adds", "input", "output", "paper")]
     rows += [_row(name, facts(name)) for name in networks()]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:

@@ -15,7 +15,8 @@ from cyconv.data.augmentation import ColorJitter, Cutout, RandomCrop, RandomHori
 from cyconv.layers.base import Shape
 
 # Height and width of each data set's images; those of a folder are read at any.
-SIZES = {"digits": 28, "mnist": 28, "cifar10": 32, "folder": None}
+DIGITS = 28
+SIZES = {"digits": DIGITS, "mnist": 28, "cifar10": 32, "folder": None}
 ROOTS = {
     "mnist": "the folder with its four files",
     "cifar10": "the folder with its batches",
@@ -41,7 +42,7 @@ AUGMENTATIONS: dict[str, Any] = {
 def load(name: str, root: Path | None, shape: Shape, class_names: Sequence[str] | None = None) -> Dataset:
     """Return a data set; images of a folder in the given shape, of the classes named, others in their own."""
     if name == "digits":
-        data = digits(SIZES["digits"] - 2 * BORDER)
+        data = digits(DIGITS - 2 * BORDER)
         return data._replace(train_x=_framed(data.train_x), test_x=_framed(data.test_x))
     if root is None:
         raise ValueError(f"--data {name} needs --root, {ROOTS[name]}")
@@ -91,7 +92,7 @@ class Fit:
     def __call__(self, x: NDArray, y: NDArray, rng: Any = None) -> tuple[NDArray, NDArray]:
         """Return such images, and their targets as they are."""
         if x.shape[1] == 3 and self.channels == 1:
-            x = sum(weight * x[:, c : c + 1] for c, weight in enumerate(np.array(LUMA, x.dtype)))  # type: ignore[assignment]
+            x = np.tensordot(np.array([LUMA], x.dtype), x, (1, 1)).swapaxes(0, 1)  # [N, 3, H, W] -> [N, 1, H, W]
         if x.shape[2:] != self.size:
             x = F.interpolate(x, self.size, mode="bilinear")
         return (np.repeat(x, 3, axis=1) if (x.shape[1], self.channels) == (1, 3) else x), y

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from cyconv.cli.images import SIZES
@@ -38,7 +39,7 @@ class Recipe(NamedTuple):
     model: str
     input_shape: Shape
     class_names: tuple[str, ...] = TEN_DIGITS
-    options: Mapping[str, Any] = {}  # noqa: RUF012  (a NamedTuple's default, never changed)
+    options: Mapping[str, Any] = MappingProxyType({})
     data: str = "digits"
 
     def network(self, seed: int | None = None) -> Network:
@@ -58,7 +59,7 @@ class Recipe(NamedTuple):
             "input_size": str(height) if height == width else f"{height}x{width}",
             "channels": str(channels),
             "classes": json.dumps(self.class_names),
-            "options": json.dumps(self.options),
+            "options": json.dumps(dict(self.options)),
             "data": self.data,
         }
 
@@ -106,8 +107,8 @@ def load(path: Path) -> tuple[Network, Recipe]:
     """Return the network that the file's metadata describes, with the file's weights."""
     arrays, metadata = load_arrays(path)
     recipe = _recipe(path, metadata)
-    network = recipe.network()
     try:
+        network = recipe.network()
         network.load_state_dict(arrays)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from error
@@ -137,6 +138,6 @@ def _recipe(path: Path, metadata: Mapping[str, str]) -> Recipe:
 
 
 def _as_names(names: Any) -> tuple[str, ...]:
-    if not isinstance(names, Sequence) or not names or not all(isinstance(name, str) for name in names):
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise ValueError(f"classes {names!r}")
     return tuple(names)

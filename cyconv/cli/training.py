@@ -109,9 +109,12 @@ def _draw(
 def evaluate(options: argparse.Namespace) -> None:
     """Print the accuracy of trained weights."""
     network, recipe = networks.load(options.weights)
-    data = images.load(options.data or recipe.data, options.root, recipe.input_shape, recipe.class_names)
+    name = options.data or recipe.data
+    data = images.load(name, options.root, recipe.input_shape, recipe.class_names)
     if data.class_names != recipe.class_names:
-        raise ValueError(f"{options.weights} is trained on other classes than those of --data {options.data}")
+        raise ValueError(
+            f"{options.weights} was trained on {recipe.data}, whose classes are not those of --data {name}"
+        )
     _report(_confusions(network, data))
 
 
