@@ -11,7 +11,7 @@ import cyconv
 from cyconv import _cpu, _dispatch, memory, threads
 from cyconv.cli.catalogue import show_models, show_summary
 from cyconv.cli.images import AUGMENTATIONS, ROOTS, SIZES
-from cyconv.cli.networks import parse_size
+from cyconv.cli.recipes import parse_size
 from cyconv.cli.training import OPTIMIZERS, SCHEDULES, evaluate, predict, train
 from cyconv.models.registry import facts, networks
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from cyconv.analysis import count_flops
-from cyconv.cli.networks import parse_options
+from cyconv.cli.recipes import parse_options
 from cyconv.layers.base import Shape
 from cyconv.models.registry import Facts, build, facts, networks
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cyconv import metrics, visualize
-from cyconv.cli import images, networks
+from cyconv.cli import images, recipes
 from cyconv.data import Dataset
 from cyconv.layers import Conv2d
 from cyconv.network import Network
@@ -53,10 +53,10 @@ def _test_name(name: str) -> str:
 def train(options: argparse.Namespace) -> None:
     """Train a network; write its weights, history and figures."""
     out = options.out or Path("runs", f"{options.model}-{options.data}")
-    shape = networks.input_shape(options.model, options.data, options.channels, options.input_size)
-    chosen = networks.parse_options(options.option)
+    shape = recipes.input_shape(options.model, options.data, options.channels, options.input_size)
+    chosen = recipes.parse_options(options.option)
     data = images.load(options.data, options.root, shape)
-    recipe = networks.Recipe(options.model, shape, data.class_names, chosen, options.data)
+    recipe = recipes.Recipe(options.model, shape, data.class_names, chosen, options.data)
     network = recipe.network(options.seed)
     optimizer = OPTIMIZERS[options.optimizer](**_given(options, "learning_rate", "weight_decay"))
     schedule = SCHEDULES[options.schedule](max(1, options.epochs))
@@ -77,7 +77,7 @@ def train(options: argparse.Namespace) -> None:
         progress=True,
         augment=augment or None,
     )
-    networks.save(out / "weights.safetensors", network, recipe)
+    recipes.save(out / "weights.safetensors", network, recipe)
     history.save(out / "history.json")
     confusions = _confusions(network, data)
     _draw(out, history, before, _first_filters(network), confusions, data.class_names)
@@ -108,7 +108,7 @@ def _draw(
 
 def evaluate(options: argparse.Namespace) -> None:
     """Print the accuracy of trained weights."""
-    network, recipe = networks.load(options.weights)
+    network, recipe = recipes.load(options.weights)
     name = options.data or recipe.data
     data = images.load(name, options.root, recipe.input_shape, recipe.class_names)
     if data.class_names != recipe.class_names:
@@ -120,7 +120,7 @@ def evaluate(options: argparse.Namespace) -> None:
 
 def predict(options: argparse.Namespace) -> None:
     """Print the class of each picture."""
-    network, recipe = networks.load(options.weights)
+    network, recipe = recipes.load(options.weights)
     pictures = np.stack([images.read_image(path, recipe.input_shape, options.invert) for path in options.images])
     for path, probabilities in zip(options.images, network.predict_proba(pictures), strict=True):
         print(f"{path}: {recipe.class_names[probabilities.argmax()]} ({probabilities.max():.1%})")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cyconv import models
-from cyconv.cli.networks import Recipe, input_shape, load, parse_options, parse_size, save
+from cyconv.cli.recipes import Recipe, input_shape, load, parse_options, parse_size, save
 from cyconv.serialization import load_arrays, save_arrays
 
 
