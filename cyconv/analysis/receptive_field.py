@@ -143,7 +143,7 @@ def stack_windows(windows: Sequence[Sequence[int]]) -> tuple[int, int, int]:
     for given in windows:
         if not isinstance(given, (tuple, list)) or not 1 <= len(given) <= 4:
             raise ValueError(f"{op}: `windows` must be (kernel_size, stride, padding, dilation), got {given!r}")
-        kernel, stride, padding, dilation = [*given, *(1, 0, 1)[len(given) - 1 :]]
+        kernel, stride, padding, dilation = tuple(given) + (1, 0, 1)[len(given) - 1 :]
         size += (as_int(op, "kernel_size", kernel) - 1) * as_int(op, "dilation", dilation) * jump
         start -= as_int(op, "padding", padding, 0) * jump
         jump *= as_int(op, "stride", stride)

@@ -85,7 +85,9 @@ def _find(root: Path, name: str) -> Path:
 def _joined(paths: list[Path]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Return the images and labels in files, one after the other."""
     images, labels = zip(*map(_read, paths), strict=True)
-    return np.concatenate(images).reshape(-1, 3, 32, 32), np.concatenate(labels)
+    pixels = np.empty((sum(map(len, labels)), 32, 32, 3), np.uint8)  # channels last in memory, as batches have them
+    np.concatenate([each.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1) for each in images], out=pixels)
+    return pixels.transpose(0, 3, 1, 2), np.concatenate(labels)
 
 
 def _read(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from cyconv._validation import as_array, as_bool, as_generator, as_int, as_int_array, as_number
 
 Rows = NDArray[np.int64]
+TINY = 1e-9  # of a row: products of shares are not exact
 
 
 class Sampler(Protocol):
@@ -200,11 +201,12 @@ def _apportioned(sizes: list[int], shares: NDArray[np.float64]) -> NDArray[np.in
     one to each: the parts as a whole come close to their shares too.
     """
     exact = np.outer(sizes, shares)
-    counts = np.floor(exact + 1e-9).astype(np.int64)
+    counts = np.floor(exact + TINY).astype(np.int64)
     behind = np.zeros(len(shares))
     for size, wanted, count in zip(sizes, exact, counts, strict=True):
-        behind += wanted - count
-        first = np.argsort(-behind, kind="stable")[: size - count.sum()]
+        rest = wanted - count
+        behind += rest
+        first = np.argsort(np.where(rest > TINY, -behind, np.inf), kind="stable")[: size - count.sum()]
         count[first] += 1
         behind[first] -= 1
     return counts

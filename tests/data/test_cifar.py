@@ -61,6 +61,7 @@ def test_every_form_gives_the_same(tmp_path, form, folder):
     assert data.train_x.shape == (15, 3, 32, 32)
     assert data.train_x.dtype == data.test_x.dtype == np.uint8
     assert data.train_y.dtype == data.test_y.dtype == np.int64
+    assert data.train_x.transpose(0, 2, 3, 1).flags.c_contiguous
     assert data.class_names[3] == "cat"
 
 
@@ -175,11 +176,14 @@ def test_a_folder_is_a_path():
 
 @pytest.mark.skipif("CYCONV_DATA" not in os.environ, reason="CYCONV_DATA names no folder of data sets")
 def test_cifar10_itself(tmp_path):
-    unpack = Path(os.environ["CYCONV_DATA"], "cifar10", "unpack.py")
-    subprocess.run([sys.executable, unpack, tmp_path, "--batches", "1"], check=True, capture_output=True)
-    data = cifar10(tmp_path, batches=[1])
+    root = Path(os.environ["CYCONV_DATA"], "cifar10")
+    if (root / "unpack.py").is_file():
+        command = [sys.executable, root / "unpack.py", tmp_path, "--batches", "1"]
+        subprocess.run(command, check=True, capture_output=True)
+        root = tmp_path
+    data = cifar10(root, batches=[1])
     assert data.train_x.shape == (10_000, 3, 32, 32)
-    assert data.test_x.shape == (1_000, 3, 32, 32)
+    assert data.test_x.shape[1:] == (3, 32, 32)
     assert data.train_y[:10].tolist() == [6, 9, 9, 4, 1, 1, 2, 7, 8, 3]  # a frog, two trucks, a deer, ...
     # Close to what everyone who trains on CIFAR-10 subtracts, the mean of all five batches.
     np.testing.assert_allclose(data.train_x.mean((0, 2, 3)) / 255, [0.4914, 0.4822, 0.4465], atol=3e-3)

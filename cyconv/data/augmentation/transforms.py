@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cyconv._geometry import Pair
-from cyconv._validation import as_array, as_generator, as_image
+from cyconv._validation import FLOATS, as_array, as_generator, as_image
 
 Batch = tuple[NDArray, NDArray]
 Transform = Callable[[NDArray, NDArray, "np.random.Generator"], Batch]  # np.random takes long to import
@@ -112,7 +112,7 @@ class SpatialTransform:
         moved = move(pixels, True).transpose(NCHW)
         if targets.ndim < 3:
             return moved, targets
-        smooth = targets.dtype.kind == "f"  # classes have nothing between them
+        smooth = targets.dtype.newbyteorder("=") in FLOATS  # classes have nothing between them
         if targets.ndim == 3:
             return moved, move(np.ascontiguousarray(targets)[..., np.newaxis], smooth)[..., 0]
         return moved, move(_channels_last(targets), smooth).transpose(NCHW)

@@ -104,6 +104,9 @@ class RandomRotation(RandomAffine):
     def __init__(self, degrees: float, mode: str = "constant") -> None:
         super().__init__(as_number("RandomRotation", "degrees", degrees, 0, 180), mode=mode)
 
+    def __repr__(self) -> str:
+        return f"RandomRotation(degrees={self.degrees!r}, mode={self.mode!r})"
+
 
 class ElasticTransform(SpatialTransform):
     """Deform each image smoothly, as if it were printed on rubber.
@@ -146,9 +149,17 @@ class ElasticTransform(SpatialTransform):
         """Choose a field of displacements for each image."""
         coarse = rng.normal(scale=self.deviation, size=(2, count, *self.grid))
         down, across = (_spline_basis(points, extent) for points, extent in zip(self.grid, size, strict=True))
-        fine = np.einsum("wj,dnhj->dnhw", across, np.einsum("hi,dnij->dnhj", down, coarse))
+        fine = _spread(_spread(coarse.swapaxes(2, 3), down).swapaxes(2, 3), across)  # [2, N, H, W]
         rows, columns = np.arange(size[0])[:, np.newaxis], np.arange(size[1])
         return _Warp(fine[0] + rows, fine[1] + columns, self.mode)
+
+
+def _spread(values: NDArray, basis: NDArray) -> NDArray:
+    """Return the products [..., extent] of values [..., points] and a basis [extent, points].
+
+    Not by np.matmul: the threads of BLAS would keep those of the training from their cores.
+    """
+    return sum(values[..., point, np.newaxis] * basis[:, point] for point in range(basis.shape[1]))
 
 
 @lru_cache(maxsize=16)
@@ -161,52 +172,36 @@ def _spline_basis(points: int, extent: int) -> NDArray[np.float64]:
 
 
 class _Warp:
-    """Reads each pixel from a place of its own, [N, H, W] rows and columns."""
+    """Reads each pixel of an image from a place of its own, rows and columns [N, H, W]."""
 
     def __init__(self, rows: NDArray, columns: NDArray, mode: str) -> None:
-        self.rows, self.columns, self.mode = rows.astype(np.float32), columns.astype(np.float32), mode
+        self.rows, self.columns, self.mode = rows, columns, mode
 
     def __call__(self, pixels: NDArray, smooth: bool) -> NDArray:
-        if self.mode == "constant":  # a frame of zeros stands for all that lies outside
-            N, H, W, C = pixels.shape
-            framed = np.zeros((N, H + 2, W + 2, C), pixels.dtype)
-            framed[:, 1:-1, 1:-1] = pixels
-            return _read(framed, np.clip(self.rows + 1, 0, H + 1), np.clip(self.columns + 1, 0, W + 1), smooth)
-        return _read(pixels, _folded(self.rows, pixels.shape[1]), _folded(self.columns, pixels.shape[2]), smooth)
+        return self._between(pixels) if smooth else self._nearest(pixels)
 
+    def _between(self, pixels: NDArray) -> NDArray:
+        """Return numbers, interpolated linearly; outside of a constant image's outermost pixels they fall to zero."""
+        from scipy.ndimage import map_coordinates
 
-def _folded(places: NDArray[np.float32], size: int) -> NDArray[np.float32]:
-    """Return where mirrors at both ends show what lies outside of 0 to size - 1."""
-    outside = (places < 0) | (places > size - 1)
-    folded = places.copy()
-    folded[outside] = mirrored(places[outside], size)
-    return folded
+        output = np.empty_like(pixels)
+        mode = {"constant": "grid-constant", "reflect": "mirror"}[self.mode]
+        for number, places in enumerate(np.stack([self.rows, self.columns], axis=1)):
+            for channel in range(pixels.shape[3]):
+                target = output[number, ..., channel]
+                map_coordinates(pixels[number, ..., channel], places, target, order=1, mode=mode)
+        return output
 
-
-def _read(pixels: NDArray, rows: NDArray[np.float32], columns: NDArray[np.float32], smooth: bool) -> NDArray:
-    """Return the values at places within [N, H, W, C], interpolated linearly or of the nearest pixel."""
-    N, H, W, C = pixels.shape
-    first = _per_image(np.arange(N) * (H * W))
-    if not smooth:
-        index = first + np.rint(rows).astype(np.intp) * W + np.rint(columns).astype(np.intp)
-        return pixels.reshape(-1, C)[index]
-    top, left = (
-        np.minimum(places.astype(np.intp), max(extent - 2, 0))  # truncated: none is negative
-        for places, extent in ((rows, H), (columns, W))
-    )
-    rows, columns = rows - top.astype(np.float32), columns - left.astype(np.float32)
-    index = first + top * W + left
-    below, right = W if H > 1 else 0, 1 if W > 1 else 0
-    output = np.empty((*index.shape, C), pixels.dtype)
-    for channel in range(C):  # one after the other: vectors are short along channels and long along pixels
-        plane = np.ascontiguousarray(pixels[..., channel]).reshape(-1)
-        upper, lower = (_mixed(plane[start], plane[start + right], columns) for start in (index, index + below))
-        output[..., channel] = _mixed(upper, lower, rows)
-    return output
-
-
-def _mixed(a: NDArray, b: NDArray, share: NDArray[np.float32]) -> NDArray:
-    return a + share * (b - a)
+    def _nearest(self, pixels: NDArray) -> NDArray:
+        """Return values of any kind, each one that was there before, or zero outside of a constant image."""
+        N, H, W, C = pixels.shape
+        rows, columns = np.rint(self.rows).astype(np.intp), np.rint(self.columns).astype(np.intp)
+        outside = (rows < 0) | (rows >= H) | (columns < 0) | (columns >= W)
+        rows[outside], columns[outside] = mirrored(rows[outside], H), mirrored(columns[outside], W)
+        output = pixels.reshape(-1, C)[(_per_image(np.arange(N) * H) + rows) * W + columns]
+        if self.mode == "constant":
+            output[outside] = 0
+        return output
 
 
 def _per_image(values: NDArray) -> NDArray:
