@@ -213,8 +213,8 @@ class ConvNetEstimator(BaseEstimator):
         if self.network is not None:
             network = build(self.network, self.input_shape_, outputs, options, seed=seed, op=self._op)
             shape = network.output_shape(self.input_shape_)
-            if len(shape) != 1:
-                raise ValueError(f"{self._op}: `network` must give numbers for an image, got outputs of shape {shape}")
+            if shape != (outputs,):
+                raise ValueError(f"{self._op}: `network` must give {outputs} numbers, got outputs of shape {shape}")
             return network
         channels = _extents(self._op, "channels", self.channels) if len(self.input_shape_) == 3 else []
         hidden = _extents(self._op, "hidden", self.hidden)

@@ -313,13 +313,13 @@ def test_worker_processes_give_the_same_and_share_the_cores():
         (
             {"network": "unet", "network_options": {"padding": "same", "depth": 1}},
             ValueError,
-            r"ConvNetClassifier: `network` must give numbers for an image, got outputs of shape \(10, 8, 8\)",
+            r"ConvNetClassifier: `network` must give 10 numbers, got outputs of shape \(10, 8, 8\)",
         ),
         ({"network": dict}, TypeError, "ConvNetClassifier: dict must return a Network, got dict"),
         (
             {"network": lambda seed: flat_network((1, 8, 8), 4, seed)},
             ValueError,
-            r"ConvNetClassifier: <lambda> must give 10 outputs, got outputs of shape \(4,\)",
+            r"ConvNetClassifier: `network` must give 10 numbers, got outputs of shape \(4,\)",
         ),
         (
             {"network_options": {"width": 8}},
