@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         parameter,
         schedules,
         serialization,
+        sklearn,
         training,
         visualize,
     )
@@ -64,6 +65,7 @@ __all__ = [
     "schedules",
     "serialization",
     "set_num_threads",
+    "sklearn",
     "training",
     "visualize",
 ]
