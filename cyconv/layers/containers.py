@@ -139,13 +139,16 @@ class Sequential(Container):
                 yield group
 
     def forward(self, x: NDArray) -> NDArray:
-        known = None if self.training else predicted(self, x)
+        known = None if self.training else predicted(self, x, self._record)
         return self._run(x) if known is None else known
 
     def run(self, x: NDArray, addend: NDArray | None = None, relu: bool = False) -> NDArray:
         return self._run(x, addend, relu)
 
     def record(self, x: NDArray, addend: NDArray | None, relu: bool, calls: Recording) -> NDArray:
+        return self._record(x, addend, relu, calls)
+
+    def _record(self, x: NDArray, addend: NDArray | None, relu: bool, calls: Recording) -> NDArray:
         groups = self._groups()
         for group in groups[:-1]:
             x = group.record(x, None, False, calls)

@@ -172,11 +172,11 @@ class Recording(Calls):
         return self._output.copy("K")
 
 
-def predicted(layer: Layer, x: NDArray) -> NDArray | None:
+def predicted(layer: Layer, x: NDArray, record: Callable[..., NDArray]) -> NDArray | None:
     """Return a layer's prediction for `x` by a recording, in a fresh array; None if it must run as usual.
 
     It must for large arrays, and for a shape that is met for the first time, which may well be the last. Of several
-    threads at once each has a recording of its own.
+    threads at once each has a recording of its own. `record`, as `Layer.record`, makes it.
     """
     known = replayed(layer, x)
     if known is not None or not 0 < x.size <= MOST_INPUTS or x.ndim not in (2, 4) or x.dtype not in FLOATS:
@@ -189,7 +189,7 @@ def predicted(layer: Layer, x: NDArray) -> NDArray | None:
             recordings.pop(next(iter(recordings)), None)
         recordings[key] = []  # those that no thread uses; None: it does not pay
     elif recordings[key] is not None:
-        return _recorded(layer, x, recordings, key)
+        return _recorded(layer, x, record, recordings, key)
     return None
 
 
@@ -223,7 +223,9 @@ def _key(x: NDArray) -> tuple:
     return x.shape, x.dtype, is_fusing(), is_exact(), get_num_threads()
 
 
-def _recorded(layer: Layer, x: NDArray, recordings: dict, key: tuple) -> NDArray | None:
+def _recorded(
+    layer: Layer, x: NDArray, record: Callable[..., NDArray], recordings: dict, key: tuple
+) -> NDArray | None:
     """Return a layer's prediction, recorded for the next time."""
     if any(inner.training for _, inner in layer.walk()):
         recordings[key] = None
@@ -231,7 +233,7 @@ def _recorded(layer: Layer, x: NDArray, recordings: dict, key: tuple) -> NDArray
     recording = Recording(x.shape, x.dtype)
     recording.x[...] = x
     recording.depend_on(layer)
-    output = layer.record(recording.x, None, False, recording)
+    output = record(recording.x, None, False, recording)
     result = output.copy("K")
     recording.finish(output)
     idle = recordings.get(key)
