@@ -223,9 +223,7 @@ def _key(x: NDArray) -> tuple:
     return x.shape, x.dtype, is_fusing(), is_exact(), get_num_threads()
 
 
-def _recorded(
-    layer: Layer, x: NDArray, record: Callable[..., NDArray], recordings: dict, key: tuple
-) -> NDArray | None:
+def _recorded(layer: Layer, x: NDArray, record: Callable[..., NDArray], recordings: dict, key: tuple) -> NDArray | None:
     """Return a layer's prediction, recorded for the next time."""
     if any(inner.training for _, inner in layer.walk()):
         recordings[key] = None
