@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from numpy.typing import DTypeLike, NDArray
 
 from cyconv import memory
@@ -53,7 +55,7 @@ def memory_axes(x: NDArray) -> Axes:
 
 def flat(x: NDArray, axes: Axes) -> NDArray:
     """Return the elements of `x` in the order of `axes`, one-dimensional: a view if they lie so, else a copy."""
-    ordered = x.transpose(axes)
+    ordered = x.transpose(axes) if x.ndim > 1 else x
     if not ordered.flags.c_contiguous:
         target = memory.empty(ordered.shape, x.dtype)
         if x.ndim == 4:
@@ -61,13 +63,17 @@ def flat(x: NDArray, axes: Axes) -> NDArray:
         else:
             target[...] = ordered
         ordered = target
-    return ordered.reshape(-1)
+    return ordered.reshape(-1) if x.ndim != 1 else ordered
 
 
 def empty_ordered(shape: tuple[int, ...], axes: Axes, dtype: DTypeLike, calls: Calls = AT_ONCE) -> NDArray:
     """Return an uninitialised array of `shape` whose memory has the order of `axes`."""
-    inverse = sorted(range(len(axes)), key=axes.__getitem__)
-    return calls.empty(tuple(shape[axis] for axis in axes), dtype).transpose(inverse)
+    return calls.empty(tuple([shape[axis] for axis in axes]), dtype).transpose(_inverse(axes))
+
+
+@lru_cache(maxsize=256)
+def _inverse(axes: Axes) -> Axes:
+    return tuple(sorted(range(len(axes)), key=axes.__getitem__))
 
 
 def add(a: NDArray, b: NDArray, calls: Calls = AT_ONCE) -> NDArray:
