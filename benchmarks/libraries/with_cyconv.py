@@ -114,11 +114,10 @@ def _norm(batch, channels, size, relu) -> Work:
                 "backward": lambda: F.batch_norm_backward(grad, x, weight, mean, var),
             }
         )
-    output = F.batch_norm_relu(x, mean, var, weight, bias)
     return Work(
         {
             "forward": lambda: F.batch_norm_relu(x, *F.batch_norm_statistics(x), weight, bias),
-            "backward": lambda: F.batch_norm_relu_backward(grad, output, x, weight, mean, var),
+            "backward": lambda: F.batch_norm_relu_backward(grad, x, weight, bias, mean, var),
         }
     )
 
