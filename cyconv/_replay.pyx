@@ -10,7 +10,7 @@ from cpython.object cimport PyObject
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp
 
-cdef extern from "Python.h":
+cdef extern from *:
     Py_ssize_t references "Py_REFCNT"(PyObject* thing)
 
 
