@@ -220,6 +220,8 @@ class Layer:
         generator = as_generator("initialize", rng)
         for parameter in self.parameters().values():
             parameter.initialize(generator)
+        for _, layer in self.walk():
+            layer._recorded = None  # which would keep the old values
         self.reseed(generator)
         return self
 
@@ -244,6 +246,7 @@ class Layer:
         for parameter in self.parameters().values():
             parameter.astype(dtype)
         for _, layer in self.walk():
+            layer._recorded = None  # which would keep the old values
             for name in layer.buffers:
                 buffer = getattr(layer, name)
                 if buffer.dtype.kind == "f":

@@ -89,17 +89,17 @@ class _Convolution(Layer):
             N, H, W, C = correlator.out_shape
             check_shape(type(self).__name__, "addend", addend, (N, C, H, W), " (that of the output)")
             addend = channels_last(addend)
-        filters, bias = self._filters(correlator, norm)
+        filters, bias = self._filters(correlator, norm, calls is not AT_ONCE)
         return correlator.apply(pixels, filters, bias, addend, relu, calls).transpose(NCHW)
 
-    def _filters(self, correlator: Correlator, norm: BatchNorm2d | None) -> tuple[Any, NDArray | None]:
+    def _filters(self, correlator: Correlator, norm: BatchNorm2d | None, keep: bool) -> tuple[Any, NDArray | None]:
         """Return filters in the form that the correlator takes, and the bias, a normalisation folded into both.
 
-        While predicting a few images at a time they are kept: nobody trains, and bringing them into that form takes as
-        long as using them.
+        While predicting a few images at a time they are kept, or if `keep` says so: nobody trains, and bringing them
+        into that form takes as long as using them.
         """
         bias = data_of(self.bias)
-        if self.training or math.prod(correlator.out_shape[:3]) > KEPT_PIXELS:
+        if self.training or (math.prod(correlator.out_shape[:3]) > KEPT_PIXELS and not keep):
             return self._made_filters(correlator, bias, norm)
         version = self.weight.version
         key = correlator, version, None if bias is None else bias.tobytes(), None if norm is None else norm.state()

@@ -25,6 +25,7 @@ from cyconv.threads import GRAIN, get_num_threads, threads_for
 
 MOST_INPUTS = 1 << 16  # numbers that go in, up to which it pays: more than that take a millisecond and longer
 MOST_SHAPES = 4  # of inputs, whose recordings are kept: each may hold filters of its own
+MOST_WEIGHTS = 1 << 22  # of a network of which several are kept
 MOST_BYTES = 16 << 20  # of the buffers: what lies between the layers of a recording stays allocated
 ALIGNMENT = 64
 KERNEL_TYPES = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
@@ -184,13 +185,13 @@ def predicted(layer: Layer, x: NDArray, record: Callable[..., NDArray]) -> NDArr
     if layer._recorded is None:
         layer._recorded = {}
     recordings, key = layer._recorded, _key(x)
-    if key not in recordings:
-        if len(recordings) >= MOST_SHAPES:
-            recordings.pop(next(iter(recordings)), None)
+    idle = recordings.get(key, ABSENT)
+    if idle is ABSENT:
+        for oldest in list(recordings)[: max(0, 1 + len(recordings) - MOST_SHAPES)]:
+            recordings.pop(oldest, None)
         recordings[key] = []  # those that no thread uses; None: it does not pay
-    elif recordings[key] is not None:
-        return _recorded(layer, x, record, recordings, key)
-    return None
+        return None
+    return None if idle is None else _recorded(layer, x, record, recordings, key)
 
 
 def replayed(layer: Layer, x: NDArray) -> NDArray | None:
@@ -234,6 +235,9 @@ def _recorded(layer: Layer, x: NDArray, record: Callable[..., NDArray], recordin
     output = record(recording.x, None, False, recording)
     result = output.copy("K")
     recording.finish(output)
+    if sum(parameter.size for parameter in layer.parameters().values()) > MOST_WEIGHTS:
+        for other in [other for other in list(recordings) if other != key]:
+            recordings.pop(other, None)
     idle = recordings.get(key)
     if recording.nbytes > MOST_BYTES:
         recordings[key] = None

@@ -3,6 +3,7 @@
 import copy
 import pickle
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -403,6 +404,35 @@ def test_few_shapes_are_kept_and_only_small_ones():
     for x in (np.zeros((0, 3, 9, 9), np.float32), np.zeros((1, 3, 9, 9), np.float32)):
         for _ in range(3):
             assert network.forward(x).shape == (len(x), 4, 7, 7)
+
+
+def test_of_a_large_network_one_shape_is_kept(monkeypatch):
+    monkeypatch.setattr(recording, "MOST_WEIGHTS", 100)
+    network = randomised(Network([Conv2d(3, 4, 3), ReLU()]))
+    for size in (8, 9, 10):
+        assert_predicts(network, [x[:, :, :size, :size] for x in inputs(network, 3)])
+        assert len(network._recorded) == len(recordings(network)) == 1
+
+
+def test_filters_are_shared_by_the_recordings_of_a_shape():
+    network = randomised(Network([Conv2d(16, 16, 3)]))
+    x = np.zeros((4, 16, 30, 30), np.float32)
+    recorded(network, x)
+    kept = network[0]._prepared[1][0]
+    (key,) = network._recorded
+    network._recorded[key].clear()  # as if another thread used it
+    recorded(network, x)
+    assert network[0]._prepared[1][0] is kept
+
+
+def test_values_that_are_given_up_are_not_kept_alive():
+    network = randomised(Network([Linear(8, 8)]))
+    recorded(network, np.zeros((1, 8), np.float32))
+    for give_up in (lambda: network.astype(np.float64), lambda: network.initialize(0)):
+        values = weakref.ref(network[0].weight.read())
+        give_up()
+        assert values() is None
+        recorded(network.eval(), np.zeros((1, 8), network.dtype))
 
 
 def test_large_buffers_are_not_kept(monkeypatch):
