@@ -34,6 +34,7 @@ KERNELS = [
     "conv2d_weight",
     "depthwise",
     "elementwise",
+    "filter2d",
     "gemm",
     "group_normalization",
     "grouped",
