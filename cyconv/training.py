@@ -143,14 +143,14 @@ def _add_gradients(network: Layer, x: NDArray, y: NDArray, loss: Loss, optimizer
     if not network.training:
         network.train()
     output = network.forward(x)
-    value = loss.forward(output, y)
-    if not math.isfinite(value):
+    value, gradient = loss.with_gradient(output, y)
+    if gradient is None or not math.isfinite(value):
         network.forget()
         raise FloatingPointError(
             f"train_step: the loss is {value}, so the weights are left as they are; check the data for NaN, or lower "
             f"the learning rate (now {optimizer.learning_rate})"
         )
-    network.backward(loss.backward(output, y), needs_grad_input=False)
+    network.backward(gradient, needs_grad_input=False)
     return value, output
 
 

@@ -18,7 +18,7 @@ COMPILED = [*sorted(PACKAGE.glob("*.p*x*")), *KERNELS]
 
 # Each module's height; it may import what lies lower or, without a cycle, beside it.
 TIERS = {
-    0: ["_kernels", "_cpu", "_memory", "_runtime", "_shared"],
+    0: ["_kernels", "_cpu", "_memory", "_replay", "_runtime", "_shared"],
     1: ["_boundary", "_dispatch", "_geometry", "_validation", "memory", "settings", "threads"],
     2: ["functional", "image", "initializers", "parameter"],
     3: ["layers", "losses", "metrics", "optimizers", "gradient_check", "data"],

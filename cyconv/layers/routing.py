@@ -11,9 +11,11 @@ from numpy.typing import DTypeLike, NDArray
 from cyconv import memory
 from cyconv._validation import as_int
 from cyconv.functional._arrays import add, channels_last, copy, empty_image, nhwc
+from cyconv.functional._calls import AT_ONCE, Calls
 from cyconv.layers.activation import Activation
-from cyconv.layers.base import Layer, Shape, Step, image_shape
+from cyconv.layers.base import Layer, Shape, Step, completed, image_shape
 from cyconv.layers.containers import Branches, Container, Layers
+from cyconv.layers.recording import Recording
 
 
 class Gate(Container):
@@ -298,12 +300,18 @@ class PadChannels(Layer):
         return self.before + C + self.after, H, W
 
     def forward(self, x: NDArray) -> NDArray:
-        N, C, H, W = x.shape
         self.remember(x.shape)
-        padded = empty_image(N, self.before + C + self.after, H, W, x.dtype)
-        padded[:, : self.before] = 0
-        padded[:, self.before + C :] = 0
-        copy(nhwc(x), nhwc(padded[:, self.before : self.before + C]))
+        return self._padded(x)
+
+    def record(self, x: NDArray, addend: NDArray | None, relu: bool, calls: Recording) -> NDArray:
+        return completed("PadChannels", self._padded(x, calls), addend, relu, calls)
+
+    def _padded(self, x: NDArray, calls: Calls = AT_ONCE) -> NDArray:
+        N, C, H, W = x.shape
+        padded = empty_image(N, self.before + C + self.after, H, W, x.dtype, calls)
+        calls(np.copyto, padded[:, : self.before], 0)
+        calls(np.copyto, padded[:, self.before + C :], 0)
+        copy(nhwc(x), nhwc(padded[:, self.before : self.before + C]), calls)
         return padded
 
     def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
