@@ -19,7 +19,7 @@ COMPILED = [*sorted(PACKAGE.glob("*.p*x*")), *KERNELS]
 # Each module's height; it may import what lies lower or, without a cycle, beside it.
 TIERS = {
     0: ["_kernels", "_cpu", "_memory", "_runtime"],
-    1: ["_dispatch", "_geometry", "_validation", "memory", "settings", "threads"],
+    1: ["_dispatch", "_geometry", "_pickles", "_validation", "memory", "settings", "threads"],
     2: ["functional", "initializers", "parameter"],
     3: ["layers", "losses", "metrics", "optimizers", "gradient_check", "data"],
     4: ["training", "callbacks", "history", "serialization"],
