@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         parameter,
         schedules,
         serialization,
+        torch_files,
         training,
         visualize,
     )
@@ -58,6 +59,7 @@ __all__ = [
     "schedules",
     "serialization",
     "set_num_threads",
+    "torch_files",
     "training",
     "visualize",
 ]

@@ -117,9 +117,7 @@ class _Machine:
                 return self.pop()
             operation = OPERATIONS.get(code)
             if operation is None:
-                raise ValueError(
-                    f"it needs the instruction {_name(code)} at byte {self.position - 1}, which is refused"
-                )
+                raise ValueError(f"it needs the instruction {_name(code)} at byte {self.position - 1}: refused")
             operation(self)
         raise ValueError(f"it is a pickle of more than {MOST_INSTRUCTIONS} instructions")
 
@@ -206,7 +204,7 @@ class _Machine:
 
     def find_persistent(self) -> None:
         if self.persistent is None:
-            raise ValueError(f"it needs the instruction BINPERSID at byte {self.position - 1}, which is refused")
+            raise ValueError(f"it needs the instruction BINPERSID at byte {self.position - 1}: refused")
         self.push(self.persistent(self.pop(tuple)))
 
 

@@ -22,7 +22,7 @@ TIERS = {
     1: ["_dispatch", "_geometry", "_pickles", "_validation", "memory", "settings", "threads"],
     2: ["functional", "initializers", "parameter"],
     3: ["layers", "losses", "metrics", "optimizers", "gradient_check", "data"],
-    4: ["training", "callbacks", "history", "serialization"],
+    4: ["training", "callbacks", "history", "serialization", "torch_files"],
     5: ["averaging", "network", "schedules"],
     6: ["models", "visualize"],
     7: ["cli", "__main__", "__init__"],

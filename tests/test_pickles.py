@@ -104,10 +104,10 @@ def test_nothing_is_executed(tmp_path):
         (b"\x80\x02NN\x93.", "it has NoneType where str is needed"),
         (b"\x80\x02N)R.", "it calls NoneType at byte 4, which is no function"),
         (b"\x80\x02})b.", "it has dict where Stateful is needed"),
-        (b"\x80\x02)Q.", "it needs the instruction BINPERSID at byte 3, which is refused"),
-        (b"\x80\x02N\x82\x01.", "it needs the instruction EXT1 at byte 3, which is refused"),
-        (b"\x80\x02(i\x00", "it needs the instruction INST at byte 3, which is refused"),
-        (b"\x80\x02\xff.", r"it needs the instruction b'\\xff' at byte 2, which is refused"),
+        (b"\x80\x02)Q.", "it needs the instruction BINPERSID at byte 3: refused"),
+        (b"\x80\x02N\x82\x01.", "it needs the instruction EXT1 at byte 3: refused"),
+        (b"\x80\x02(i\x00", "it needs the instruction INST at byte 3: refused"),
+        (b"\x80\x02\xff.", r"it needs the instruction b'\\xff' at byte 2: refused"),
     ],
 )
 def test_refuses(content, message):
@@ -118,7 +118,7 @@ def test_refuses(content, message):
 def test_helpers_say_what_is_wrong():
     with pytest.raises(ValueError, match="it has str where int or float is needed"):
         expect("a", int, float)
-    with pytest.raises(ValueError, match="it gives 'torch.Size' 2 values, expected 1"):
+    with pytest.raises(ValueError, match=r"it gives 'torch\.Size' 2 values, expected 1"):
         expect_length((1, 2), 1, "torch.Size")
 
 
