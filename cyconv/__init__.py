@@ -15,6 +15,7 @@ from cyconv.threads import get_num_threads, num_threads, set_num_threads
 if TYPE_CHECKING:
     from cyconv import (
         averaging,
+        boxes,
         data,
         functional,
         gradient_check,
@@ -39,6 +40,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Network",
     "averaging",
+    "boxes",
     "data",
     "exact",
     "functional",

@@ -21,7 +21,7 @@ TIERS = {
     0: ["_kernels", "_cpu", "_memory", "_runtime"],
     1: ["_dispatch", "_geometry", "_pickles", "_validation", "memory", "settings", "threads"],
     2: ["functional", "initializers", "parameter"],
-    3: ["layers", "losses", "metrics", "optimizers", "gradient_check", "data"],
+    3: ["layers", "losses", "boxes", "metrics", "optimizers", "gradient_check", "data"],
     4: ["training", "callbacks", "history", "serialization", "torch_files"],
     5: ["averaging", "network", "schedules"],
     6: ["models", "visualize"],
