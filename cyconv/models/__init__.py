@@ -2,6 +2,7 @@
 
 from cyconv.models.alexnet import alexnet
 from cyconv.models.box_regressor import box_regressor
+from cyconv.models.deconvnet import deconvnet
 from cyconv.models.densenet import densenet, densenet121
 from cyconv.models.fcn import fcn, fcn8s, fcn16s, fcn32s
 from cyconv.models.googlenet import googlenet
@@ -21,6 +22,7 @@ from cyconv.models.xception import xception
 __all__ = [
     "alexnet",
     "box_regressor",
+    "deconvnet",
     "densenet",
     "densenet121",
     "fcn",
