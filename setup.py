@@ -49,6 +49,7 @@ KERNELS = [
     "winograd",
 ]
 
+SHARED = "cyconv._shared"  # the module with Cython's own helpers
 DEBUG = os.environ.get("CYCONV_DEBUG", "0") == "1"
 ROOT = Path(__file__).parent
 DIRECTIVES = {
@@ -112,14 +113,17 @@ def extension(name: str, source: str, flags: list[str], openmp: dict[str, list[s
 def all_extensions() -> list[Extension]:
     """Return the extensions: support modules, then each kernel once per instruction set in a folder of its own."""
     openmp = openmp_flags()
+    # What Cython's memoryviews need stands once, in cyconv._shared, and not in each of the modules.
+    options = {"compiler_directives": DIRECTIVES, "shared_utility_qualified_name": SHARED, "nthreads": os.cpu_count()}
     support = [extension(name, f"cyconv/{name}.pyx", [], openmp) for name in ("_cpu", "_memory")]
-    modules = cythonize(support, build_dir="build/cython/support", compiler_directives=DIRECTIVES)
+    support.append(extension("_shared", "cyconv/_shared.c", [], openmp))
+    modules = cythonize(support, build_dir="build/cython/support", **options)
     for isa, flags in INSTRUCTION_SETS.items():
         kernels = [
             extension(f"_kernels.{isa}.{name}", f"cyconv/_kernels/{name}.pyx", flags, openmp) for name in KERNELS
         ]
         # One build_dir each: two instruction sets sharing one would overwrite each other's generated C.
-        modules += cythonize(kernels, build_dir=f"build/cython/{isa}", compiler_directives=DIRECTIVES)
+        modules += cythonize(kernels, build_dir=f"build/cython/{isa}", **options)
     return modules
 
 

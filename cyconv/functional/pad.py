@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cyconv import _validation as check
-from cyconv._geometry import Padding
+from cyconv._geometry import Padding, mirrored
 from cyconv.functional._arrays import channels_last, empty_image, nhwc
 from cyconv.functional._tables import Table, apply_tables, selection
 
@@ -127,7 +127,7 @@ def continued(op: str, mode: str, size: int, before: int, after: int) -> Table:
         return selection(size, np.clip(position, 0, size - 1))
     if mode == "circular":
         return selection(size, position % size)
-    return selection(size, (size - 1) - np.abs((size - 1) - np.abs(position)))
+    return selection(size, mirrored(position, size))
 
 
 def _check_value(value: Any, dtype: np.dtype) -> None:
