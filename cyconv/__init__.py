@@ -14,9 +14,11 @@ from cyconv.threads import get_num_threads, num_threads, set_num_threads
 
 if TYPE_CHECKING:
     from cyconv import (
+        analysis,
         averaging,
         boxes,
         data,
+        diagnose,
         functional,
         gradient_check,
         initializers,
@@ -39,9 +41,11 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Network",
+    "analysis",
     "averaging",
     "boxes",
     "data",
+    "diagnose",
     "exact",
     "functional",
     "fusion",

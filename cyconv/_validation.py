@@ -85,6 +85,25 @@ def as_int_array(op: str, name: str, value: ArrayLike, ndim: int | None = None) 
     return array.astype(np.int64)
 
 
+def as_inputs(op: str, x: ArrayLike, input_shape: tuple[int, ...] | None) -> NDArray:
+    """Return `x`, floats or bytes, with the axes that a network needs; images of one channel may lack that axis."""
+    array = as_array(op, "x", x)
+    if array.dtype != np.uint8 and array.dtype.newbyteorder("=") not in FLOATS:
+        raise TypeError(f"{op}: `x` must be float32, float64 or uint8, got {array.dtype}; cast it with `.astype`")
+    if array.ndim == 3 and (input_shape is None or (input_shape[0] == 1 and len(input_shape) == 3)):
+        array = array[:, np.newaxis]  # [N, H, W] -> [N, 1, H, W]
+    fits = array.ndim in (2, 4) if input_shape is None else array.shape[1:] == input_shape
+    if not fits:
+        needed = "N, C, H, W" if input_shape is None else ", ".join(map(str, ("N", *input_shape)))
+        raise ValueError(f"{op}: `x` must have shape ({needed}), got {np.shape(x)}")
+    return array
+
+
+def as_numbers(x: NDArray, dtype: np.dtype) -> NDArray:
+    """Return inputs in a network's dtype; bytes become numbers from 0 to 1."""
+    return np.divide(x, 255, dtype=dtype) if x.dtype == np.uint8 else x.astype(dtype, copy=False)
+
+
 class Array(Protocol):
     """What checks need to know of an array: a layer's `Parameter` will do."""
 

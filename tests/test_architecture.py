@@ -22,9 +22,9 @@ TIERS = {
     1: ["_dispatch", "_geometry", "_pickles", "_validation", "memory", "settings", "threads"],
     2: ["functional", "initializers", "parameter"],
     3: ["layers", "losses", "boxes", "metrics", "optimizers", "gradient_check", "data"],
-    4: ["training", "callbacks", "history", "serialization", "torch_files"],
+    4: ["analysis", "training", "callbacks", "history", "serialization", "torch_files"],
     5: ["averaging", "network", "schedules"],
-    6: ["models", "visualize"],
+    6: ["diagnose", "models", "visualize"],
     7: ["cli", "__main__", "__init__"],
 }
 TIER_OF = {name: tier for tier, names in TIERS.items() for name in names}
