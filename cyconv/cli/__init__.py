@@ -94,7 +94,7 @@ def _network(name: str) -> str:
 def _classifier(name: str) -> str:
     if not facts(_network(name)).classifies:
         raise argparse.ArgumentTypeError(
-            f"{name} gives scores of pixels, and the data sets here have classes of images"
+            f"{name} gives scores of pixels or boxes, and the data sets here have classes of images"
         )
     return name
 

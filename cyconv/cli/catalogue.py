@@ -24,7 +24,8 @@ def show_models(options: argparse.Namespace) -> None:
 
 def _row(name: str, known: Facts) -> tuple[str, ...]:
     classes, *pixels = known.output_shape
-    output = f"{classes} classes" + (f" of {_extents(tuple(pixels))} pixels" if pixels else "")
+    kind = "classes" if known.classifies or pixels else "numbers"
+    output = f"{classes} {kind}" + (f" of {_extents(tuple(pixels))} pixels" if pixels else "")
     flops = _rounded(count_flops(known.network))
     return name, f"{known.parameters:,}", flops, _extents(known.input_shape), output, known.short_papers
 

@@ -1,7 +1,7 @@
 """A small network that says what an image shows, and where.
 
 R. Girshick, J. Donahue, T. Darrell, J. Malik, Rich feature hierarchies for accurate object detection and semantic
-segmentation, CVPR, 2014, appendix C; its two outputs trained together as in R. Girshick, Fast R-CNN, ICCV, 2015.
+segmentation, CVPR, 2014; R. Girshick, Fast R-CNN, ICCV, 2015.
 """
 
 from __future__ import annotations

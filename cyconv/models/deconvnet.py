@@ -1,7 +1,7 @@
 """The deconvolution network.
 
-H. Noh, S. Hong, B. Han, Learning deconvolution network for semantic segmentation, ICCV, 2015. Unpooling with recorded
-positions: M. D. Zeiler, R. Fergus, Visualizing and understanding convolutional networks, ECCV, 2014.
+H. Noh, S. Hong, B. Han, Learning deconvolution network for semantic segmentation, ICCV, 2015; M. D. Zeiler, R. Fergus,
+Visualizing and understanding convolutional networks, ECCV, 2014.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import numpy as np
 
 from cyconv import models
 from cyconv._validation import as_choice, as_int
+from cyconv.layers import Heads
 from cyconv.layers.base import Shape
 from cyconv.network import Network
 
@@ -152,8 +153,8 @@ class Facts(NamedTuple):
 
     @property
     def classifies(self) -> bool:
-        """Whether it gives the scores of an image's classes, not those of its pixels."""
-        return len(self.output_shape) == 1
+        """Whether it gives the scores of an image's classes: not those of its pixels, and nothing else."""
+        return len(self.output_shape) == 1 and not any(isinstance(layer, Heads) for layer in self.network)
 
     @property
     def short_papers(self) -> str:
