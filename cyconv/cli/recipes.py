@@ -113,7 +113,7 @@ def load(path: Path) -> tuple[Network, Recipe]:
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from error
     if len(network.output_shape(recipe.input_shape)) != 1:
-        raise ValueError(f"{path} holds {recipe.model}, which gives scores of pixels, not classes of images")
+        raise ValueError(f"{path} holds {recipe.model}, which gives scores of pixels or boxes, not classes of images")
     return network, recipe
 
 

@@ -77,7 +77,10 @@ def test_errors_are_one_line(arguments, message, capsys):
     ("arguments", "message"),
     [
         (["summary", "nonet"], "there is no network 'nonet'; `cyconv models` lists them"),
-        (["train", "--model", "unet"], "unet gives scores of pixels, and the data sets here have classes of images"),
+        (
+            ["train", "--model", "unet"],
+            "unet gives scores of pixels or boxes, and the data sets here have classes",
+        ),
         (["summary", "resnet20", "--input-size", "0"], "argument --input-size: invalid"),
         (["summary", "resnet20", "--input-size", "32xx"], "argument --input-size: invalid"),
     ],
