@@ -33,13 +33,14 @@ CLASSES = ["membrane", "cell"]
 RARE = [2.0, 1.0]  # weights: a fifth of the pixels are membrane
 HELD_OUT = 5
 
-# How each network is built, and which tiles it is trained on and predicts from; `overlap` is for prediction.
+# How each network is built, on which tiles it is trained, and how many pixels those overlap by that it predicts: as
+# many as the padded U-Net sees around a pixel (FCN-8s sees more, but little of it counts), none without padding.
 NETWORKS = {
-    "unet": {"tile": 188, "overlap": 0, "build": lambda w, seed: unet("valid", w, seed)},  # gives the middle 100x100
-    "unet-same": {"tile": 128, "overlap": 64, "build": lambda w, seed: unet("same", w, seed)},
+    "unet": {"tile": 188, "overlap": 0, "build": lambda w, seed: unet("valid", w, seed)},  # gives the middle, 100x100
+    "unet-same": {"tile": 128, "overlap": 104, "build": lambda w, seed: unet("same", w, seed)},
     "fcn8s": {
         "tile": 128,
-        "overlap": 64,
+        "overlap": 128,
         "build": lambda w, seed: models.fcn8s(2, 1, width=w, hidden=16 * w, dropout=0.2, input_size=None, seed=seed),
     },
 }
