@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -33,6 +34,7 @@ KERNELS = [
     "conv2d_weight",
     "depthwise",
     "elementwise",
+    "filter2d",
     "gemm",
     "group_normalization",
     "grouped",
@@ -91,6 +93,14 @@ def openmp_flags() -> dict[str, list[str]]:
     return candidate
 
 
+def headers(source: Path) -> list[str]:
+    """Return the C headers that a source or header, or a header in it, includes."""
+    found = re.findall(r'(?:from|include) "(\w+\.h)"', source.read_text(encoding="utf-8")) if source.exists() else []
+    paths = [Path("cyconv/_kernels", name) for name in found]
+    simd = [Path("cyconv/_kernels/simd.h")] if source.suffix == ".pyx" else []  # by way of the .pxd files
+    return sorted({str(path) for path in (*paths, *simd)} | {name for path in paths for name in headers(path)})
+
+
 def extension(name: str, source: str, flags: list[str], openmp: dict[str, list[str]]) -> Extension:
     """Describe one compiled module; gcc's and clang's flags (on Windows clang-cl, for the vector extensions)."""
     # -g0: Python's own flags ask for debug information, which makes the wheel five times as large. Names and tables for
@@ -102,9 +112,7 @@ def extension(name: str, source: str, flags: list[str], openmp: dict[str, list[s
         f"cyconv.{name}",
         [source],
         include_dirs=["cyconv/_kernels"],
-        depends=[
-            f"cyconv/_kernels/{header}.h" for header in ("simd", "lines", "depthwise", "grouped", "images", "winograd")
-        ],
+        depends=headers(Path(source)),
         extra_compile_args=[*optimise, *maths, *flags, *openmp["compile"]],
         extra_link_args=[*openmp["link"], *strip],
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import sys
+from numbers import Real
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,6 +15,7 @@ from cyconv import _geometry
 from cyconv._geometry import Padding, Pair
 
 FLOAT32, FLOAT64 = FLOATS = np.dtype(np.float32), np.dtype(np.float64)
+PIXELS = (np.dtype(np.uint8), *FLOATS)
 LARGEST = 2**31 - 1  # of a stride, padding, dilation or kernel size: products of two fit 64 bits with room to spare
 
 
@@ -63,6 +65,19 @@ def as_image(op: str, name: str, value: ArrayLike) -> NDArray:
     if 0 in image.shape[1:]:
         raise ValueError(f"{op}: only the batch of `{name}` may be empty, got shape {image.shape}")
     return image
+
+
+def as_pixels(op: str, name: str, value: ArrayLike) -> NDArray:
+    """Return `value` as a picture (H, W) or (H, W, C) of native, aligned uint8, float32 or float64 numbers."""
+    array = as_array(op, name, value)
+    native = array.dtype.newbyteorder("=")
+    if native not in PIXELS:
+        raise TypeError(
+            f"{op}: `{name}` must be uint8, float32 or float64, got {array.dtype}; cast it with `.astype(np.float32)`"
+        )
+    if array.ndim not in (2, 3):
+        raise ValueError(f"{op}: `{name}` must have shape (H, W) or (H, W, C), got {array.shape}")
+    return array if array.dtype in PIXELS and array.flags.aligned else array.astype(native)
 
 
 def as_image_shape(op: str, name: str, value: Any) -> tuple[int, int, int, int]:
@@ -234,6 +249,32 @@ def as_float_dtype(op: str, name: str, value: DTypeLike) -> np.dtype:
     if dtype is None or dtype not in FLOATS:  # None equals float64 to NumPy
         raise TypeError(f"{op}: `{name}` must be float32 or float64, got {value if dtype is None else dtype}")
     return dtype
+
+
+def as_pixel_dtype(op: str, name: str, value: DTypeLike) -> np.dtype:
+    """Return `value` as a dtype: uint8, float32 or float64."""
+    try:
+        dtype = np.dtype(value)
+    except TypeError:
+        dtype = None
+    if dtype is None or dtype not in PIXELS:
+        raise TypeError(f"{op}: `{name}` must be uint8, float32 or float64, got {value if dtype is None else dtype}")
+    return dtype
+
+
+def as_fill_value(op: str, name: str, value: Any, dtype: np.dtype) -> float:
+    """Return a number to fill with, NaN and infinities included, that `dtype` holds if it is finite."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(f"{op}: `{name}` must be a number, got {value!r}")
+    largest = float(np.finfo(dtype).max)
+    try:
+        number = float(value)
+        fits = not math.isfinite(number) or abs(number) <= largest
+    except OverflowError:  # an integer beyond all floats
+        fits = False
+    if not fits:
+        raise ValueError(f"{op}: `{name}` must be within {dtype}, {largest:.4g} at most, got {value}")
+    return number
 
 
 def as_generator(op: str, rng: np.random.Generator | int | None, name: str = "rng") -> np.random.Generator:

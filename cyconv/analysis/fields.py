@@ -257,8 +257,9 @@ def _pooling_windows(layer: Any) -> list[tuple[int, int, int, int]]:
     return list(zip(kernel, stride, padding, dilation, strict=True))
 
 
-@see_through.register
-def _(layer: L.AdaptiveAvgPool2d, field: ReceptiveField, input_shape: Shape, inside: Inside) -> ReceptiveField:
+@see_through.register(L.AdaptiveAvgPool2d)
+@see_through.register(L.AdaptiveMaxPool2d)
+def _(layer: Layer, field: ReceptiveField, input_shape: Shape, inside: Inside) -> ReceptiveField:
     outputs = layer.output_shape(input_shape)[1:]
     return _along(field, [_axes.adaptive_window(*each) for each in zip(outputs, input_shape[1:], strict=True)])
 

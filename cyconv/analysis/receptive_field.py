@@ -12,6 +12,8 @@ from cyconv.layers.base import Layer, Shape
 
 __all__ = ["receptive_field", "receptive_fields", "stack_windows"]
 
+MOST_POSITIONS = 2**22  # along an axis: each layer takes 16 bytes for each of them
+
 
 def receptive_field(layer: Layer, input_shape: Sequence[int] | None = None, name: str = "") -> ReceptiveField:
     """Return what the outputs of a network, or of one of its layers, see of the network's input.
@@ -35,7 +37,8 @@ def receptive_field(layer: Layer, input_shape: Sequence[int] | None = None, name
         If `layer` is none, or it cannot be told for a layer inside: `LSTM`, `Embedding`, and those of your own without
         a rule (see Notes).
     ValueError
-        If there is no shape or no layer of that name, or the layers do not take the shape.
+        If there is no shape or no layer of that name, or the layers do not take the shape, or it is millions of
+        positions long.
 
     Notes
     -----
@@ -61,7 +64,12 @@ def receptive_field(layer: Layer, input_shape: Sequence[int] | None = None, name
     ReceptiveField(size=(196, 196), jump=(16.0, 16.0), start=(-90, -90))
     """
     op = "receptive_field"
-    fields = _fields(layer, input_shape_of(op, layer, input_shape))
+    shape = input_shape_of(op, layer, input_shape)
+    if _longest_axis(layer, shape) > MOST_POSITIONS:
+        raise ValueError(
+            f"{op}: there may be at most {MOST_POSITIONS} positions along an axis, `input_shape` is {shape}"
+        )
+    fields = _fields(layer, shape)
     known = {prefix.rstrip(".") for prefix, _ in layer.walk()}
     if name not in known:
         raise ValueError(f"{op}: `name` must be that of a layer, as in `trace`, got {name!r}")
@@ -150,10 +158,17 @@ def stack_windows(windows: Sequence[Sequence[int]]) -> tuple[int, int, int]:
     return size, jump, start
 
 
+def _longest_axis(layer: Layer, input_shape: Shape) -> int:
+    """Return how many positions the input or any output has along an axis; name what does not fit."""
+    shapes = [input_shape, *(step.output_shape for step in layer.trace(input_shape))]
+    return max((extent for shape in shapes for extent in shape[1:]), default=0)
+
+
 def _fields(layer: Layer, input_shape: Shape) -> dict[str, ReceptiveField | None]:
     """Return what every layer sees that can be told, by name."""
-    list(layer.trace(input_shape))  # so that what does not fit is named
     fields: dict[str, ReceptiveField | None] = {}
+    if _longest_axis(layer, input_shape) > MOST_POSITIONS:
+        return fields
 
     def visit(layer: Layer, prefix: str, field: ReceptiveField, shape: Shape) -> ReceptiveField | None:
         def inside(name: str, field: ReceptiveField, shape: Shape) -> ReceptiveField | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,6 +49,24 @@ def new_grid(count: int, columns: int, shape: tuple[int, int], cell: float = CEL
     for each in axes:
         each.set_axis_off()
     return figure, axes[:count]
+
+
+def titles_of(op: str, names: Sequence[str] | None, default: Sequence[str]) -> list[str]:
+    """Return what stands above each image.
+
+    Parameters
+    ----------
+    op : str
+        Whom errors name.
+    names : sequence of str or None
+        What the user says.
+    default : sequence of str
+        What stands there otherwise.
+    """
+    titles = list(default if names is None else names)
+    if len(titles) != len(default):
+        raise ValueError(f"{op}: `names` must be {len(default)}, one for each image, got {len(titles)}")
+    return titles
 
 
 def pixels_of(image: NDArray) -> NDArray:

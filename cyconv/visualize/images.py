@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cyconv._validation import as_array, as_float_array, as_int_array, check_shape
-from cyconv.visualize.figure import new_grid, pixels_of
+from cyconv.visualize.figure import new_grid, pixels_of, titles_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -59,9 +59,7 @@ def saliency(images: ArrayLike, maps: ArrayLike, names: Sequence[str] | None = N
         raise ValueError(
             f"{op}: `images` must have shape (N, 1 or 3, H, W) as `maps` {importance.shape} has, got {pictures.shape}"
         )
-    titles = [""] * N if names is None else list(names)
-    if len(titles) != N:
-        raise ValueError(f"{op}: `names` must be {N}, one for each image, got {len(titles)}")
+    titles = titles_of(op, names, [""] * N)
     figure, axes = new_grid(2 * N, N, (H, W), 1.8)
     for i, picture in enumerate(pictures.reshape(N, -1, H, W)):
         axes[i].imshow(pixels_of(_stretched(picture)), cmap="gray", vmin=0, vmax=1, interpolation="nearest")

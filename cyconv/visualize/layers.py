@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cyconv._validation import as_float_array, check_shape
-from cyconv.visualize.figure import new_figure, new_grid, pixels_of
+from cyconv.visualize.figure import new_figure, new_grid, pixels_of, titles_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -161,9 +161,7 @@ def maximizing_images(images: ArrayLike, names: Sequence[str] | None = None) -> 
     N, C, H, W = pictures.shape
     if C not in (1, 3) or pictures.size == 0:
         raise ValueError(f"{op}: `images` must have 1 or 3 channels and no extent 0, got shape {pictures.shape}")
-    titles = [str(index) for index in range(N)] if names is None else list(names)
-    if len(titles) != N:
-        raise ValueError(f"{op}: `names` must be {N}, one for each image, got {len(titles)}")
+    titles = titles_of(op, names, [str(index) for index in range(N)])
     figure, axes = new_grid(N, min(8, int(np.ceil(np.sqrt(N)))), (H, W))
     for each, picture, title in zip(axes, pictures, titles, strict=True):
         centred = picture - picture.mean()

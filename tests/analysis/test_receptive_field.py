@@ -87,6 +87,7 @@ CASES = {
     "average pooling": (L.AvgPool2d((2, 3), (2, 1), (0, 1)), SQUARE),
     "average pooling, rounded up": (L.AvgPool2d(4, 3, ceil_mode=True), SQUARE),
     "adaptive pooling": (L.AdaptiveAvgPool2d((5, 4)), SQUARE),
+    "adaptive max pooling": (L.AdaptiveMaxPool2d((4, 6)), SQUARE),
     "adaptive pooling of little": (L.AdaptiveAvgPool2d((7, 3)), (2, 3, 3)),
     "global pooling": (chain(C(2, 2, 1, stride=3), L.GlobalAvgPool2d()), SQUARE),
     "behind global pooling": (chain(C(2, 2, 3), L.GlobalAvgPool2d(), C(2, 2, 1), L.Upsample((2, 3))), SQUARE),
@@ -281,6 +282,12 @@ def test_patterns_that_never_repeat_are_given_up():
     assert analysis.receptive_field(branches, (1, 991, 991)).jump == (991 / 1009,) * 2
 
 
+def test_of_images_too_large_for_it_the_rest_is_told():
+    line = str(analysis.summary(C(1, 1, 3), (1, 2**31 - 1, 3))).splitlines()[2]
+    assert line.split()[-1] == "?"
+    assert "19,327,352,805" in line
+
+
 def test_fields_of_layers_inside():
     network = Network({"a": C(1, 1, 3), "b": L.Residual(chain(C(1, 1, 3, padding=1), L.ReLU()))}, input_shape=(1, 9, 9))
     fields = analysis.receptive_fields(network)
@@ -320,6 +327,11 @@ def test_a_region_of_many_is_inside_the_image():
             r"receptive_field: there is no rule for Scale; for a layer of your own give one with `cyconv\.analysis\.se",
         ),
         (lambda: analysis.receptive_field(L.LSTM(3, 2), (5, 3)), TypeError, "there is no rule for LSTM"),
+        (
+            lambda: analysis.receptive_field(C(1, 1, 3), (1, 2**31 - 1, 3)),
+            ValueError,
+            r"receptive_field: there may be at most 4194304 positions along an axis, `input_shape` is \(1, 2147483647,",
+        ),
         (lambda: analysis.receptive_fields(1, (5, 3)), TypeError, "receptive_fields: `layer` must be a layer"),
         (
             lambda: analysis.receptive_field(C(1, 1, 3), (1, 8, 8)).region(1),

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cyconv import memory
 from cyconv._geometry import Pair, mirrored
 from cyconv._validation import as_choice, as_number, as_pair
 from cyconv.data.augmentation.placement import MODES, Extent
 from cyconv.data.augmentation.transforms import Move, SpatialTransform
+
+BLOCK = 1 << 14  # pixels read together: fewer, and threads wait for each other; more, and the cache is too small
 
 
 class RandomAffine(SpatialTransform):
@@ -68,11 +72,11 @@ class RandomAffine(SpatialTransform):
         matrix = np.array([[cosine + sine * tangent, sine], [cosine * tangent - sine, cosine]])  # [2, 2, N]
         middle, extents = (np.array(size)[:, np.newaxis] - 1) / 2, np.array(size)[:, np.newaxis]
         start = middle - np.einsum("ijn,jn->in", matrix, middle + self.shift * extents * [down, right])
+        matrix, start = matrix[..., np.newaxis, np.newaxis], start[..., np.newaxis, np.newaxis]
         rows, columns = (
-            _per_image(matrix[axis, 0]) * np.arange(size[0])[:, np.newaxis]
-            + _per_image(matrix[axis, 1]) * np.arange(size[1])
-            + _per_image(start[axis])
-            for axis in (0, 1)
+            (of_row * np.arange(size[0])[:, np.newaxis] + offset).astype(np.float32)
+            + (of_column * np.arange(size[1])).astype(np.float32)
+            for (of_row, of_column), offset in zip(matrix, start, strict=True)
         )
         return _Warp(rows, columns, self.mode)
 
@@ -147,11 +151,12 @@ class ElasticTransform(SpatialTransform):
 
     def drawn(self, count: int, size: Pair, rng: np.random.Generator) -> Move:
         """Choose a field of displacements for each image."""
-        coarse = rng.normal(scale=self.deviation, size=(2, count, *self.grid))
+        coarse = rng.normal(scale=self.deviation, size=(2, count, *self.grid)).astype(np.float32)
         down, across = (_spline_basis(points, extent) for points, extent in zip(self.grid, size, strict=True))
-        fine = _spread(_spread(coarse.swapaxes(2, 3), down).swapaxes(2, 3), across)  # [2, N, H, W]
-        rows, columns = np.arange(size[0])[:, np.newaxis], np.arange(size[1])
-        return _Warp(fine[0] + rows, fine[1] + columns, self.mode)
+        places = _spread(_spread(coarse.swapaxes(2, 3), down).swapaxes(2, 3), across)  # [2, N, H, W]
+        places[0] += np.arange(size[0], dtype=np.float32)[:, np.newaxis]
+        places[1] += np.arange(size[1], dtype=np.float32)
+        return _Warp(places[0], places[1], self.mode)
 
 
 def _spread(values: NDArray, basis: NDArray) -> NDArray:
@@ -159,49 +164,103 @@ def _spread(values: NDArray, basis: NDArray) -> NDArray:
 
     Not by np.matmul: the threads of BLAS would keep those of the training from their cores.
     """
-    return sum(values[..., point, np.newaxis] * basis[:, point] for point in range(basis.shape[1]))
+    total = values[..., :1] * basis[:, 0]
+    for point in range(1, basis.shape[1]):
+        total += values[..., point, np.newaxis] * basis[:, point]
+    return total
 
 
 @lru_cache(maxsize=16)
-def _spline_basis(points: int, extent: int) -> NDArray[np.float64]:
+def _spline_basis(points: int, extent: int) -> NDArray[np.float32]:
     """Return the matrix [extent, points] that interpolates values at `points` places by a cubic spline."""
     from scipy.ndimage import map_coordinates
 
     places = np.linspace(0, points - 1, extent)
-    return np.stack([map_coordinates(unit, [places], order=3, mode="mirror") for unit in np.eye(points)], axis=1)
+    columns = [map_coordinates(unit, [places], order=3, mode="mirror") for unit in np.eye(points)]
+    return np.stack(columns, axis=1).astype(np.float32)
 
 
 class _Warp:
-    """Reads each pixel of an image from a place of its own, rows and columns [N, H, W]."""
+    """Reads each pixel of an image from a place of its own, rows and columns [N, H, W].
 
-    def __init__(self, rows: NDArray, columns: NDArray, mode: str) -> None:
+    In NumPy, whose loops let other threads run; SciPy's map_coordinates, otherwise the same, keeps them all waiting. A
+    few thousand pixels at a time: what is computed on the way stays in the cache.
+    """
+
+    def __init__(self, rows: NDArray[np.float32], columns: NDArray[np.float32], mode: str) -> None:
         self.rows, self.columns, self.mode = rows, columns, mode
 
     def __call__(self, pixels: NDArray, smooth: bool) -> NDArray:
-        return self._between(pixels) if smooth else self._nearest(pixels)
-
-    def _between(self, pixels: NDArray) -> NDArray:
-        """Return numbers, interpolated linearly; outside of a constant image's outermost pixels they fall to zero."""
-        from scipy.ndimage import map_coordinates
-
-        output = np.empty_like(pixels)
-        mode = {"constant": "grid-constant", "reflect": "mirror"}[self.mode]
-        for number, places in enumerate(np.stack([self.rows, self.columns], axis=1)):
-            for channel in range(pixels.shape[3]):
-                target = output[number, ..., channel]
-                map_coordinates(pixels[number, ..., channel], places, target, order=1, mode=mode)
+        source = pixels if self.mode == "reflect" else _framed(pixels)
+        within = _mirrored if self.mode == "reflect" else _within_frame
+        _, H, W, C = source.shape
+        # [N, H, W, C] -> [C, N, H, W] to interpolate: vectors are short along channels, long along pixels.
+        planes = np.ascontiguousarray(source.transpose(3, 0, 1, 2)) if smooth else source
+        output = memory.empty(pixels.shape, pixels.dtype)
+        for block in _blocks(self.rows.shape):
+            images, target = block[0], output[block]
+            rows, columns = within(self.rows[block], H), within(self.columns[block], W)
+            if smooth:
+                _interpolate(planes[:, images], rows, columns, target)
+            else:
+                first = _per_image(np.arange(len(target)) * (H * W))
+                index = first + np.rint(rows).astype(np.intp) * W + np.rint(columns).astype(np.intp)
+                target[...] = source[images].reshape(-1, C)[index]
         return output
 
-    def _nearest(self, pixels: NDArray) -> NDArray:
-        """Return values of any kind, each one that was there before, or zero outside of a constant image."""
-        N, H, W, C = pixels.shape
-        rows, columns = np.rint(self.rows).astype(np.intp), np.rint(self.columns).astype(np.intp)
-        outside = (rows < 0) | (rows >= H) | (columns < 0) | (columns >= W)
-        rows[outside], columns[outside] = mirrored(rows[outside], H), mirrored(columns[outside], W)
-        output = pixels.reshape(-1, C)[(_per_image(np.arange(N) * H) + rows) * W + columns]
-        if self.mode == "constant":
-            output[outside] = 0
-        return output
+
+def _blocks(shape: tuple[int, ...]) -> Iterator[tuple[slice, slice]]:
+    """Yield the images and rows of [N, H, W] in pieces."""
+    N, H, W = shape
+    images, rows = max(1, BLOCK // (H * W)), max(1, BLOCK // W)
+    for image in range(0, N, images):
+        for row in range(0, H, rows):
+            yield slice(image, image + images), slice(row, row + rows)
+
+
+def _framed(pixels: NDArray) -> NDArray:
+    """Return images [N, H, W, C] in a frame of zeros, which stands for all that lies outside."""
+    N, H, W, C = pixels.shape
+    framed = np.zeros((N, H + 2, W + 2, C), pixels.dtype)
+    framed[:, 1:-1, 1:-1] = pixels
+    return framed
+
+
+def _within_frame(places: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    """Return places along an axis of `size` pixels, whose first and last are the frame."""
+    return np.clip(places + np.float32(1), 0, size - 1)
+
+
+def _mirrored(places: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    """Return where mirrors on the first and last of `size` pixels show what lies outside."""
+    outside = (places < 0) | (places > size - 1)
+    folded = places.copy()
+    folded[outside] = mirrored(places[outside], size)
+    return folded
+
+
+def _interpolate(planes: NDArray, rows: NDArray[np.float32], columns: NDArray[np.float32], target: NDArray) -> None:
+    """Fill `target`, [n, h, w, C], with what lies linearly between the pixels of [C, n, H, W] around places within."""
+    C, N, H, W = planes.shape
+    # Cut off to whole numbers; at the last pixel to the one before, with a share of 1 of the last.
+    top = np.minimum(rows.astype(np.intp), max(H - 2, 0))
+    left = np.minimum(columns.astype(np.intp), max(W - 2, 0))
+    down, across = rows - top.astype(np.float32), columns - left.astype(np.float32)
+    index = _per_image(np.arange(N) * (H * W)) + top * W + left
+    below, right = W if H > 1 else 0, 1 if W > 1 else 0
+    for channel in range(C):
+        plane = planes[channel].reshape(-1)
+        upper = _mixed(plane.take(index), plane[right:].take(index), across)
+        lower = _mixed(plane[below:].take(index), plane[below + right :].take(index), across)
+        target[..., channel] = _mixed(upper, lower, down)
+
+
+def _mixed(a: NDArray, b: NDArray, share: NDArray[np.float32]) -> NDArray:
+    """Return a + share * (b - a), in place of `b`."""
+    b -= a
+    b *= share
+    b += a
+    return b
 
 
 def _per_image(values: NDArray) -> NDArray:
