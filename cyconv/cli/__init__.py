@@ -93,9 +93,7 @@ def _network(name: str) -> str:
 
 def _classifier(name: str) -> str:
     if not facts(_network(name)).classifies:
-        raise argparse.ArgumentTypeError(
-            f"{name} gives scores of pixels or boxes, and the data sets here have classes of images"
-        )
+        raise argparse.ArgumentTypeError(f"{name} does not give the classes of images, which the data sets here have")
     return name
 
 

@@ -23,18 +23,23 @@ def show_models(options: argparse.Namespace) -> None:
 
 
 def _row(name: str, known: Facts) -> tuple[str, ...]:
-    classes, *pixels = known.output_shape
-    kind = "classes" if known.classifies or pixels else "numbers"
-    output = f"{classes} {kind}" + (f" of {_extents(tuple(pixels))} pixels" if pixels else "")
-    flops = _rounded(count_flops(known.network))
-    return name, f"{known.parameters:,}", flops, _extents(known.input_shape), output, known.short_papers
+    flops = rounded(count_flops(known.network))
+    return name, f"{known.parameters:,}", flops, extents(known.input_shape), _output(known), known.short_papers
 
 
-def _extents(shape: Shape) -> str:
+def _output(known: Facts) -> str:
+    outputs, *pixels = known.output_shape
+    if pixels:
+        return f"{outputs} classes of {extents(tuple(pixels))} pixels"
+    return f"{outputs} {'classes' if known.classifies else 'numbers'}"
+
+
+def extents(shape: Shape) -> str:
+    """Return a shape as in "3x32x32"."""
     return "x".join(map(str, shape))
 
 
-def _rounded(count: int) -> str:
+def rounded(count: int) -> str:
     """Return a number in thousands, millions or billions, with three digits."""
     for factor, unit in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
         if count >= factor:
@@ -48,7 +53,7 @@ def show_summary(options: argparse.Namespace) -> None:
     known = facts(options.model)
     channels, *size = known.input_shape
     shape = (options.channels or channels, *(options.input_size or size))
-    outputs = options.classes or known.output_shape[0]
+    outputs = options.classes or known.num_classes
     given = parse_options(options.option)
     try:
         network = build(options.model, shape, outputs, given, op=f"summary {options.model}")

@@ -44,12 +44,15 @@ class Recipe(NamedTuple):
 
     def network(self, seed: int | None = None) -> Network:
         """Return the network, its weights not drawn."""
+        classes = len(self.class_names)
         try:
-            return build(
-                self.model, self.input_shape, len(self.class_names), self.options, seed=seed, op=f"--model {self.model}"
-            )
+            network = build(self.model, self.input_shape, classes, self.options, seed=seed, op=f"--model {self.model}")
         except TypeError as error:  # of options that it lacks, or of another kind
             raise ValueError(f"--option: {error}") from error
+        shape = network.output_shape(self.input_shape)
+        if shape != (classes,):
+            raise ValueError(f"{self.model} must give scores of {classes} classes, got outputs of shape {shape}")
+        return network
 
     def metadata(self) -> dict[str, str]:
         """Return it as text."""
@@ -112,8 +115,6 @@ def load(path: Path) -> tuple[Network, Recipe]:
         network.load_state_dict(arrays)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from error
-    if len(network.output_shape(recipe.input_shape)) != 1:
-        raise ValueError(f"{path} holds {recipe.model}, which gives scores of pixels or boxes, not classes of images")
     return network, recipe
 
 

@@ -12,7 +12,6 @@ import numpy as np
 
 from cyconv import models
 from cyconv._validation import as_choice, as_int
-from cyconv.layers import Heads
 from cyconv.layers.base import Shape
 from cyconv.network import Network
 
@@ -55,7 +54,7 @@ def build(
     input_shape : tuple of int
         Shape of one input, (C, H, W) or (features,).
     num_classes : int
-        Outputs that are needed, of an image or of each pixel.
+        Classes of the images, or of their pixels.
     options : mapping of str to any, optional
         More keywords for the function.
     seed : numpy.random.Generator, int or None
@@ -71,7 +70,7 @@ def build(
     Raises
     ------
     ValueError
-        If there is no such network, it does not take such input, or gives another number of outputs.
+        If there is no such network, or it does not take such input.
     TypeError
         If the function does not take the options, or returns no `Network`.
 
@@ -81,10 +80,8 @@ def build(
     >>> build("resnet20", (1, 28, 28), 7, {"width": 8}).output_shape((1, 28, 28))
     (7,)
     """
-    shape, outputs = (
-        tuple(as_int(op, "input_shape", extent) for extent in input_shape),
-        as_int(op, "num_classes", num_classes),
-    )
+    classes = as_int(op, "num_classes", num_classes)
+    shape = tuple(as_int(op, "input_shape", extent) for extent in input_shape)
     if isinstance(network, Network):
         called, made = "the network", copy.deepcopy(network)
     elif isinstance(network, str):
@@ -92,18 +89,17 @@ def build(
         called, function = network, known[as_choice(op, "network", network, tuple(known))]
         if len(shape) != 3:
             raise ValueError(f"{op}: {called} needs images of shape (C, H, W), got inputs of shape {shape}")
-        made = _called(function, shape, outputs, seed, options)
+        made = _called(function, shape, classes, seed, options)
     elif callable(network):
         called = getattr(network, "__name__", repr(network))
-        made = _called(network, shape, outputs, seed, options)
+        made = _called(network, shape, classes, seed, options)
     else:
         raise TypeError(f"{op}: `network` must be a name or a function that builds a Network, got {network!r}")
     if not isinstance(made, Network):
         raise TypeError(f"{op}: {called} must return a Network, got {type(made).__name__}")
     if made.input_shape not in (None, shape):
         raise ValueError(f"{op}: {called} takes inputs of shape {made.input_shape}, but these have {shape}")
-    if made.output_shape(shape)[0] != outputs:
-        raise ValueError(f"{op}: {called} must give {outputs} outputs, got outputs of shape {made.output_shape(shape)}")
+    made.output_shape(shape)  # raises where the layers do not take such input
     return made
 
 
@@ -133,6 +129,8 @@ class Facts(NamedTuple):
         Numbers that are trained.
     input_shape, output_shape : tuple of int
         For one image.
+    num_classes : int
+        Classes of the images, or of their pixels.
     papers : tuple of str
         Where it is from.
     network : Network
@@ -148,13 +146,14 @@ class Facts(NamedTuple):
     parameters: int
     input_shape: Shape
     output_shape: Shape
+    num_classes: int
     papers: tuple[str, ...]
     network: Network
 
     @property
     def classifies(self) -> bool:
-        """Whether it gives the scores of an image's classes: not those of its pixels, and nothing else."""
-        return len(self.output_shape) == 1 and not any(isinstance(layer, Heads) for layer in self.network)
+        """Whether it gives the scores of an image's classes and nothing else, such as scores of pixels."""
+        return self.output_shape == (self.num_classes,)
 
     @property
     def short_papers(self) -> str:
@@ -168,7 +167,8 @@ def facts(name: str) -> Facts:
     network = function()
     shape: Any = network.input_shape
     count = sum(parameter.size for parameter in network.parameters().values())
-    return Facts(count, shape, network.output_shape(shape), _papers(function), network)
+    classes = inspect.signature(function).parameters["num_classes"].default
+    return Facts(count, shape, network.output_shape(shape), classes, _papers(function), network)
 
 
 def _papers(function: Builder) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, chec
 
 from cyconv._validation import as_bool, as_choice, as_int, as_number
 from cyconv.callbacks import Callback, EarlyStopping
+from cyconv.data.augmentation.transforms import Transform
 from cyconv.layers import Conv2d, Flatten, Layer, Linear, MaxPool2d, ReLU
 from cyconv.layers.base import Shape
 from cyconv.losses import Loss
@@ -54,6 +55,7 @@ class ConvNetEstimator(BaseEstimator):
         momentum: float | None = None,
         weight_decay: float | None = None,
         schedule: Callback | str | None = None,
+        augment: Transform | Sequence[Transform] | None = None,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
@@ -73,6 +75,7 @@ class ConvNetEstimator(BaseEstimator):
         self.momentum = momentum
         self.weight_decay = weight_decay
         self.schedule = schedule
+        self.augment = augment
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
@@ -105,6 +108,8 @@ class ConvNetEstimator(BaseEstimator):
 
     def _shaped(self, X: NDArray, reset: bool) -> NDArray:
         images = X[:, np.newaxis] if X.ndim == 3 else X  # grey images: [N, H, W] -> [N, 1, H, W]
+        if images.ndim not in (2, 4):
+            raise ValueError(f"{self._op}: `X` must have shape (N, C, H, W), (N, H, W) or (N, features), got {X.shape}")
         if reset:
             self._set_shape(images.shape[1:])
         if images.ndim > 2 and images.shape[1:] != self.input_shape_:
@@ -166,6 +171,7 @@ class ConvNetEstimator(BaseEstimator):
             callbacks=callbacks,
             seed=self._rng,
             progress=bool(self.verbose),
+            augment=self.augment,
         )
         self.n_iter_ = len(self.history_)
         return self
@@ -184,6 +190,7 @@ class ConvNetEstimator(BaseEstimator):
             loss=self._loss,
             seed=self._rng,
             progress=bool(self.verbose),
+            augment=self.augment,
         )
         if hasattr(self, "history_"):
             history.epochs = self.history_.epochs + history.epochs
@@ -206,8 +213,8 @@ class ConvNetEstimator(BaseEstimator):
         if self.network is not None:
             network = build(self.network, self.input_shape_, outputs, options, seed=seed, op=self._op)
             shape = network.output_shape(self.input_shape_)
-            if len(shape) != 1:
-                raise ValueError(f"{self._op}: `network` must give numbers for an image, got outputs of shape {shape}")
+            if shape != (outputs,):
+                raise ValueError(f"{self._op}: `network` must give {outputs} numbers, got outputs of shape {shape}")
             return network
         channels = _extents(self._op, "channels", self.channels) if len(self.input_shape_) == 3 else []
         hidden = _extents(self._op, "hidden", self.hidden)

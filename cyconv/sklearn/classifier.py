@@ -13,6 +13,7 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from cyconv import functional as F
 from cyconv.callbacks import Callback
+from cyconv.data.augmentation.transforms import Transform
 from cyconv.losses import CrossEntropyLoss, weighted
 from cyconv.optimizers import Optimizer
 from cyconv.sklearn.base import ConvNetEstimator
@@ -46,6 +47,8 @@ class ConvNetClassifier(ClassifierMixin, ConvNetEstimator):
         Of an optimizer that has a name; by default that optimizer's own.
     schedule : {"linear", "cosine"}, Callback or None, default None
         Fall of the learning rate towards zero over `epochs`, or an object of `cyconv.schedules`.
+    augment : transform or sequence of transforms, optional
+        Random changes of the training images, see `cyconv.data.augmentation`.
     early_stopping : bool, default False
         Whether to hold out a share of the data, stratified by class, and stop when its loss no longer falls; the
         weights are then those of the best epoch.
@@ -117,6 +120,7 @@ class ConvNetClassifier(ClassifierMixin, ConvNetEstimator):
         momentum: float | None = None,
         weight_decay: float | None = None,
         schedule: Callback | str | None = None,
+        augment: Transform | Sequence[Transform] | None = None,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
@@ -138,6 +142,7 @@ class ConvNetClassifier(ClassifierMixin, ConvNetEstimator):
             momentum=momentum,
             weight_decay=weight_decay,
             schedule=schedule,
+            augment=augment,
             early_stopping=early_stopping,
             validation_fraction=validation_fraction,
             n_iter_no_change=n_iter_no_change,

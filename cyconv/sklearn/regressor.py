@@ -63,9 +63,12 @@ class ConvNetRegressor(RegressorMixin, ConvNetEstimator):
 
     Parameters
     ----------
-    network, network_options, input_shape, channels, hidden, epochs, batch_size, optimizer, learning_rate, momentum, \
-weight_decay, schedule, early_stopping, validation_fraction, n_iter_no_change, warm_start, random_state, verbose
+    network, network_options, input_shape, channels, hidden
         As for `ConvNetClassifier`; a network named or given has as many "classes" as there are numbers to predict.
+    epochs, batch_size, optimizer, learning_rate, momentum, weight_decay, schedule, augment
+        As for `ConvNetClassifier`.
+    early_stopping, validation_fraction, n_iter_no_change, warm_start, random_state, verbose
+        As for `ConvNetClassifier`; there are no classes to stratify by.
 
     Attributes
     ----------

@@ -38,7 +38,7 @@ def test_models_lists_every_network_as_it_is(capsys):
     ],
 )
 def test_counts_have_three_digits(count, text):
-    assert cli.catalogue._rounded(count) == text
+    assert cli.catalogue.rounded(count) == text
 
 
 def test_summary_shows_papers_and_layers(capsys):
@@ -77,10 +77,7 @@ def test_errors_are_one_line(arguments, message, capsys):
     ("arguments", "message"),
     [
         (["summary", "nonet"], "there is no network 'nonet'; `cyconv models` lists them"),
-        (
-            ["train", "--model", "unet"],
-            "unet gives scores of pixels or boxes, and the data sets here have classes",
-        ),
+        (["train", "--model", "unet"], "unet does not give the classes of images, which the data sets here have"),
         (["summary", "resnet20", "--input-size", "0"], "argument --input-size: invalid"),
         (["summary", "resnet20", "--input-size", "32xx"], "argument --input-size: invalid"),
     ],

@@ -116,5 +116,5 @@ def test_a_network_of_pixels_is_no_classifier(tmp_path):
         "options": json.dumps({"padding": "same", "depth": 1, "width": 2}),
     }
     save_arrays(tmp_path / "w", network.state_dict(), metadata)
-    with pytest.raises(ValueError, match="holds unet, which gives scores of pixels or boxes, not classes of images"):
+    with pytest.raises(ValueError, match=r"w: unet must give scores of 2 classes, got outputs of shape \(2, 8, 8\)"):
         load(tmp_path / "w")

@@ -18,7 +18,7 @@ def test_facts_are_those_of_the_network(name):
     assert known.input_shape == network.input_shape
     assert known.output_shape == network.output_shape(network.input_shape)
     assert known.parameters == sum(parameter.size for parameter in network.parameters().values())
-    assert known.classifies == (not name.startswith(("fcn", "unet", "deconvnet", "box_regressor")))
+    assert known.classifies == (networks()[name](num_classes=7).output_shape(network.input_shape) == (7,))
     assert known.papers
     for paper in known.papers:
         assert short(paper)[-4:].isdigit()
@@ -84,7 +84,6 @@ def test_a_network_is_copied():
         ((list, (1, 8, 8), 2), TypeError, "build: list must return a Network, got list"),
         ((dense, (1, 8, 8), 0), ValueError, "build: `num_classes` must be at least 1, got 0"),
         ((dense, (1, 0, 8), 1), ValueError, "build: `input_shape` must be at least 1, got 0"),
-        ((lambda: dense((4,), 2), (4,), 3), ValueError, r"build: <lambda> must give 3 outputs, got .* shape \(2,\)"),
         ((lambda: dense((9,), 2), (4,), 2), ValueError, "Linear: needs vectors of shape"),
         (
             (models.lenet5(), (1, 28, 28), 10),
