@@ -72,7 +72,7 @@ def main(arguments=None):
     parser.add_argument("--root", required=True, type=Path, help="folder with image/ and label/")
     parser.add_argument("--network", default="unet", choices=NETWORKS, help="default: %(default)s")
     parser.add_argument("--out", default="runs/membranes", type=Path, help="folder to write to; default: %(default)s")
-    parser.add_argument("--epochs", default=30, type=int, help="default: %(default)s")
+    parser.add_argument("--epochs", default=15, type=int, help="default: %(default)s")
     parser.add_argument("--pieces", default=8, type=int, help="of each image, in an epoch; default: %(default)s")
     parser.add_argument("--width", default=12, type=int, help="channels of the first level; default: %(default)s")
     parser.add_argument("--learning-rate", default=0.002, type=float, help="default: %(default)s")
