@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cyconv import (
         analysis,
         averaging,
+        boxes,
         data,
         diagnose,
         functional,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
         schedules,
         serialization,
         sklearn,
+        torch_files,
         training,
         visualize,
     )
@@ -43,6 +45,7 @@ __all__ = [
     "Network",
     "analysis",
     "averaging",
+    "boxes",
     "data",
     "diagnose",
     "exact",
@@ -66,6 +69,7 @@ __all__ = [
     "serialization",
     "set_num_threads",
     "sklearn",
+    "torch_files",
     "training",
     "visualize",
 ]

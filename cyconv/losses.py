@@ -77,6 +77,10 @@ class Loss:
         """Return the targets that an accuracy is to be computed from: labels without their weights."""
         return _parted(target)[0]
 
+    def scores(self, output: NDArray) -> NDArray:
+        """Return the outputs that an accuracy is to be computed from: all, unless there are others than scores."""
+        return output
+
     def check_target(self, op: str, target: NDArray, output_shape: Shape) -> None:
         """Raise unless `target` is right for a network whose output for one image has `output_shape`."""
 

@@ -320,7 +320,8 @@ class _Means:
             return
         values = {"loss": value}
         if loss.classifies:
-            values["accuracy"] = accuracy(output, loss.labels(y), ignore_index=getattr(loss, "ignore_index", None))
+            ignored = getattr(loss, "ignore_index", None)
+            values["accuracy"] = accuracy(loss.scores(output), loss.labels(y), ignore_index=ignored)
         self._count += count
         for name, number in values.items():
             self._sums[name] = self._sums.get(name, 0.0) + number * count
