@@ -289,23 +289,30 @@ def unpool(
     floating[:, :, :, ::1] output,             # OUT
     int num_threads,
 ):
-    """Zero, but x at its indices; the last of those that share one. A task is a few channels of an image."""
-    cdef Py_ssize_t N = x.shape[0], IH = x.shape[1], IW = x.shape[2], C = x.shape[3]
-    cdef Py_ssize_t P = output.shape[1] * output.shape[2], BLOCKS = ceil_div(C, CHANNELS), task, n, c, begin, stop, p
+    """Zero, but x at its indices; the last of those that share one.
+
+    A task is an image, or a few of its channels where images are fewer than threads.
+    """
+    cdef Py_ssize_t N = x.shape[0], P = x.shape[1] * x.shape[2], C = x.shape[3]
+    cdef Py_ssize_t SIZE = output.shape[1] * output.shape[2] * C
+    cdef Py_ssize_t BLOCKS = 1 if N >= num_threads else ceil_div(C, CHANNELS), task, n, c, begin, stop, p
     cdef const int64_t* index
     cdef const floating* source
     cdef floating* target
     for task in prange(N * BLOCKS, num_threads=num_threads, schedule="static", nogil=True):
         n = task // BLOCKS
         begin = task % BLOCKS * CHANNELS
-        stop = min(begin + CHANNELS, C)
+        stop = C if BLOCKS == 1 else min(begin + CHANNELS, C)
         target = &output[n, 0, 0, 0]
         source = &x[n, 0, 0, 0]
         index = &indices[n, 0, 0, 0]
+        if BLOCKS == 1:
+            memset(target, 0, SIZE * sizeof(floating))
+        else:
+            for p in range(SIZE // C):
+                for c in range(begin, stop):
+                    target[p * C + c] = 0
         for p in range(P):
-            for c in range(begin, stop):
-                target[p * C + c] = 0
-        for p in range(IH * IW):
             for c in range(begin, stop):
                 target[index[p * C + c] * C + c] = source[p * C + c]
 
