@@ -1,6 +1,6 @@
 """Measure cyconv beside its peers and against the machine's peaks.
 
-Kinds: conv, pool, norm (layers, with their gradients), direct (the direct kernel alone), ops (every other operation, and
+Kinds: conv, pool, norm (layers, with their gradients), direct (the direct kernel alone), ops (all other operations and
 the steps of optimizers), image (filters of a picture of four megapixels), scaling (one layer at several batch sizes,
 image sizes and channels), train, predict (whole networks), memory (of training steps), all.
 """

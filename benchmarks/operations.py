@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 from benchmarks.shapes import ITEM
 
+# How a label writes options, where not by their names.
+SHORT = {"out_channels": "to ", "out_features": "to ", "kernel": "k", "stride": "s", "padding": "p", "mode": ""}
 # Operations whose result has the input's shape, so that it is known what crosses the memory bus.
 ONE_TO_ONE = ("activations", "normalisation", "dropout")
 
@@ -24,8 +26,8 @@ class Operation(NamedTuple):
     @property
     def label(self) -> str:
         """Return the operation, its options and its input."""
-        words = [f"{name} {value}" for name, value in self.options.items()]
-        return " ".join([self.op, *words, "on", "x".join(map(str, self.shape))])
+        words = [SHORT.get(name, f"{name} ") + str(value) for name, value in self.options.items()]
+        return " ".join([self.op, "x".join(map(str, self.shape)), *words])
 
     @property
     def batch(self) -> int:

@@ -51,7 +51,7 @@ def _pair(forward, backward) -> Work:
 
 
 def _convolution(op, gradient, shape, out_channels, kernel, stride, padding) -> Work:
-    batch, in_channels, *size = shape
+    in_channels, size = shape[1], shape[2:]
     x = array(*shape)
     ends = (in_channels, out_channels) if "transpose" in op.__name__ else (out_channels, in_channels)
     weight = array(*ends, *[kernel] * len(size), seed=1)
@@ -92,9 +92,7 @@ def _group_norm(shape, groups) -> Work:
 
 def _local_response_norm(shape, size) -> Work:
     x = array(*shape)
-    return _pair(
-        lambda: F.local_response_norm(x, size), lambda grad: F.local_response_norm_backward(grad, x, size)
-    )
+    return _pair(lambda: F.local_response_norm(x, size), lambda grad: F.local_response_norm_backward(grad, x, size))
 
 
 def _softmax(shape) -> Work:
@@ -117,9 +115,7 @@ def _tanh(shape) -> Work:
 
 def _interpolate(shape, mode) -> Work:
     x = array(*shape)
-    return _pair(
-        lambda: F.interpolate(x, None, 2, mode), lambda grad: F.interpolate_backward(grad, x, None, 2, mode)
-    )
+    return _pair(lambda: F.interpolate(x, None, 2, mode), lambda grad: F.interpolate_backward(grad, x, None, 2, mode))
 
 
 def _pad(shape, mode) -> Work:
@@ -146,7 +142,7 @@ def _im2col(shape) -> Work:
 def _linear(shape, out_features) -> Work:
     x, weight = normal(*shape), normal(out_features, shape[1], seed=1)
     bias = np.zeros(out_features, np.float32)
-    grad = F.linear(x, weight, bias)
+    grad = normal(shape[0], out_features, seed=2)
     return Work(
         {
             "forward": lambda: F.linear(x, weight, bias),

@@ -71,7 +71,7 @@ def gradient(forward, inputs):
 
 
 def _convolution(op, shape, channels_last, out_channels, kernel, stride, padding) -> Work:
-    batch, in_channels, *size = shape
+    in_channels, size = shape[1], shape[2:]
     x = array(*shape, channels_last=channels_last)
     ends = (in_channels, out_channels) if "transpose" in op.__name__ else (out_channels, in_channels)
     weight = array(*ends, *[kernel] * len(size), channels_last=channels_last, seed=1)

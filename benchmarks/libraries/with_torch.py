@@ -118,7 +118,7 @@ def _norm(batch, channels, size, relu) -> Work:
 
 
 def _ops(**parameters) -> Work:
-    return operations_of_torch.prepare(LAYOUT == torch.channels_last, **parameters)
+    return operations_of_torch.prepare(torch.channels_last == LAYOUT, **parameters)
 
 
 def _network(network: str, batch: int, input_shape: tuple, classes: int) -> tuple[torch.nn.Module, torch.Tensor, int]:
