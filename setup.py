@@ -40,6 +40,7 @@ KERNELS = [
     "grouped",
     "im2col",
     "images",
+    "lstm",
     "max_pool2d",
     "normalization",
     "optimizer",
