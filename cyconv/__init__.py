@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cyconv import (
         analysis,
         averaging,
+        boxes,
         data,
         diagnose,
         functional,
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
         parameter,
         schedules,
         serialization,
+        sklearn,
+        torch_files,
         training,
         visualize,
     )
@@ -42,6 +45,7 @@ __all__ = [
     "Network",
     "analysis",
     "averaging",
+    "boxes",
     "data",
     "diagnose",
     "exact",
@@ -64,6 +68,8 @@ __all__ = [
     "schedules",
     "serialization",
     "set_num_threads",
+    "sklearn",
+    "torch_files",
     "training",
     "visualize",
 ]
