@@ -40,6 +40,7 @@ KERNELS = [
     "grouped",
     "im2col",
     "images",
+    "lstm",
     "max_pool2d",
     "normalization",
     "optimizer",
@@ -97,8 +98,10 @@ def headers(source: Path) -> list[str]:
     """Return the C headers that a source or header, or a header in it, includes."""
     found = re.findall(r'(?:from|include) "(\w+\.h)"', source.read_text(encoding="utf-8")) if source.exists() else []
     paths = [Path("cyconv/_kernels", name) for name in found]
-    simd = [Path("cyconv/_kernels/simd.h")] if source.suffix == ".pyx" else []  # by way of the .pxd files
-    return sorted({str(path) for path in (*paths, *simd)} | {name for path in paths for name in headers(path)})
+    shared = [Path("cyconv/_kernels", name) for name in ("rows.h", "simd.h")]  # by way of the .pxd files
+    if source.suffix == ".pyx":
+        paths += shared
+    return sorted({str(path) for path in paths} | {name for path in paths for name in headers(path)})
 
 
 def extension(name: str, source: str, flags: list[str], openmp: dict[str, list[str]]) -> Extension:

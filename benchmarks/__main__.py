@@ -1,8 +1,8 @@
 """Measure cyconv beside its peers and against the machine's peaks.
 
-Kinds: conv, pool, norm (layers, with their gradients), direct (the direct kernel alone), image (filters of a picture of
-four megapixels), scaling (one layer at several batch sizes, image sizes and channels), train, predict (whole networks),
-memory (of training steps), all.
+Kinds: conv, pool, norm (layers, with their gradients), direct (the direct kernel alone), ops (all other operations and
+the steps of optimizers), image (filters of a picture of four megapixels), scaling (one layer at several batch sizes,
+image sizes and channels), train, predict (whole networks), memory (of training steps), all.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def main() -> None:
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "kinds", nargs="*", metavar="KIND", help="what to measure (default: conv direct pool norm image)"
+        "kinds", nargs="*", metavar="KIND", help="what to measure (default: conv direct pool norm ops image)"
     )
     parser.add_argument("--threads", default="1,2", help="thread counts, separated by commas (default 1,2)")
     parser.add_argument("--peer", default="torch,torch_compile,numpy,scipy", help="of these, separated by commas")

@@ -30,6 +30,7 @@ KINDS = {
     "direct": "the direct kernel",
     "pool": "pooling",
     "norm": "batch normalisation",
+    "ops": "other operations",
     "image": "filters of images",
 }
 FAMILIES = ("3x3 stride 1, 32-512 channels", "1x1", "depthwise and small groups", "transposed", "all convolutions")

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 import cyconv
-from benchmarks.libraries import LEARNING_RATE, MOMENTUM
+from benchmarks.libraries import LEARNING_RATE, MOMENTUM, operations_of_cyconv
 from benchmarks.libraries.data import Work, labels, normal, photograph
 from cyconv import _dispatch, models
 from cyconv import functional as F
@@ -121,6 +121,9 @@ def _norm(batch, channels, size, relu) -> Work:
             "backward": lambda: F.batch_norm_relu_backward(grad, x, weight, bias, mean, var),
         }
     )
+
+
+_ops = operations_of_cyconv.prepare
 
 
 def _image(op, extent, channels, dtype, size) -> Work:

@@ -375,7 +375,7 @@ def _maximum(x: NDArray, axes: Axes, with_winners: bool, calls: Calls = AT_ONCE)
     output = empty_image(N, C, rows.output, columns.output, x.dtype, calls)
     winners = memory.empty(nhwc(output).shape if with_winners else (0, 0, 0, 0), _winner_type(axes))
     if output.size:
-        shape = rows.kernel, columns.kernel, rows.dilation, columns.dilation
+        shape = columns.kernel, rows.dilation, columns.dilation
         threads = threads_for(x.size + output.size)
         arrays = channels_last(x), nhwc(output), winners, windows(rows), windows(columns)
         calls(kernels.pool, *arrays, *shape, threads)
@@ -391,7 +391,7 @@ def _maximum_backward(grad: NDArray, winners: NDArray, shape: Shape, axes: Axes)
         threads = threads_for(grad_x.size + grad.size)
         apart, readers = are_apart(columns), most_readers(rows)
         if (apart and readers == 1 and C > 2) or (C >= FEW and readers * most_readers(columns) <= READERS):
-            tables = windows(columns), *covering(rows)
+            tables = windows(columns), *covering(rows), *covering(columns)
             kernels.pool_backward(*images, *tables, columns.kernel, columns.dilation, apart, threads)
         else:
             shape = columns.kernel, rows.dilation, columns.dilation
