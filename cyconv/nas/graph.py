@@ -74,29 +74,28 @@ class Graph(Container):
     """
 
     def __init__(self, nodes: Iterable[Node]) -> None:
-        self.nodes = tuple(nodes)
-        names = [edge.name for node in self.nodes for edge in node.edges]
-        names += [node.behind[0] for node in self.nodes if node.behind is not None]
-        if len({*names}) < len(names):
-            twice = sorted({name for name in names if names.count(name) > 1})
-            raise ValueError(f"Graph: each layer's name must be its own, got {', '.join(twice)} twice")
+        nodes = tuple(nodes)
+        # By names, so that whoever puts another layer in the place of one finds it used.
+        self._plan = [
+            ([(edge.name, edge.source) for edge in node.edges], None if node.behind is None else node.behind[0])
+            for node in nodes
+        ]
+        layers: dict[str, Layer] = {}
         read: set[int] = set()
-        for number, node in enumerate(self.nodes, 1):
+        for number, node in enumerate(nodes, 1):
             sources = [edge.source for edge in node.edges]
             if not sources or not all(0 <= source < number for source in sources):
                 raise ValueError(f"Graph: node {number} must read values from 0 to {number - 1}, got {sources}")
             read.update(sources)
-        unread = sorted({*range(len(self.nodes))} - read)
+            named = [(edge.name, edge.layer) for edge in node.edges]
+            for name, layer in named if node.behind is None else [*named, node.behind]:
+                if name in layers:
+                    raise ValueError(f"Graph: each layer must have a name of its own, got {name!r} twice")
+                layers[name] = layer
+        unread = sorted({*range(len(nodes))} - read)
         if unread:
             raise ValueError(f"Graph: every value but the last must be read by a node, got none for {unread}")
-        super().__init__(dict(self._named()))
-
-    def _named(self) -> Iterator[tuple[str, Layer]]:
-        """Yield the layers in the order in which they run."""
-        for node in self.nodes:
-            yield from ((edge.name, edge.layer) for edge in node.edges)
-            if node.behind is not None:
-                yield node.behind
+        super().__init__(layers)
 
     def output_shape(self, input_shape: Shape) -> Shape:
         return self._shapes(input_shape)[-1][1]
@@ -105,45 +104,45 @@ class Graph(Container):
         """Return for each value the shapes of the sum and of what is behind it."""
         shape = tuple(input_shape)
         shapes = [(shape, shape)]
-        for number, node in enumerate(self.nodes, 1):
-            sums = [edge.layer.output_shape(shapes[edge.source][1]) for edge in node.edges]
+        for number, (edges, behind) in enumerate(self._plan, 1):
+            sums = [self[name].output_shape(shapes[source][1]) for name, source in edges]
             if len({*sums}) > 1:
                 raise ValueError(f"Graph: what node {number} adds must have one shape, got {', '.join(map(str, sums))}")
-            shapes.append((sums[0], sums[0] if node.behind is None else node.behind[1].output_shape(sums[0])))
+            shapes.append((sums[0], sums[0] if behind is None else self[behind].output_shape(sums[0])))
         return shapes
 
     def trace(self, input_shape: Shape, prefix: str = "") -> Iterator[Step]:
         shapes = self._shapes(input_shape)
-        for node, (total, _) in zip(self.nodes, shapes[1:], strict=True):
-            for edge in node.edges:
-                yield from edge.layer.trace(shapes[edge.source][1], f"{prefix}{edge.name}.")
-            if node.behind is not None:
-                yield from node.behind[1].trace(total, f"{prefix}{node.behind[0]}.")
+        for (edges, behind), (total, _) in zip(self._plan, shapes[1:], strict=True):
+            for name, source in edges:
+                yield from self[name].trace(shapes[source][1], f"{prefix}{name}.")
+            if behind is not None:
+                yield from self[behind].trace(total, f"{prefix}{behind}.")
         yield from super().trace(input_shape, prefix)  # the sums
 
     def forward(self, x: NDArray) -> NDArray:
-        fuse = is_fusing()
+        fuse, layers = is_fusing(), self.children()
         values = [x]
-        for node in self.nodes:
+        for edges, behind in self._plan:
             total: Any = None
-            for _, source, layer in node.edges:  # each adds to what it returns what came before it
-                value = values[source]
+            for name, source in edges:  # each adds to what it returns what came before it
+                layer, value = layers[name], values[source]
                 total = layer.run(value, total) if fuse else completed("Graph", layer.forward(value), total, False)
-            values.append(total if node.behind is None else node.behind[1].forward(total))
+            values.append(total if behind is None else layers[behind].forward(total))
         self.remember(values[-1].shape)
         return values[-1]
 
     def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
-        (shape,) = self.recall()
-        gradients: list[Any] = [None] * len(self.nodes)
+        (shape,), layers = self.recall(), self.children()
+        gradients: list[Any] = [None] * len(self._plan)
         gradients.append(self.check_gradient(grad_output, shape))
-        for node in reversed(self.nodes):
+        for edges, behind in reversed(self._plan):
             gradient = gradients.pop()
-            if node.behind is not None:
-                gradient = node.behind[1].backward(gradient)
-            for _, source, layer in node.edges:
+            if behind is not None:
+                gradient = layers[behind].backward(gradient)
+            for name, source in edges:
                 if source == 0 and not needs_grad_input:
-                    layer.backward(gradient, False)
+                    layers[name].backward(gradient, False)
                 else:
-                    gradients[source] = layer.run_backward(gradient, gradients[source])
+                    gradients[source] = layers[name].run_backward(gradient, gradients[source])
         return gradients[0]

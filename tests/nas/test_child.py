@@ -4,12 +4,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cyconv import Network, nas
-from cyconv.gradient_check import check_gradients
-from cyconv.layers import AvgPool2d, MaxPool2d, ReLU, Tanh
 from cyconv.losses import CrossEntropyLoss
 from cyconv.nas import MacroSpace, MicroSpace, SharedWeights, build
 from cyconv.optimizers import Adam
 from cyconv.training import train_step
+from tests.models.networks import check_network_gradients
 
 SPACES = {"micro": MicroSpace(nodes=3), "macro": MacroSpace(layers=5)}
 
@@ -20,7 +19,7 @@ def images(N=4, shape=(1, 9, 6), dtype=np.float32, seed=0):
 
 @pytest.mark.parametrize("name", SPACES)
 @given(seed=st.integers(0, 10**6), H=st.integers(4, 11), W=st.integers(4, 11))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_every_architecture_is_a_network_for_any_size(name, seed, H, W):
     """Shapes fit also where halving has to round, and every value leads to the scores."""
     network = build(SPACES[name].sample(seed), (2, H, W), 3, channels=2, seed=0)
@@ -34,17 +33,8 @@ def test_every_architecture_is_a_network_for_any_size(name, seed, H, W):
 @pytest.mark.parametrize("name", SPACES)
 @pytest.mark.parametrize("seed", range(3))
 def test_gradients_of_random_architectures(name, seed):
-    network = build(SPACES[name].sample(seed), (1, 8, 7), 3, channels=2, seed=0)
-    for _, layer in list(network.walk()):  # of so many numbers some always stand at kinks: smooth layers have none
-        children = layer.children()
-        for child_name, child in children.items():
-            if isinstance(child, ReLU):
-                children[child_name] = Tanh()
-            elif isinstance(child, MaxPool2d):
-                children[child_name] = AvgPool2d(child.kernel_size, child.stride, child.padding)
-    for node in network["graph"].nodes:
-        assert all(network["graph"][edge.name] is edge.layer or edge.layer.children() for edge in node.edges)
-    check_gradients(network, images(3, (1, 8, 7), np.float64), max_entries=2)
+    network = build(SPACES[name].sample(seed), (1, 5, 6), 3, channels=2, seed=0)
+    check_network_gradients(network, max_entries=1, most=25)
 
 
 @pytest.mark.parametrize("name", SPACES)

@@ -87,7 +87,7 @@ def test_trace_follows_the_values():
         ),
         (
             [Node((Edge("a", 0, ReLU()), Edge("a", 0, ReLU())))],
-            "Graph: each layer's name must be its own, got a twice",
+            "Graph: each layer must have a name of its own, got 'a' twice",
         ),
     ],
 )
