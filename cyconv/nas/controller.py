@@ -128,7 +128,7 @@ class Controller:
         What there is to decide, in order: a space's `decisions`.
     hidden_size : int, default 100
         Units of the LSTM.
-    learning_rate : float, default 0.0035
+    learning_rate : float, default 0.001
         Adam's.
     baseline_decay : float, default 0.95
         How slowly the baseline follows the rewards; below 1.
@@ -179,7 +179,7 @@ class Controller:
         decisions: Sequence[Decision],
         *,
         hidden_size: int = 100,
-        learning_rate: float = 0.0035,
+        learning_rate: float = 0.001,
         baseline_decay: float = 0.95,
         entropy_weight: float = 1e-4,
         prior_weight: float = 0.8,

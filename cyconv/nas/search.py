@@ -23,7 +23,7 @@ from cyconv.optimizers import SGD, ClipNorm
 from cyconv.serialization import PathLike, as_path, write_atomically
 from cyconv.training import train_step
 
-VALIDATION_BATCH = 256  # images by which a sample is judged
+VALIDATION_BATCH = 128  # images by which a sample is judged
 SAMPLES = 8  # architectures by which the controller learns in one step, all judged by the same images
 # Of the shared weights' optimizer, as in the paper's appendix B (its rate falls from 0.05 to 0.001).
 MOMENTUM, WEIGHT_DECAY, LONGEST_GRADIENT, LAST_RATE = 0.9, 1e-4, 5.0, 0.02
@@ -118,7 +118,7 @@ def search(
     cells: int | None = None,
     learning_rate: float = 0.05,
     controller: Controller | None = None,
-    controller_steps: int = 20,
+    controller_steps: int = 10,
     candidates: int = 30,
     seed: np.random.Generator | int | None = None,
     progress: bool = True,
@@ -147,7 +147,7 @@ def search(
         Of the shared weights, at first; it falls along half a cosine to a fiftieth.
     controller : Controller, optional
         A new one, of the space's decisions; by default one with the default settings. It learns while it is used.
-    controller_steps : int, default 20
+    controller_steps : int, default 10
         Steps of the controller after each epoch, each by 8 samples.
     candidates : int, default 30
         Architectures sampled in the end.
