@@ -1,6 +1,8 @@
 """Search for an architecture, train the best one anew, and compare it with random ones trained the same way.
 
 python examples/nas.py --data mnist --root path/to/mnist --space micro --minutes 15 --out runs/nas
+
+With --epochs and --training-epochs low enough that the time is not used up, the result depends on the seed alone.
 """
 
 from __future__ import annotations
@@ -49,7 +51,9 @@ def main() -> None:
     nas.draw(result.best).savefig(options.out / "best.png")
 
     architectures = [result.best, *(space.sample(1000 * options.seed + i) for i in range(RANDOM))]
-    epochs = affordable_epochs(architectures, data, limit - (time.perf_counter() - start))
+    epochs = options.training_epochs
+    if epochs is None:
+        epochs = affordable_epochs(architectures, data, limit - (time.perf_counter() - start))
     print(f"\n{epochs} epochs of training from scratch on {len(data.train_x):,} images, test accuracy:", flush=True)
     accuracies = []
     for i, architecture in enumerate(architectures):
@@ -71,6 +75,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--root", type=Path, help="folder with MNIST's four files")
     parser.add_argument("--minutes", type=float, default=15, help=f"for all of it{default}")
     parser.add_argument("--epochs", type=int, default=1000, help=f"most epochs of the search{default}")
+    most = "epochs of each network's training (default: as many as there is time for)"
+    parser.add_argument("--training-epochs", type=int, help=most)
     parser.add_argument("--seed", type=int, default=0, help=f"of all that is random{default}")
     parser.add_argument("--out", type=Path, default=Path("runs/nas"), help=f"folder for the results{default}")
     options = parser.parse_args()

@@ -24,7 +24,7 @@ TIERS = {
     3: ["layers", "losses", "metrics", "optimizers", "gradient_check", "data"],
     4: ["training", "callbacks", "history", "serialization"],
     5: ["averaging", "network", "schedules"],
-    6: ["models", "visualize"],
+    6: ["models", "nas", "visualize"],
     7: ["cli", "__main__", "__init__"],
 }
 TIER_OF = {name: tier for tier, names in TIERS.items() for name in names}

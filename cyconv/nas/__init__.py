@@ -14,6 +14,7 @@ from cyconv.nas.architecture import (
     MacroSpace,
     MicroArchitecture,
     MicroSpace,
+    Space,
     architecture_from,
 )
 from cyconv.nas.child import SharedWeights, build
@@ -36,6 +37,7 @@ __all__ = [
     "MicroSpace",
     "SearchResult",
     "SharedWeights",
+    "Space",
     "architecture_from",
     "build",
     "draw",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -201,28 +201,40 @@ def architecture_from(content: Any) -> Architecture:
     return MicroArchitecture(*parts) if space == "micro" else MacroArchitecture(*parts)  # type: ignore[arg-type]
 
 
-class Space(Protocol):
-    """What can be searched: a series of decisions, and what they come to."""
+class Space:
+    """What can be searched: a series of decisions, and what they come to. A subclass writes these two.
+
+    Examples
+    --------
+    >>> from cyconv.nas import MICRO_OPERATIONS, MicroSpace, Space
+    >>> class WithoutPooling(MicroSpace):
+    ...     @property
+    ...     def decisions(self):  # of the operations, pooling comes last
+    ...         return [each._replace(choices=min(each.choices, 3)) for each in super().decisions]
+    >>> print(WithoutPooling(nodes=1).sample(0))
+    normal cell
+      node 2: separable_conv_3x3(1) + identity(1)
+    reduction cell
+      node 2: identity(0) + identity(0)
+    """
 
     @property
     def decisions(self) -> list[Decision]:
         """What is to be decided, in order."""
+        raise NotImplementedError(f"{type(self).__name__}: `decisions` is not written")
 
     def architecture(self, choices: Sequence[int]) -> Architecture:
         """Return what the choices, one for each decision, come to."""
+        raise NotImplementedError(f"{type(self).__name__}: `architecture` is not written")
 
-
-class _Sampled:
-    """What spaces share: drawing from them blindly."""
-
-    def sample(self: Any, rng: np.random.Generator | int | None = None) -> Any:
+    def sample(self, rng: np.random.Generator | int | None = None) -> Architecture:
         """Return a random architecture, every choice as likely as the others."""
         generator = as_generator("sample", rng)
         return self.architecture([int(generator.integers(decision.choices)) for decision in self.decisions])
 
 
 @dataclass(frozen=True)
-class MicroSpace(_Sampled):
+class MicroSpace(Space):
     """All pairs of cells with so many nodes: the micro search space of ENAS (Pham et al. 2018, section 2.4).
 
     Parameters
@@ -263,7 +275,7 @@ class MicroSpace(_Sampled):
 
 
 @dataclass(frozen=True)
-class MacroSpace(_Sampled):
+class MacroSpace(Space):
     """All networks of so many layers: the macro search space of ENAS (Pham et al. 2018, section 2.3).
 
     Parameters
@@ -305,11 +317,11 @@ class MacroSpace(_Sampled):
         return MacroArchitecture(tuple(layers))
 
 
-def as_space(op: str, space: Any) -> Any:
+def as_space(op: str, space: Space | str) -> Space:
     """Return a space; "micro" and "macro" stand for those of default size."""
-    if isinstance(space, MicroSpace | MacroSpace):
+    if isinstance(space, Space):
         return space
-    return {"micro": MicroSpace, "macro": MacroSpace}[as_choice(op, "space", space, ("micro", "macro"))]()
+    return MicroSpace() if as_choice(op, "space", space, ("micro", "macro")) == "micro" else MacroSpace()
 
 
 def _as_list(op: str, name: str, value: Any) -> list:

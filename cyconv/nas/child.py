@@ -180,7 +180,7 @@ class _Plan:
     def add(
         self,
         shape: tuple[int, int],
-        edges: list[tuple[str, int, Callable[[], Layer]]],
+        edges: Sequence[tuple[str, int, Callable[[], Layer]]],
         behind: tuple[str, Callable[[], Layer]] | None = None,
     ) -> int:
         """Add a value and return its number."""
@@ -196,8 +196,9 @@ class _Plan:
 def _stack(plan: _Plan, architecture: MicroArchitecture, cells: int) -> None:
     """Add normal cells, and a reduction cell between two stages; each reads the outputs of the two before it."""
     stage = ["normal"] * cells
+    kinds = [*[*stage, "reduction"] * (STAGES - 1), *stage]
     before = last = 0
-    for number, kind in enumerate((stage + ["reduction"]) * (STAGES - 1) + stage):
+    for number, kind in enumerate(kinds):
         nodes = getattr(architecture, kind)
         before, last = last, _cell(plan, f"cell{number}", nodes, before, last, halves=kind == "reduction")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,6 +14,7 @@ from cyconv.layers import LSTM, Embedding, Layer, Linear
 from cyconv.layers.base import Shape
 from cyconv.nas.architecture import Decision
 from cyconv.optimizers import Adam
+from cyconv.parameter import Parameter
 
 INITIAL_BOUND = 0.1  # weights start uniformly within it, so that all choices are about as likely
 
@@ -77,6 +79,7 @@ class Policy(Layer):
             parameter.data = generator.uniform(-INITIAL_BOUND, INITIAL_BOUND, parameter.shape)
 
     def output_shape(self, input_shape: Shape) -> Shape:
+        """Return (T, rows)."""
         return *input_shape, self.head.out_features
 
     def rows(self, choices: NDArray) -> NDArray[np.int64]:
@@ -88,12 +91,13 @@ class Policy(Layer):
         T, H = len(self.decisions), self.lstm.hidden_size
         choices = np.empty((count, T), np.int64)
         draws = rng.random((count, T))
-        h = c = np.zeros((count, H), self.head.weight.dtype)
+        weight, bias = self.head.weight.read(), cast(Parameter, self.head.bias).read()
+        h = c = np.zeros((count, H), weight.dtype)
         rows = np.full(count, self._start)
         for t, decision in enumerate(self.decisions):
             h, c = self.lstm.step(F.embedding(rows, self.embedding.weight.read()), h, c)
             own = slice(self._first[t], self._first[t] + decision.choices)
-            scores = self._bounded(F.linear(h, self.head.weight.read()[own], self.head.bias.read()[own]))
+            scores = self._bounded(F.linear(h, weight[own], bias[own]))
             cumulated = F.softmax(scores.astype(np.float64)).cumsum(axis=1)
             choices[:, t] = (draws[:, t, np.newaxis] >= cumulated[:, :-1]).sum(axis=1)
             rows = choices[:, t] + self._first[t]
@@ -111,12 +115,12 @@ class Policy(Layer):
         return np.where(self.open, scores, -np.inf).astype(scores.dtype)
 
     def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
+        """Add to the parameters' gradients; choices have none."""
         (scores,) = self.recall()
         slope = (self.tanh_constant - scores * scores / self.tanh_constant) / self.temperature
         gradient = np.where(self.open, grad_output * slope, 0).astype(scores.dtype)
-        hidden = self.lstm.backward(self.head.backward(gradient))
-        self.embedding.backward(hidden)
-        return None
+        hidden = cast(NDArray, self.lstm.backward(cast(NDArray, self.head.backward(gradient))))
+        return self.embedding.backward(hidden)
 
 
 class Controller:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from cyconv.nas.architecture import CELL_INPUTS, Architecture, CellNode, MacroArchitecture, MicroArchitecture
@@ -107,7 +107,9 @@ def _places(lines: list[_Line]) -> list[Point]:
         over = sum(_distance(at[box], at[line.source], at[line.target]) < NEAR
                    for line in lines for box in range(count) if box not in (line.source, line.target))  # fmt: skip
         length = sum(abs(lanes[line.source] - lanes[line.target]) for line in lines)
-        crossing = sum(_cross(at[a.source], at[a.target], at[b.source], at[b.target]) for a, b in combinations(lines, 2))
+        crossing = sum(
+            _cross(at[a.source], at[a.target], at[b.source], at[b.target]) for a, b in combinations(lines, 2)
+        )
         return 3 * over + crossing, length
 
     best, better = cost(), True
@@ -144,7 +146,12 @@ def _draw_cell(axes: Axes, nodes: tuple[CellNode, ...], places: list[Point]) -> 
     for line in _lines(nodes):
         text, color = ("", "0.6") if line.operation is None else LABELS[line.operation]
         _arrow(axes, places[line.source], places[line.target], color, line.bend, text)
-    names = ["cell before\nthe last", "last cell", *(f"node {n}" for n in range(CELL_INPUTS, len(places) - 1)), "output"]
+    names = [
+        "cell before\nthe last",
+        "last cell",
+        *(f"node {n}" for n in range(CELL_INPUTS, len(places) - 1)),
+        "output",
+    ]
     for value, (place, name) in enumerate(zip(places, names, strict=True)):
         _box(axes, place, name, "#e8eef7" if CELL_INPUTS <= value < len(places) - 1 else "#f3f0e2")
     _frame(axes, places)
@@ -158,7 +165,7 @@ def _draw_layers(architecture: MacroArchitecture) -> Figure:
                   default=0)  # fmt: skip
     figure = _figure(0.75 * (1.9 * (count + 1) + 2), 0.75 * (1.8 + 0.45 * longest) + 0.5)
     axes = figure.subplots()
-    for start, end in zip(places, places[1:], strict=False):
+    for start, end in pairwise(places):
         _arrow(axes, start, end, "0.3")
     for number, layer in enumerate(architecture.layers, 1):
         for source in layer.skips:

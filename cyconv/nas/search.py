@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from cyconv._validation import as_array, as_bool, as_generator, as_int, as_int_array, as_number
 from cyconv.data.batches import Batch, Batches
 from cyconv.history import History
 from cyconv.losses import CrossEntropyLoss
 from cyconv.metrics import accuracy
-from cyconv.nas.architecture import Architecture, MacroSpace, MicroSpace, architecture_from, as_space
+from cyconv.nas.architecture import Architecture, MacroSpace, Space, architecture_from, as_space
 from cyconv.nas.child import SharedWeights
 from cyconv.nas.controller import Controller
 from cyconv.optimizers import SGD, ClipNorm
@@ -106,7 +106,7 @@ class SearchResult:
 
 
 def search(
-    space: MicroSpace | MacroSpace | str,
+    space: Space | str,
     x: ArrayLike,
     y: ArrayLike,
     *,
@@ -127,7 +127,7 @@ def search(
 
     Parameters
     ----------
-    space : MicroSpace, MacroSpace, "micro" or "macro"
+    space : Space, "micro" or "macro"
         What is searched; a name stands for the space of default size.
     x : ndarray of shape (N, C, H, W) or (N, H, W), float32, float64 or uint8
         Training images; bytes are divided by 255.
@@ -189,7 +189,7 @@ def search(
     >>> network = nas.build(result.best, input_shape=(1, 8, 8), num_classes=10, seed=0)
     """
     op = "search"
-    space = as_space(op, space)
+    chosen = as_space(op, space)
     rng = as_generator(op, seed, "seed")
     size = as_int(op, "batch_size", batch_size, 2)
     batches = _Data(op, x, y, size, rng)
@@ -198,16 +198,16 @@ def search(
     held_out = _Data(f"{op}: validation_data", *validation_data, VALIDATION_BATCH, rng)
     if held_out.shape != batches.shape:
         raise ValueError(f"{op}: `validation_data` must have images of {batches.shape} as `x`, got {held_out.shape}")
-    if cells is not None and isinstance(space, MacroSpace):
+    if cells is not None and isinstance(chosen, MacroSpace):
         raise ValueError(f"{op}: `cells` must be None for the macro space, got {cells!r}")
     if controller is None:
-        controller = Controller(space.decisions, rng=rng)
+        controller = Controller(chosen.decisions, rng=rng)
     elif not isinstance(controller, Controller):
         raise TypeError(f"{op}: `controller` must be a Controller, got {controller!r}")
-    elif list(controller.policy.decisions) != space.decisions:
-        raise ValueError(f"{op}: `controller` must have the decisions of {space}")
+    elif list(controller.policy.decisions) != chosen.decisions:
+        raise ValueError(f"{op}: `controller` must have the decisions of {chosen}")
     run = _Search(
-        space=space,
+        space=chosen,
         shared=SharedWeights(
             batches.shape[0],
             max(batches.classes, held_out.classes),
@@ -268,7 +268,7 @@ class _Data:
 class _Search:
     """What takes part in a search, and what each does in turn."""
 
-    space: MicroSpace | MacroSpace
+    space: Space
     shared: SharedWeights
     controller: Controller
     optimizer: SGD

@@ -130,8 +130,18 @@ def test_a_network_is_one_like_any_other(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "options", "error", "message"),
     [
-        (("cell", (1, 8, 8), 10), {}, TypeError, "build: `architecture` must be a micro or macro architecture, got 'ce"),
-        ((MicroSpace(1).sample(0), (8, 8), 10), {}, ValueError, r"build: needs images of shape \(C, H, W\), got \(8, 8"),
+        (
+            ("cell", (1, 8, 8), 10),
+            {},
+            TypeError,
+            "build: `architecture` must be a micro or macro architecture, got 'ce",
+        ),
+        (
+            (MicroSpace(1).sample(0), (8, 8), 10),
+            {},
+            ValueError,
+            r"build: needs images of shape \(C, H, W\), got \(8, 8",
+        ),
         ((MicroSpace(1).sample(0), (1, 8, 0), 10), {}, ValueError, "build: `input_shape` must be at least 1, got 0"),
         ((MicroSpace(1).sample(0), 8, 10), {}, TypeError, r"build: `input_shape` must be \(C, H, W\), got 8"),
         ((MicroSpace(1).sample(0), (1, 8, 8), 0), {}, ValueError, "build: `num_classes` must be at least 1, got 0"),

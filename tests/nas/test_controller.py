@@ -189,5 +189,5 @@ def test_updates_refuse(choices, rewards, error, message):
 
 
 def test_sample_refuses():
-    with pytest.raises(ValueError, match="Controller.sample: `count` must be at least 1, got 0"):
+    with pytest.raises(ValueError, match=r"Controller.sample: `count` must be at least 1, got 0"):
         Controller(DECISIONS).sample(0)

@@ -149,9 +149,9 @@ def test_other_files_are_refused(tmp_path, content):
 def test_missing_files_are_the_systems_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         SearchResult.load(tmp_path / "none.json")
-    with pytest.raises(TypeError, match="SearchResult.load: `path` must be a str or a path, got 3"):
+    with pytest.raises(TypeError, match=r"SearchResult.load: `path` must be a str or a path, got 3"):
         SearchResult.load(3)
-    with pytest.raises(TypeError, match="SearchResult.save: `path` must be a str or a path, got 3"):
+    with pytest.raises(TypeError, match=r"SearchResult.save: `path` must be a str or a path, got 3"):
         SearchResult([Candidate(MicroSpace(1).sample(0), 1.0)]).save(3)
 
 
