@@ -21,7 +21,7 @@ from cyconv.schedules import LinearDecay
 MNIST_IMAGES = 6000  # of the 60,000 training images, drawn at random: the whole would leave time for few epochs
 VALIDATION_SHARE = 0.25
 SEARCH_SHARE = 0.5  # of the time; the rest trains six networks
-CHANNELS = 8
+CHANNELS = 16
 RANDOM = 5
 ROWS = 12  # of the search's history that are printed
 TRAINING = {"batch_size": 64, "progress": False}

@@ -20,7 +20,7 @@ from cyconv.nas.architecture import (
 from cyconv.nas.child import SharedWeights, build
 from cyconv.nas.controller import Controller
 from cyconv.nas.drawing import draw
-from cyconv.nas.search import Candidate, SearchResult, search
+from cyconv.nas.enas import Candidate, SearchResult, search
 
 __all__ = [
     "MACRO_OPERATIONS",

@@ -12,7 +12,7 @@ ROWS = {"input": 0, "operation": 3, "skip": 7}  # of each kind's first choice
 
 def controller(**options):
     """One whose weights are no longer tiny, so that its distributions are far from even, in float64."""
-    made = Controller(DECISIONS, hidden_size=5, rng=0, temperature=1.5, **options)
+    made = Controller(DECISIONS, hidden_size=3, rng=0, temperature=1.5, **options)
     made.policy.astype(np.float64)
     for parameter in made.policy.parameters().values():
         parameter.data = 12 * parameter.data

@@ -7,7 +7,7 @@ import cyconv
 from cyconv import nas
 from cyconv.data import digits
 from cyconv.history import History
-from cyconv.nas import Candidate, Controller, MacroSpace, MicroSpace, SearchResult, search
+from cyconv.nas import Candidate, Controller, MacroSpace, MicroSpace, SearchResult, enas, search
 
 DATA = digits()
 X, Y = DATA.train_x[:96], DATA.train_y[:96]
@@ -25,7 +25,7 @@ def found(result):
     return result.candidates, epochs
 
 
-@pytest.mark.parametrize("space", [MicroSpace(nodes=2), MacroSpace(layers=4)], ids=["micro", "macro"])
+@pytest.mark.parametrize("space", [MicroSpace(nodes=1), MacroSpace(layers=4)], ids=["micro", "macro"])
 def test_a_search_is_the_same_for_any_number_of_threads(space, small_work_threaded):
     with cyconv.num_threads(1):
         one = found(tiny(space))
@@ -57,32 +57,25 @@ def test_names_stand_for_spaces_and_images_may_lack_their_channel():
 
 def test_shared_weights_learn():
     """From chance to far better, though each batch trains another child."""
-    result = search(
-        MicroSpace(nodes=1), DATA.train_x, DATA.train_y, validation_data=HELD_OUT, seed=0,
-        epochs=6, channels=8, batch_size=32, controller_steps=1, candidates=2, progress=False,
-    )  # fmt: skip
+    options = {**TINY, "epochs": 4, "channels": 8, "controller_steps": 1}
+    result = search(MicroSpace(1), DATA.train_x, DATA.train_y, validation_data=HELD_OUT, seed=0, **options)
     assert result.history["accuracy"][0] < 0.5
-    assert result.history["accuracy"][-1] > 0.75
-    assert result.candidates[0].accuracy > 0.75
+    assert result.history["accuracy"][-1] > 0.6
+    assert result.candidates[0].accuracy > 0.6
 
 
-def test_the_controller_learns_what_does_well():
-    """In a space of one operation, pooling cannot tell what a convolution can: noise has no other order."""
-    controller = Controller(MacroSpace(1).decisions, rng=0, learning_rate=0.02)
-    rng = np.random.default_rng(0)
-    signs = rng.choice([-1.0, 1.0], (256, 1, 8, 8)).astype(np.float32)
-    signs[::2] *= np.where(np.indices((8, 8)).sum(axis=0) % 2, -1, 1)  # half of them: checked patterns, disturbed
-    y = np.arange(256) % 2
-    smooth = np.ones((256, 1, 8, 8), np.float32) * rng.choice([-1, 1], (256, 1, 1, 1))
-    checked = smooth * np.where(np.indices((8, 8)).sum(axis=0) % 2, -1, 1)
-    x = np.where(y[:, None, None, None], smooth, checked) + 0.3 * signs
-    options = {"epochs": 6, "channels": 4, "batch_size": 32, "controller_steps": 10, "candidates": 4}
-    result = search(
-        MacroSpace(1), x.astype(np.float32), y, validation_data=(x[:128].astype(np.float32), y[:128]),
-        controller=controller, seed=0, progress=False, **options,
-    )  # fmt: skip
-    assert result.history["entropy"][-1] < result.history["entropy"][0]
-    assert "conv" in result.best.layers[0].operation
+def test_the_controller_learns_by_what_its_samples_are_worth(monkeypatch):
+    """Rewarded for identities, it leads to cells full of them."""
+
+    def identities(architecture):
+        return np.mean([name == "identity" for node in architecture.normal for name in node.operations])
+
+    monkeypatch.setattr(enas._Search, "judge", lambda self, architecture, batches: identities(architecture))
+    controller = Controller(MicroSpace(2).decisions, rng=0, learning_rate=0.01)
+    result = tiny(MicroSpace(2), controller=controller, epochs=1, controller_steps=80, candidates=20)
+    assert np.mean([identities(candidate.architecture) for candidate in result.candidates]) > 0.6
+    assert result.history["baseline"][0] > 0.4
+    assert controller.sample().shape == (1, 16)
 
 
 def test_a_given_controller_goes_on_learning():
