@@ -107,8 +107,8 @@ def build(
 class SharedWeights:
     """The layers of all architectures, made when a child first needs them: ENAS's shared parameters.
 
-    A layer belongs to a place, an operation and the value it reads, and is the same layer in every child that has it
-    there. So a child's parameters bear the same names in each, and the optimizer's state goes along.
+    A layer belongs to a place and an operation, whatever value it reads, and is the same layer in every child that has
+    it there. So its parameters bear the same names in each, and the optimizer's state goes along.
 
     Parameters
     ----------
@@ -220,7 +220,7 @@ def _cell(plan: _Plan, name: str, nodes: tuple[CellNode, ...], before: int, last
     for number, node in enumerate(nodes, CELL_INPUTS):
         edges = [
             (
-                f"{name}_node{number}{side}_{operation}_of_{source}",
+                f"{name}_node{number}{side}_{operation}{'_halving' if stride_of(source) == 2 else ''}",
                 values[source],
                 partial(_operation, operation, width, stride_of(source)),
             )

@@ -22,6 +22,9 @@ LABELS = {
     "max_pool_3x3": ("max 3x3", "#b2182b"),
 }
 COLUMN, LANE = 2.6, 1.15  # distances of neighbours, where a box is about 0.6 high
+MOST_ARRANGED = 14  # values of a cell up to which the better places are looked for: with n, that takes n^4
+LABEL = 0.75, 0.3  # width and height of a label
+SHARES = 0.5, 0.36, 0.64, 0.24, 0.76  # of an arrow's way, where its label may stand
 NEAR = 0.5  # how close an edge may come to a box that it does not belong to
 
 Point = tuple[float, float]
@@ -112,7 +115,7 @@ def _places(lines: list[_Line]) -> list[Point]:
         )
         return 3 * over + crossing, length
 
-    best, better = cost(), True
+    best, better = cost(), count <= MOST_ARRANGED
     while better:
         better = False
         for a, b in combinations(range(count - 1), 2):
@@ -143,9 +146,16 @@ def _cross(a: Point, b: Point, c: Point, d: Point) -> bool:
 
 
 def _draw_cell(axes: Axes, nodes: tuple[CellNode, ...], places: list[Point]) -> None:
+    labels = list(places)  # boxes are to be kept clear too
     for line in _lines(nodes):
         text, color = ("", "0.6") if line.operation is None else LABELS[line.operation]
-        _arrow(axes, places[line.source], places[line.target], color, line.bend, text)
+        start, end = places[line.source], places[line.target]
+        _arrow(axes, start, end, color, line.bend)
+        if text:
+            along = [_on_the_way(start, end, line.bend, share) for share in SHARES]
+            labels.append(max(along, key=lambda point: min(1.0, _clearance(point, labels))))  # the first of equal ones
+            back = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
+            axes.text(*labels[-1], text, color=color, fontsize=7.5, ha="center", va="center", bbox=back, zorder=2)
     names = [
         "cell before\nthe last",
         "last cell",
@@ -166,10 +176,10 @@ def _draw_layers(architecture: MacroArchitecture) -> Figure:
     figure = _figure(0.75 * (1.9 * (count + 1) + 2), 0.75 * (1.8 + 0.45 * longest) + 0.5)
     axes = figure.subplots()
     for start, end in pairwise(places):
-        _arrow(axes, start, end, "0.3")
+        _arrow(axes, start, end, "0.3", gap=24)
     for number, layer in enumerate(architecture.layers, 1):
         for source in layer.skips:
-            _arrow(axes, places[source], places[number], "#1f5fa8", bend=-0.4)
+            _arrow(axes, places[source], places[number], "#1f5fa8", bend=-0.4, gap=20)
     names = [f"layer {number}\n{LABELS[layer.operation][0]}" for number, layer in enumerate(architecture.layers, 1)]
     for place, name in zip(places, ["stem", *names, "output"], strict=True):
         _box(axes, place, name, "#f3f0e2" if name in ("stem", "output") else "#e8eef7")
@@ -178,15 +188,23 @@ def _draw_layers(architecture: MacroArchitecture) -> Figure:
     return figure
 
 
-def _arrow(axes: Axes, start: Point, end: Point, color: str, bend: float = 0.0, text: str = "") -> None:
-    """Draw an arrow with a label on its middle."""
-    style = {"arrowstyle": "-|>", "color": color, "shrinkA": 16, "shrinkB": 17, "lw": 1.4}
+def _arrow(axes: Axes, start: Point, end: Point, color: str, bend: float = 0.0, gap: float = 17) -> None:
+    """Draw an arrow that ends so many points from where it leads to."""
+    style = {"arrowstyle": "-|>", "color": color, "shrinkA": 16, "shrinkB": gap, "lw": 1.4}
     axes.annotate("", end, start, arrowprops={**style, "connectionstyle": f"arc3,rad={bend}"}, zorder=1)
-    if text:
-        dx, dy = end[0] - start[0], end[1] - start[1]
-        middle = (start[0] + end[0] + bend * dy) / 2, (start[1] + end[1] - bend * dx) / 2
-        back = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
-        axes.text(*middle, text, color=color, fontsize=7.5, ha="center", va="center", bbox=back, zorder=2)
+
+
+def _on_the_way(start: Point, end: Point, bend: float, share: float) -> Point:
+    """Return a point of an arrow: matplotlib's arc3 is a parabola, bent to a point beside the middle."""
+    dx, dy = end[0] - start[0], end[1] - start[1]
+    off = 2 * bend * share * (1 - share)
+    return start[0] + share * dx + off * dy, start[1] + share * dy - off * dx
+
+
+def _clearance(point: Point, labels: list[Point]) -> float:
+    """Return how far a label is from the nearest of others, in its own sizes; from 1 on they do not touch."""
+    distances = (max(abs(point[0] - x) / LABEL[0], abs(point[1] - y) / LABEL[1]) for x, y in labels)
+    return min(distances, default=1.0)
 
 
 def _box(axes: Axes, place: Point, text: str, color: str) -> None:

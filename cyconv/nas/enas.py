@@ -24,6 +24,7 @@ from cyconv.serialization import PathLike, as_path, write_atomically
 from cyconv.training import train_step
 
 VALIDATION_BATCH = 128  # images by which a sample is judged
+WARM_UP = 1 / 3  # of the search: before, the rewards would tell what learns fast, and lead to cells of pooling alone
 SAMPLES = 8  # architectures by which the controller learns in one step, all judged by the same images
 # Of the shared weights' optimizer, as in the paper's appendix B (its rate falls from 0.05 to 0.001).
 MOMENTUM, WEIGHT_DECAY, LONGEST_GRADIENT, LAST_RATE = 0.9, 1e-4, 5.0, 0.02
@@ -53,8 +54,8 @@ class SearchResult:
     candidates : list of Candidate
         What was sampled in the end, each architecture once, the best first.
     history : History
-        For each epoch: ``loss`` and ``accuracy`` of the children on the training data, ``reward`` (their mean accuracy
-        on the validation data), ``baseline``, ``entropy`` (of the controller, in nats) and ``seconds``.
+        For each epoch: ``loss`` and ``accuracy`` of the children on the training data, and ``seconds``; once the
+        controller learns, ``reward`` (mean accuracy on the validation data), ``baseline`` and ``entropy`` (in nats).
 
     Examples
     --------
@@ -170,11 +171,11 @@ def search(
 
     Notes
     -----
-    In each epoch every training batch trains the shared weights of one child that the controller sampled; then the
-    controller, by batches of the validation data, learns which children do well. Children normalise by the statistics
-    of the batch they see, since running averages would be those of many children. In the end several children are
-    sampled, and judged by all validation data. As in the paper the shared weights learn by Nesterov's momentum, with
-    weight decay 1e-4 and gradients no longer than 5.
+    In each epoch every training batch trains the shared weights of one child that the controller sampled; then, from a
+    third of the search on, the controller learns by batches of the validation data which children do well. Children
+    normalise by the statistics of the batch they see, since running averages would be those of many children. In the
+    end several children are sampled, and judged by all validation data. The shared weights learn by Nesterov's
+    momentum, with weight decay 1e-4 and gradients no longer than 5.
 
     H. Pham, M. Guan, B. Zoph, Q. Le, J. Dean, Efficient neural architecture search via parameter sharing, ICML 2018.
 
@@ -328,7 +329,9 @@ def _epochs(run: _Search, epochs: int, seconds: float | None, steps: int, progre
                 break
             done = max(epoch / epochs, 0 if seconds is None else used / seconds)
             run.optimizer.learning_rate = first * (LAST_RATE + (1 - LAST_RATE) * (1 + math.cos(math.pi * done)) / 2)
-            logs = {**run.train_weights(), **run.train_controller(steps)}
+            logs = run.train_weights()
+            if done >= WARM_UP or epochs == 1:
+                logs |= run.train_controller(steps)
             history.epochs.append({**logs, "seconds": time.perf_counter() - start - used})
             bar.set_postfix(logs, refresh=False)
             bar.update()

@@ -109,7 +109,7 @@ def test_separable_convolutions_of_cells_are_applied_twice():
     cell = [((0, 1), ("separable_conv_5x5", "separable_conv_5x5"))]
     network = build(nas.MicroArchitecture(cell, cell), (1, 8, 8), 10, channels=4)
     shapes = {name: parameter.shape for name, parameter in network.parameters().items()}
-    prefix = "graph.cell0_node2a_separable_conv_5x5_of_0."
+    prefix = "graph.cell0_node2a_separable_conv_5x5."
     kernels = [shape for name, shape in shapes.items() if name.startswith(prefix) and len(shape) == 4]
     assert kernels == [(4, 1, 5, 5), (4, 4, 1, 1)] * 2
 
