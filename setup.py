@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -33,6 +34,7 @@ KERNELS = [
     "conv2d_weight",
     "depthwise",
     "elementwise",
+    "filter2d",
     "gemm",
     "group_normalization",
     "grouped",
@@ -49,6 +51,7 @@ KERNELS = [
     "winograd",
 ]
 
+SHARED = "cyconv._shared"  # the module with Cython's own helpers
 DEBUG = os.environ.get("CYCONV_DEBUG", "0") == "1"
 ROOT = Path(__file__).parent
 DIRECTIVES = {
@@ -90,6 +93,14 @@ def openmp_flags() -> dict[str, list[str]]:
     return candidate
 
 
+def headers(source: Path) -> list[str]:
+    """Return the C headers that a source or header, or a header in it, includes."""
+    found = re.findall(r'(?:from|include) "(\w+\.h)"', source.read_text(encoding="utf-8")) if source.exists() else []
+    paths = [Path("cyconv/_kernels", name) for name in found]
+    simd = [Path("cyconv/_kernels/simd.h")] if source.suffix == ".pyx" else []  # by way of the .pxd files
+    return sorted({str(path) for path in (*paths, *simd)} | {name for path in paths for name in headers(path)})
+
+
 def extension(name: str, source: str, flags: list[str], openmp: dict[str, list[str]]) -> Extension:
     """Describe one compiled module; gcc's and clang's flags (on Windows clang-cl, for the vector extensions)."""
     # -g0: Python's own flags ask for debug information, which makes the wheel five times as large. Names and tables for
@@ -101,9 +112,7 @@ def extension(name: str, source: str, flags: list[str], openmp: dict[str, list[s
         f"cyconv.{name}",
         [source],
         include_dirs=["cyconv/_kernels"],
-        depends=[
-            f"cyconv/_kernels/{header}.h" for header in ("simd", "lines", "depthwise", "grouped", "images", "winograd")
-        ],
+        depends=headers(Path(source)),
         extra_compile_args=[*optimise, *maths, *flags, *openmp["compile"]],
         extra_link_args=[*openmp["link"], *strip],
     )
@@ -112,14 +121,17 @@ def extension(name: str, source: str, flags: list[str], openmp: dict[str, list[s
 def all_extensions() -> list[Extension]:
     """Return the extensions: support modules, then each kernel once per instruction set in a folder of its own."""
     openmp = openmp_flags()
+    # What Cython's memoryviews need stands once, in cyconv._shared, and not in each of the modules.
+    options = {"compiler_directives": DIRECTIVES, "shared_utility_qualified_name": SHARED, "nthreads": os.cpu_count()}
     support = [extension(name, f"cyconv/{name}.pyx", [], openmp) for name in ("_cpu", "_memory")]
-    modules = cythonize(support, build_dir="build/cython/support", compiler_directives=DIRECTIVES)
+    support.append(extension("_shared", "cyconv/_shared.c", [], openmp))
+    modules = cythonize(support, build_dir="build/cython/support", **options)
     for isa, flags in INSTRUCTION_SETS.items():
         kernels = [
             extension(f"_kernels.{isa}.{name}", f"cyconv/_kernels/{name}.pyx", flags, openmp) for name in KERNELS
         ]
         # One build_dir each: two instruction sets sharing one would overwrite each other's generated C.
-        modules += cythonize(kernels, build_dir=f"build/cython/{isa}", compiler_directives=DIRECTIVES)
+        modules += cythonize(kernels, build_dir=f"build/cython/{isa}", **options)
     return modules
 
 

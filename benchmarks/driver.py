@@ -19,18 +19,18 @@ from benchmarks.libraries import PEERS
 
 REST = 0.05  # seconds between two workers: idle threads of OpenBLAS and OpenMP spin on for up to some 25 ms
 BUDGET = 20.0  # seconds after which a direction gets no further round
-LAYERS = ("conv", "direct", "pool", "norm")
+LAYERS = ("conv", "direct", "pool", "norm", "image")
 NETWORKS = ("train", "predict")
 KINDS = (*LAYERS, "scaling", *NETWORKS, "memory")
 
 
 class Case(NamedTuple):
-    """What is measured in one go: a layer or network."""
+    """What is measured in one go: a layer, a filter or a network."""
 
     kind: str
     label: str
     work: str  # what the libraries call it
-    shape: shapes.Conv | shapes.Pool | shapes.Norm | shapes.Network
+    shape: shapes.Conv | shapes.Pool | shapes.Norm | shapes.Filter | shapes.Network
     sweep: tuple[str, int] | None = None  # in "scaling": the measure that varies, and its value here
 
 
@@ -41,6 +41,7 @@ def cases(kinds: list[str], only: str) -> Iterator[Case]:
         "direct": shapes.DIRECT,
         "pool": shapes.POOLS,
         "norm": shapes.NORMS,
+        "image": shapes.FILTERS,
         "train": shapes.TRAINED,
         "predict": shapes.PREDICTED,
         "memory": shapes.TRAINED,

@@ -14,10 +14,13 @@ from cyconv.threads import get_num_threads, num_threads, set_num_threads
 
 if TYPE_CHECKING:
     from cyconv import (
+        analysis,
         averaging,
         data,
+        diagnose,
         functional,
         gradient_check,
+        image,
         initializers,
         layers,
         losses,
@@ -38,13 +41,16 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Network",
+    "analysis",
     "averaging",
     "data",
+    "diagnose",
     "exact",
     "functional",
     "fusion",
     "get_num_threads",
     "gradient_check",
+    "image",
     "initializers",
     "is_exact",
     "is_fusing",

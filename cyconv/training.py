@@ -51,6 +51,8 @@ class Run:
         The finished epochs.
     callbacks : list of Callback
         In the order in which they are called.
+    data_rng : Generator or None
+        Draws in the batches that `fit` was given, where they can say so.
     images : int or None
         Images in an epoch, where that is known.
     epoch : int
@@ -85,6 +87,7 @@ class Run:
     epochs: int
     history: History = field(default_factory=History)
     callbacks: Sequence[Callback] = ()
+    data_rng: np.random.Generator | None = None
     images: int | None = None
     epoch: int = 0
     batch: int = 0

@@ -9,7 +9,7 @@ import pytest
 
 import cyconv
 from benchmarks import __main__, driver, plot, report, shapes, tune
-from benchmarks.libraries import LEARNING_RATE, MOMENTUM, with_cyconv
+from benchmarks.libraries import LEARNING_RATE, MOMENTUM, with_cyconv, with_scipy
 from benchmarks.libraries.data import labels, normal
 from benchmarks.libraries.numpy_lenet5 import LeNet5
 from cyconv import functional as F
@@ -82,6 +82,24 @@ def test_pytorch_has_the_same_network(network):
     peer = NETWORKS[network.network](network.input_shape[0], network.classes)
     _, parameters, _ = with_cyconv._network(network.network, network.input_shape, network.classes)
     assert parameters == sum(parameter.numel() for parameter in peer.parameters())
+
+
+@pytest.mark.parametrize("filtering", shapes.FILTERS, ids=lambda filtering: filtering.label)
+def test_scipy_filters_in_the_same_way(filtering):
+    """But for its rounding of uint8 towards zero, after each pass, and its going round where that cannot hold it."""
+    small = filtering._replace(size=40)._asdict()
+    own, peer = (library._image(**small).functions["forward"]() for library in (with_cyconv, with_scipy))
+    assert own.shape == peer.shape
+    assert own.dtype == peer.dtype
+    assert filtering.traffic("forward") == 2048**2 * filtering.channels * (
+        np.dtype(filtering.dtype).itemsize + own.itemsize
+    )
+    if own.dtype == np.uint8:
+        apart = own.astype(int) - peer
+        kept = (own > 0) & (own < 255)
+        assert (np.minimum(apart % 256, -apart % 256)[kept] <= 2).all()
+    else:
+        np.testing.assert_allclose(own, peer, rtol=1e-5, atol=1e-3)
 
 
 @pytest.mark.parametrize("threshold", tune.THRESHOLDS, ids=lambda threshold: threshold.name)

@@ -33,8 +33,10 @@ def image(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.from_numpy(normal(*shape, seed=seed)).contiguous(memory_format=LAYOUT)
 
 
-def prepare(kind: str, **parameters) -> Work:
-    """Return the functions to time."""
+def prepare(kind: str, **parameters) -> Work | None:
+    """Return the functions to time; None for filters of images, which are SciPy's."""
+    if kind == "image":
+        return None
     torch.set_grad_enabled(kind == "train")
     return globals()[f"_{kind}"](**parameters)
 

@@ -113,7 +113,7 @@ cdef Source copy_area(
         else:
             corner = target = band + (n - a.n0) * height * width * C
             if channels == C:
-                copy_band(image + n * H * W * pixel, H, W, pixel, C, first_h, first_w, height, width, target)
+                copy_band(image + n * H * W * pixel, H, W, pixel, C, first_h, first_w, height, width, target, C)
             else:
                 memset(target, 0, height * width * C * sizeof(float))
                 for i in range(max(0, -first_h), min(height, H - first_h)):

@@ -175,10 +175,10 @@ class Conv2d(_Convolution):
         IC, OC, G = _check_channels("Conv2d", in_channels, out_channels, groups)
         self.in_channels, self.out_channels, self.groups = IC, OC, G
         self.kernel_size, self.stride, self.padding, self.dilation = kernel_size, stride, padding, dilation
-        kernel, *_ = self._window((1, 1))
+        kernel, *_ = self.window((1, 1))
         self.weight, self.bias = weight_and_bias("Conv2d", (OC, IC // G, *kernel), OC, bias, initializer)
 
-    def _window(self, size: Pair) -> tuple[Pair, Pair, Padding, Pair]:
+    def window(self, size: Pair) -> tuple[Pair, Pair, Padding, Pair]:
         """Return kernel size, stride, padding and dilation for an input of this size."""
         kernel = as_pair("Conv2d", "kernel_size", self.kernel_size)
         stride = as_pair("Conv2d", "stride", self.stride)
@@ -187,7 +187,7 @@ class Conv2d(_Convolution):
 
     def output_shape(self, input_shape: Shape) -> Shape:
         _, H, W = image_shape("Conv2d", input_shape, self.in_channels)
-        (KH, KW), (stride_h, stride_w), padding, (dilation_h, dilation_w) = self._window((H, W))
+        (KH, KW), (stride_h, stride_w), padding, (dilation_h, dilation_w) = self.window((H, W))
         OH = conv_output(H, KH, stride_h, padding.top, padding.bottom, dilation_h)
         OW = conv_output(W, KW, stride_w, padding.left, padding.right, dilation_w)
         return windows_fit("Conv2d", input_shape, (self.out_channels, OH, OW))
@@ -252,17 +252,17 @@ class ConvTranspose2d(_Convolution):
         self.in_channels, self.out_channels, self.groups = IC, OC, G
         self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
         self.output_padding, self.dilation = output_padding, dilation
-        kernel, *_ = self._window()
+        kernel, *_ = self.window()
         self.weight, self.bias = weight_and_bias("ConvTranspose2d", (IC, OC // G, *kernel), OC, bias, initializer)
 
-    def _window(self) -> tuple[Pair, ...]:
+    def window(self) -> tuple[Pair, ...]:
         """Return kernel size, stride, padding, output padding and dilation."""
         least = {"kernel_size": 1, "stride": 1, "padding": 0, "output_padding": 0, "dilation": 1}
         return tuple(as_pair("ConvTranspose2d", name, getattr(self, name), low) for name, low in least.items())
 
     def output_shape(self, input_shape: Shape) -> Shape:
         _, *size = image_shape("ConvTranspose2d", input_shape, self.in_channels)
-        kernel, stride, padding, extra, dilation = self._window()
+        kernel, stride, padding, extra, dilation = self.window()
         OH, OW = (
             conv_transpose_output(size[i], kernel[i], stride[i], padding[i], padding[i], dilation[i], extra[i])
             for i in (0, 1)

@@ -132,7 +132,44 @@ class GlobalAvgPool2d(Layer):
         return F.global_avg_pool2d_backward(grad_output, input_shape=shape)
 
 
-class AdaptiveAvgPool2d(Layer):
+class _Adaptive(Layer):
+    """Pooling to a fixed size."""
+
+    def __init__(self, output_size: Any) -> None:
+        self.output_size = output_size
+        as_pair(type(self).__name__, "output_size", output_size)
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        op = type(self).__name__
+        C, *_ = image_shape(op, input_shape)
+        return C, *as_pair(op, "output_size", self.output_size)
+
+
+class AdaptiveMaxPool2d(_Adaptive):
+    """Take the largest number of each of a fixed number of windows, as equal as they can be.
+
+    Parameters
+    ----------
+    output_size : int or pair of ints
+        Height and width of the output.
+
+    Examples
+    --------
+    >>> from cyconv.layers import AdaptiveMaxPool2d
+    >>> AdaptiveMaxPool2d(7).output_shape((512, 10, 13))
+    (512, 7, 7)
+    """
+
+    def forward(self, x: NDArray) -> NDArray:
+        self.remember(x)
+        return cast(NDArray, F.adaptive_max_pool2d(x, self.output_size))
+
+    def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
+        (x,) = self.recall()
+        return F.adaptive_max_pool2d_backward(grad_output, x, self.output_size)
+
+
+class AdaptiveAvgPool2d(_Adaptive):
     """Average the image down to a fixed size, with windows as equal as they can be.
 
     Parameters
@@ -146,14 +183,6 @@ class AdaptiveAvgPool2d(Layer):
     >>> AdaptiveAvgPool2d(7).output_shape((512, 10, 13))
     (512, 7, 7)
     """
-
-    def __init__(self, output_size: Any) -> None:
-        self.output_size = output_size
-        as_pair("AdaptiveAvgPool2d", "output_size", output_size)
-
-    def output_shape(self, input_shape: Shape) -> Shape:
-        C, *_ = image_shape("AdaptiveAvgPool2d", input_shape)
-        return C, *as_pair("AdaptiveAvgPool2d", "output_size", self.output_size)
 
     def forward(self, x: NDArray) -> NDArray:
         self.remember(x.shape)

@@ -206,14 +206,14 @@ class Split(Branches):
         return sizes
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        return self._merged_shape([layer.output_shape(shape) for layer, shape in self._inputs(input_shape)])
+        return self._merged_shape([layer.output_shape(shape) for layer, shape in self.inputs(input_shape)])
 
-    def _inputs(self, input_shape: Shape) -> list[tuple[Layer, Shape]]:
+    def inputs(self, input_shape: Shape) -> list[tuple[Layer, Shape]]:
         channels, *size = input_shape
         return [(layer, (share, *size)) for layer, share in zip(self, self._shares(channels), strict=True)]
 
     def trace(self, input_shape: Shape, prefix: str = "") -> Iterator[Step]:
-        for name, (layer, shape) in zip(self.children(), self._inputs(input_shape), strict=True):
+        for name, (layer, shape) in zip(self.children(), self.inputs(input_shape), strict=True):
             yield from layer.trace(shape, f"{prefix}{name}.")
         yield from Layer.trace(self, input_shape, prefix)
 

@@ -6,7 +6,7 @@ from itertools import combinations, pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from cyconv.nas.architecture import CELL_INPUTS, Architecture, CellNode, MacroArchitecture, MicroArchitecture
-from cyconv.visualize import _figure
+from cyconv.visualize.figure import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -73,7 +73,7 @@ def draw(architecture: Architecture) -> Figure:
     places = [_places(lines) for lines in map(_lines, cells.values())]
     widths = [max(x for x, _ in each) + 2 for each in places]
     heights = [max(y for _, y in each) - min(y for _, y in each) + 1.6 for each in places]
-    figure = _figure(0.75 * max(widths), 0.75 * sum(heights) + 0.6)
+    figure = new_figure(0.75 * max(widths), 0.75 * sum(heights) + 0.6)
     panels = figure.subplots(2, 1, height_ratios=heights)
     for axes, (title, nodes), at in zip(panels, cells.items(), places, strict=True):
         _draw_cell(axes, nodes, at)
@@ -173,7 +173,7 @@ def _draw_layers(architecture: MacroArchitecture) -> Figure:
     places = [(1.9 * number, 0.0) for number in range(count + 2)]
     longest = max((number - source for number, layer in enumerate(architecture.layers, 1) for source in layer.skips),
                   default=0)  # fmt: skip
-    figure = _figure(0.75 * (1.9 * (count + 1) + 2), 0.75 * (1.8 + 0.45 * longest) + 0.5)
+    figure = new_figure(0.75 * (1.9 * (count + 1) + 2), 0.75 * (1.8 + 0.45 * longest) + 0.5)
     axes = figure.subplots()
     for start, end in pairwise(places):
         _arrow(axes, start, end, "0.3", gap=24)

@@ -213,6 +213,7 @@ LAYERS = {
     "AvgPool2d": layers.AvgPool2d(2),
     "GlobalAvgPool2d": layers.GlobalAvgPool2d(),
     "AdaptiveAvgPool2d": layers.AdaptiveAvgPool2d(3),
+    "AdaptiveMaxPool2d": layers.AdaptiveMaxPool2d(3),
     "BatchNorm2d": layers.BatchNorm2d(4),
     "ReLU": layers.ReLU(),
     "LeakyReLU": layers.LeakyReLU(),
