@@ -1,18 +1,19 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cyconv import nas
 from cyconv.nas import MacroArchitecture, MacroSpace, MicroArchitecture, MicroSpace, architecture_from
 
 SPACES = st.one_of(
-    st.builds(MicroSpace, nodes=st.integers(1, 7)),
-    st.builds(MacroSpace, layers=st.integers(1, 12)),
+    st.builds(MicroSpace, nodes=st.integers(1, 4)),
+    st.builds(MacroSpace, layers=st.integers(1, 7)),
 )
 NODE = ((0, 1), ("identity", "max_pool_3x3"))
 
 
 @given(SPACES, st.data())
+@settings(max_examples=40, deadline=None)
 def test_any_choices_are_an_architecture(space, data):
     """The constructors check what a space makes of choices."""
     choices = [data.draw(st.integers(0, decision.choices - 1)) for decision in space.decisions]
