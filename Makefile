@@ -1,7 +1,7 @@
 # Every target sets itself up in .venv: it needs Python 3.11 or newer, a C compiler and make, nothing else.
 #   make train   train LeNet-5 on the bundled digits; weights, history and figures go to runs/
 #   make test    build in place and run the whole test suite, doctests included
-#   make docs    write docs/operations.md from the tables that the tests run
+#   make docs    write docs/operations.md, and the table of docs/models.md, from what the tests run
 #   make bench   measure beside PyTorch and NumPy; KINDS="train memory" for less than all of it
 # Variables: PYTHON (the interpreter to start from), ARGS (more arguments for the command that a target runs).
 
@@ -25,6 +25,7 @@ test-slow: .venv/installed
 
 docs: .venv/installed
 	.venv/bin/python -m tests.operations_page
+	.venv/bin/python -m tests.models_page
 
 bench: .bench-venv/installed
 	mkdir -p runs

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         parameter,
         schedules,
         serialization,
+        sklearn,
         training,
         visualize,
     )
@@ -66,6 +67,7 @@ __all__ = [
     "schedules",
     "serialization",
     "set_num_threads",
+    "sklearn",
     "training",
     "visualize",
 ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +29,9 @@ ROWS = 12  # of the search's history that are printed
 TRAINING = {"batch_size": 64, "progress": False}
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Read the command line, search, train, compare."""
-    options = arguments()
+    options = arguments(argv)
     start, limit = time.perf_counter(), 60 * options.minutes
     data = load(options)
     space = nas.MicroSpace() if options.space == "micro" else nas.MacroSpace()
@@ -67,7 +68,7 @@ def main() -> None:
     print(f"{(time.perf_counter() - start) / 60:.1f} minutes; search.json and best.png are in {options.out}")
 
 
-def arguments() -> argparse.Namespace:
+def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Return the command line's options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     default = " (default: %(default)s)"
@@ -80,7 +81,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--training-epochs", type=int, help=most)
     parser.add_argument("--seed", type=int, default=0, help=f"of all that is random{default}")
     parser.add_argument("--out", type=Path, default=Path("runs/nas"), help=f"folder for the results{default}")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     if options.data == "mnist" and options.root is None:
         parser.error("--data mnist needs --root, the folder with its four files")
     if options.minutes <= 0:

@@ -174,8 +174,8 @@ def search(
     In each epoch every training batch trains the shared weights of one child that the controller sampled; then, from a
     third of the search on, the controller learns by batches of the validation data which children do well. Children
     normalise by the statistics of the batch they see, since running averages would be those of many children. In the
-    end several children are sampled, and judged by all validation data. The shared weights learn by Nesterov's
-    momentum, with weight decay 1e-4 and gradients no longer than 5.
+    end several children are sampled, and judged by all whole batches of the validation data. The shared weights learn
+    by Nesterov's momentum, with weight decay 1e-4 and gradients no longer than 5.
 
     H. Pham, M. Guan, B. Zoph, Q. Le, J. Dean, Efficient neural architecture search via parameter sharing, ICML 2018.
 
@@ -246,7 +246,7 @@ class _Data:
         self.classes = int(labels.max()) + 1
         self.shape = images.shape[1:] if images.ndim == 4 else (1, *images.shape[1:])
         # A batch of one image has no statistics to normalise by: what is left of an epoch waits for the next.
-        options: dict[str, Any] = {"shuffle": True, "rng": rng, "drop_last": True}
+        options: dict[str, Any] = {"shuffle": True, "rng": rng, "drop_last": True, "prefetch": 0}
         self._batches = Batches(images, labels, min(batch_size, len(images)), **options)
         self._endless = self._on_and_on()
 
