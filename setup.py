@@ -1,4 +1,4 @@
-"""Build the compiled part of cyconv: every kernel once per instruction set, plus the two support modules."""
+"""Build the compiled part of cyconv: every kernel once per instruction set, plus the support modules."""
 
 import os
 import platform
@@ -123,7 +123,7 @@ def all_extensions() -> list[Extension]:
     openmp = openmp_flags()
     # What Cython's memoryviews need stands once, in cyconv._shared, and not in each of the modules.
     options = {"compiler_directives": DIRECTIVES, "shared_utility_qualified_name": SHARED, "nthreads": os.cpu_count()}
-    support = [extension(name, f"cyconv/{name}.pyx", [], openmp) for name in ("_cpu", "_memory")]
+    support = [extension(name, f"cyconv/{name}.pyx", [], openmp) for name in ("_cpu", "_memory", "_replay")]
     support.append(extension("_shared", "cyconv/_shared.c", [], openmp))
     modules = cythonize(support, build_dir="build/cython/support", **options)
     for isa, flags in INSTRUCTION_SETS.items():

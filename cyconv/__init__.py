@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cyconv import (
         analysis,
         averaging,
+        boxes,
         data,
         diagnose,
         functional,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
         schedules,
         serialization,
         sklearn,
+        torch_files,
         training,
         visualize,
     )
@@ -44,6 +46,7 @@ __all__ = [
     "Network",
     "analysis",
     "averaging",
+    "boxes",
     "data",
     "diagnose",
     "exact",
@@ -68,6 +71,7 @@ __all__ = [
     "serialization",
     "set_num_threads",
     "sklearn",
+    "torch_files",
     "training",
     "visualize",
 ]

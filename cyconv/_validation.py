@@ -133,6 +133,14 @@ class Array(Protocol):
 
 def check_same_dtype(op: str, **arrays: Array | None) -> None:
     """Raise TypeError unless all given arrays share one dtype."""
+    first = None
+    for array in arrays.values():  # the usual case: NumPy has one object for each native dtype
+        if array is not None:
+            first = array.dtype if first is None else first
+            if array.dtype is not first:
+                break
+    else:
+        return
     if len({array.dtype for array in arrays.values() if array is not None}) > 1:
         listing = ", ".join(f"`{name}` {array.dtype}" for name, array in arrays.items() if array is not None)
         raise TypeError(f"{op}: all arrays must have the same dtype, got {listing}; cast one with `.astype`")

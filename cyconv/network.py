@@ -19,6 +19,7 @@ from cyconv.data.sampling import Sampler, as_sampler
 from cyconv.layers.activation import Softmax
 from cyconv.layers.base import Layer, Shape
 from cyconv.layers.containers import Layers, Sequential
+from cyconv.layers.recording import replayed
 from cyconv.losses import CrossEntropyLoss, Loss, as_loss
 from cyconv.optimizers import Optimizer, as_optimizer
 from cyconv.serialization import PathLike, save_arrays
@@ -249,6 +250,10 @@ class Network(Sequential):
             self.eval()
         images = as_inputs("predict", x, self.input_shape)
         size = as_int("predict", "batch_size", batch_size)
+        if len(images) <= size and images.dtype == np.float32 and type(self).forward is Sequential.forward:
+            known = replayed(self, images)
+            if known is not None:
+                return np.ascontiguousarray(known)
         first = self.forward(self._ready(images[:size]))
         output = np.empty((len(images), *first.shape[1:]), first.dtype)
         output[:size] = first

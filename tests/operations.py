@@ -184,6 +184,7 @@ ROUTING = [
     layer_row("channels of zeros", L.PadChannels(1, 2)),
     layer_row("cut to the input's size", L.SameSize(L.Conv2d(4, 3, 2, padding=1))),
     layer_row("side head", L.SideHead(L.Conv2d(4, 3, 3))),
+    layer_row("heads", L.Heads({"a": L.Conv2d(4, 3, 3), "b": L.Conv2d(4, 2, 3)})),
     layer_row("identity", L.Identity()),
 ]
 

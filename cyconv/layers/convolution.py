@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from cyconv._geometry import Padding, Pair, conv_output, conv_transpose_output
 from cyconv._validation import as_int, as_padding, as_pair, check_shape
 from cyconv.functional._arrays import NCHW, channels_last
+from cyconv.functional._calls import AT_ONCE, Calls
 from cyconv.functional._correlation import Convolution, Correlator
 from cyconv.functional.conv import gradients, planned_conv2d, planned_conv_transpose2d
 from cyconv.initializers import Initializer
@@ -25,6 +26,7 @@ from cyconv.layers.base import (
     windows_fit,
 )
 from cyconv.layers.normalization import BatchNorm2d
+from cyconv.layers.recording import Recording
 from cyconv.parameter import Parameter
 
 KEPT_PIXELS = 2048  # outputs of a prediction up to which prepared filters are kept: they cost a few hundred each
@@ -57,8 +59,28 @@ class _Convolution(Layer):
         """
         return self._run(x, addend, relu, norm)
 
+    def record(self, x: NDArray, addend: NDArray | None, relu: bool, calls: Recording) -> NDArray:
+        if not calls.prepares(self.weight):
+            return super().record(x, addend, relu, calls)
+        calls.reads(self.bias)
+        return self._run(x, addend, relu, None, calls)
+
+    def record_folded(
+        self, x: NDArray, norm: BatchNorm2d, addend: NDArray | None, relu: bool, calls: Recording
+    ) -> NDArray:
+        """Do what `run_folded` does, as `record` does what `run` does."""
+        if not calls.prepares(self.weight):
+            return calls.apply(self.run_folded, x, norm, addend, relu)
+        calls.copies(self.bias, norm.weight, norm.bias, norm.running_mean, norm.running_var)
+        return self._run(x, addend, relu, norm, calls)
+
     def _run(
-        self, x: NDArray, addend: NDArray | None = None, relu: bool = False, norm: BatchNorm2d | None = None
+        self,
+        x: NDArray,
+        addend: NDArray | None = None,
+        relu: bool = False,
+        norm: BatchNorm2d | None = None,
+        calls: Calls = AT_ONCE,
     ) -> NDArray:
         self.remember(x)
         pixels, plan = self._planned(self.op, x)
@@ -67,17 +89,17 @@ class _Convolution(Layer):
             N, H, W, C = correlator.out_shape
             check_shape(type(self).__name__, "addend", addend, (N, C, H, W), " (that of the output)")
             addend = channels_last(addend)
-        filters, bias = self._filters(correlator, norm)
-        return correlator.apply(pixels, filters, bias, addend, relu).transpose(NCHW)
+        filters, bias = self._filters(correlator, norm, calls is not AT_ONCE)
+        return correlator.apply(pixels, filters, bias, addend, relu, calls).transpose(NCHW)
 
-    def _filters(self, correlator: Correlator, norm: BatchNorm2d | None) -> tuple[Any, NDArray | None]:
+    def _filters(self, correlator: Correlator, norm: BatchNorm2d | None, keep: bool) -> tuple[Any, NDArray | None]:
         """Return filters in the form that the correlator takes, and the bias, a normalisation folded into both.
 
-        While predicting a few images at a time they are kept: nobody trains, and bringing them into that form takes as
-        long as using them.
+        While predicting a few images at a time they are kept, or if `keep` says so: nobody trains, and bringing them
+        into that form takes as long as using them.
         """
         bias = data_of(self.bias)
-        if self.training or math.prod(correlator.out_shape[:3]) > KEPT_PIXELS:
+        if self.training or (math.prod(correlator.out_shape[:3]) > KEPT_PIXELS and not keep):
             return self._made_filters(correlator, bias, norm)
         version = self.weight.version
         key = correlator, version, None if bias is None else bias.tobytes(), None if norm is None else norm.state()

@@ -9,7 +9,10 @@ from numpy.typing import NDArray
 from cyconv import functional as F
 from cyconv._geometry import Pair, effective_kernel, pool_output
 from cyconv._validation import as_pair
-from cyconv.layers.base import Layer, Shape, image_shape, windows_fit
+from cyconv.functional.avg_pool import averaged, averaged_over_parts
+from cyconv.functional.max_pool import largest
+from cyconv.layers.base import Layer, Shape, completed, image_shape, windows_fit
+from cyconv.layers.recording import Recording
 
 
 class MaxPool2d(Layer):
@@ -53,6 +56,10 @@ class MaxPool2d(Layer):
         output, winners = F.max_pool2d_with_winners(x, *arguments)
         self.remember(x.shape, winners)
         return output
+
+    def record(self, x: NDArray, addend: NDArray | None, relu: bool, calls: Recording) -> NDArray:
+        arguments = self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode
+        return completed("MaxPool2d", largest("max_pool2d", x, *arguments, calls), addend, relu, calls)
 
     def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
         shape, winners = self.recall()
@@ -103,6 +110,10 @@ class AvgPool2d(Layer):
         self.remember(x.shape)
         return F.avg_pool2d(x, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad)
 
+    def record(self, x: NDArray, addend: NDArray | None, relu: bool, calls: Recording) -> NDArray:
+        arguments = self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad, None
+        return completed("AvgPool2d", averaged("avg_pool2d", x, *arguments, calls=calls), addend, relu, calls)
+
     def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
         (shape,) = self.recall()
         arguments = self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad
@@ -126,6 +137,10 @@ class GlobalAvgPool2d(Layer):
     def forward(self, x: NDArray) -> NDArray:
         self.remember(x.shape)
         return F.global_avg_pool2d(x)
+
+    def record(self, x: NDArray, addend: NDArray | None, relu: bool, calls: Recording) -> NDArray:
+        output = averaged_over_parts("global_avg_pool2d", x, 1, calls)
+        return completed("GlobalAvgPool2d", output, addend, relu, calls)
 
     def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
         (shape,) = self.recall()

@@ -26,6 +26,7 @@ from cyconv.optimizers import OPTIMIZERS, Optimizer
 from cyconv.schedules import CosineDecay, LinearDecay
 
 DTYPES = (np.float32, np.uint8)  # of the data; anything else becomes the first
+LEAST_IMAGES = 8  # in a prediction, so that the same bits come of an image alone and among others
 SCHEDULES = ("linear", "cosine")
 LARGEST_SEED = 2**31 - 1  # of NumPy's RandomState on every system
 
@@ -245,9 +246,13 @@ class ConvNetEstimator(BaseEstimator):
     # Prediction
 
     def _output(self, X: ArrayLike) -> NDArray:
-        """Return the network's output."""
+        """Return the network's output; of a few images, which are multiplied in another order, as if they were more."""
         check_is_fitted(self)
-        return self.network_.predict(self._checked(X))
+        images = self._checked(X)
+        if 0 < len(images) < LEAST_IMAGES:
+            repeated = np.resize(images, (LEAST_IMAGES, *images.shape[1:]))
+            return self.network_.predict(repeated)[: len(images)]
+        return self.network_.predict(images)
 
 
 def _is_flat(X: ArrayLike) -> bool:
@@ -276,18 +281,9 @@ def small_network(
     Examples
     --------
     >>> from cyconv.sklearn.base import small_network
-    >>> print(small_network((1, 8, 8), 10, [16], [64]).summary())
-    layer             output shape  parameters
-    ------------------------------------------
-    0      Conv2d     (16, 8, 8)           160
-    1      ReLU       (16, 8, 8)             0
-    2      MaxPool2d  (16, 4, 4)             0
-    3      Flatten    (256,)                 0
-    4      Linear     (64,)             16,448
-    5      ReLU       (64,)                  0
-    6      Linear     (10,)                650
-    ------------------------------------------
-    17,258 parameters
+    >>> network = small_network((1, 8, 8), 10, [16], [64])
+    >>> [type(layer).__name__ for layer in network]
+    ['Conv2d', 'ReLU', 'MaxPool2d', 'Flatten', 'Linear', 'ReLU', 'Linear']
     """
     layers: list[Layer] = []
     shape = input_shape

@@ -124,6 +124,7 @@ CASES = {
     "gate of pixels": (L.Gate(chain(C(2, 2, 3, padding=1), L.Sigmoid())), SQUARE),
     "gate of channels": (chain(C(2, 2, 3), L.Gate(chain(L.GlobalAvgPool2d(), C(2, 2, 1), L.Sigmoid()))), SQUARE),
     "split": (chain(L.Split([L.Identity(), C(1, 1, 3, padding=1)]), L.ChannelShuffle(2), L.PadChannels(1)), SQUARE),
+    "heads": (L.Heads({"a": C(2, 1, 1), "b": C(2, 2, 3, padding=1)}), SQUARE),
     "side head": (chain(L.SideHead(L.GlobalAvgPool2d()), C(2, 2, 3)), SQUARE),
     "same size": (L.SameSize(chain(L.MaxPool2d(2, ceil_mode=True), L.ConvTranspose2d(2, 2, 2, 2))), SQUARE),
     "unpooling": (L.MaxUnpool2d(L.Identity(), 2), SQUARE),

@@ -243,6 +243,7 @@ LAYERS = {
     "Maxout": layers.Maxout(2),
     "Dropout2d": layers.Dropout2d(),
     "GroupNorm": layers.GroupNorm(2, 4),
+    "Heads": layers.Heads({"a": layers.Conv2d(4, 2, 1), "b": layers.Conv2d(4, 3, 1)}),
     "InstanceNorm2d": layers.InstanceNorm2d(4),
     "LayerNorm": layers.LayerNorm((4, 6, 6)),
     "LocalResponseNorm": layers.LocalResponseNorm(3),
