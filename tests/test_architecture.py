@@ -24,7 +24,7 @@ TIERS = {
     3: ["layers", "losses", "boxes", "metrics", "optimizers", "gradient_check", "data"],
     4: ["analysis", "training", "callbacks", "history", "serialization", "torch_files"],
     5: ["averaging", "network", "schedules"],
-    6: ["diagnose", "models", "visualize"],
+    6: ["diagnose", "models", "nas", "visualize"],
     7: ["cli", "sklearn", "__main__", "__init__"],
 }
 TIER_OF = {name: tier for tier, names in TIERS.items() for name in names}

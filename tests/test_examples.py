@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cyconv.nas import SearchResult
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
@@ -24,6 +26,21 @@ def test_search_prints_a_table_for_each_search(capsys):
         assert all("learning_rate" in row for row in results)
     assert best.startswith("Best: {")
     assert best.splitlines()[1].endswith(" on 355 images")
+
+
+def test_architecture_search_compares_with_random_ones(capsys, tmp_path):
+    pytest.importorskip("matplotlib")
+    main = runpy.run_path(str(EXAMPLES / "nas.py"))["main"]
+    main(["--space", "macro", "--epochs", "1", "--training-epochs", "1", "--out", str(tmp_path)])
+    printed = capsys.readouterr().out
+    header = next(line for line in printed.splitlines() if line.startswith("epoch"))
+    assert header.split() == ["epoch", "loss", "accuracy", "reward", "baseline", "entropy"]
+    best = SearchResult.load(tmp_path / "search.json").best
+    assert str(best) in printed
+    accuracies = [float(line.split()[-3]) for line in printed.splitlines() if line.endswith(" parameters")]
+    assert len(accuracies) == 6
+    assert f"found {accuracies[0]:.4f}, mean of 5 random ones " in printed
+    assert (tmp_path / "best.png").stat().st_size > 10_000
 
 
 def test_boxes_are_found_and_drawn(tmp_path, capsys):

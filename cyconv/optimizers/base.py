@@ -15,7 +15,7 @@ from cyconv import memory
 from cyconv._validation import FLOATS, as_bool, as_int, as_number
 from cyconv.parameter import Parameter
 
-Hook = Callable[[Mapping[str, Parameter]], None]
+Hook = Callable[[Mapping[str, Parameter]], object]
 
 
 class Step(NamedTuple):
