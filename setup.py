@@ -1,4 +1,4 @@
-"""Build the compiled part of cyconv: every kernel once per instruction set, plus the two support modules."""
+"""Build the compiled part of cyconv: every kernel once per instruction set, plus the support modules."""
 
 import os
 import platform
@@ -34,11 +34,13 @@ KERNELS = [
     "conv2d_weight",
     "depthwise",
     "elementwise",
+    "filter2d",
     "gemm",
     "group_normalization",
     "grouped",
     "im2col",
     "images",
+    "lstm",
     "max_pool2d",
     "normalization",
     "optimizer",
@@ -96,8 +98,10 @@ def headers(source: Path) -> list[str]:
     """Return the C headers that a source or header, or a header in it, includes."""
     found = re.findall(r'(?:from|include) "(\w+\.h)"', source.read_text(encoding="utf-8")) if source.exists() else []
     paths = [Path("cyconv/_kernels", name) for name in found]
-    simd = [Path("cyconv/_kernels/simd.h")] if source.suffix == ".pyx" else []  # by way of the .pxd files
-    return sorted({str(path) for path in (*paths, *simd)} | {name for path in paths for name in headers(path)})
+    shared = [Path("cyconv/_kernels", name) for name in ("rows.h", "simd.h")]  # by way of the .pxd files
+    if source.suffix == ".pyx":
+        paths += shared
+    return sorted({str(path) for path in paths} | {name for path in paths for name in headers(path)})
 
 
 def extension(name: str, source: str, flags: list[str], openmp: dict[str, list[str]]) -> Extension:
@@ -122,7 +126,7 @@ def all_extensions() -> list[Extension]:
     openmp = openmp_flags()
     # What Cython's memoryviews need stands once, in cyconv._shared, and not in each of the modules.
     options = {"compiler_directives": DIRECTIVES, "shared_utility_qualified_name": SHARED, "nthreads": os.cpu_count()}
-    support = [extension(name, f"cyconv/{name}.pyx", [], openmp) for name in ("_cpu", "_memory")]
+    support = [extension(name, f"cyconv/{name}.pyx", [], openmp) for name in ("_cpu", "_memory", "_replay")]
     support.append(extension("_shared", "cyconv/_shared.c", [], openmp))
     modules = cythonize(support, build_dir="build/cython/support", **options)
     for isa, flags in INSTRUCTION_SETS.items():

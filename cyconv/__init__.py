@@ -14,10 +14,14 @@ from cyconv.threads import get_num_threads, num_threads, set_num_threads
 
 if TYPE_CHECKING:
     from cyconv import (
+        analysis,
         averaging,
+        boxes,
         data,
+        diagnose,
         functional,
         gradient_check,
+        image,
         initializers,
         layers,
         losses,
@@ -28,6 +32,8 @@ if TYPE_CHECKING:
         parameter,
         schedules,
         serialization,
+        sklearn,
+        torch_files,
         training,
         visualize,
     )
@@ -37,13 +43,17 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Network",
+    "analysis",
     "averaging",
+    "boxes",
     "data",
+    "diagnose",
     "exact",
     "functional",
     "fusion",
     "get_num_threads",
     "gradient_check",
+    "image",
     "initializers",
     "is_exact",
     "is_fusing",
@@ -58,6 +68,8 @@ __all__ = [
     "schedules",
     "serialization",
     "set_num_threads",
+    "sklearn",
+    "torch_files",
     "training",
     "visualize",
 ]

@@ -91,7 +91,7 @@ cdef void make_plan(Plan* s, const Py_ssize_t[:, ::1] taps, Py_ssize_t item, int
         or (s.QH - 1) * s.step_h + bottom >= s.IH or (s.QW - 1) * s.step_w + right >= s.IW)
     s.P = ceil_div(s.OC, s.NR)
     s.pixel = s.IC
-    # Rows of a tile whole multiples of 4 KB apart compete for one set of L1, which has fewer lines than a tile has rows.
+    # Rows of a tile multiples of 4 KB apart compete for one set of L1, which may have fewer lines than a tile has rows.
     if T and s.P >= SHARING_PANELS and s.step_w * s.IC * item % SET_BYTES == 0:
         s.band = True
         s.pixel += s.L

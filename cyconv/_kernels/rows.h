@@ -1,6 +1,7 @@
 /* What batch normalisation does to rows of `width` numbers that all share their parameters, [width] each. Every pointer
    is the only way to its memory, which compilers cannot prove of the many that are needed at once.
 
+   sum_rows:   sums[j] = sum of x, over the rows
    moments:    first[j] = sum of d, second[j] = sum of d * d, d = x - center, over the rows
    gradients:  first[j] = sum of g, second[j] = sum of g * (x - center)
    normalize:  out = x * scale + shift (+ residual), negative numbers made zero if `relu`
@@ -21,6 +22,22 @@
 #define DEFINE_ROWS(T)                                                                                             \
   INLINE vector_##T unless_##T(vector_##T cut, vector_##T g) { /* g where `cut` is not <= 0 */                     \
     return (vector_##T)((index_##T)g & ~(index_##T)(cut <= 0));                                                    \
+  }                                                                                                                \
+                                                                                                                   \
+  static inline void cyconv_sum_rows_##T(const T *restrict x, ptrdiff_t count, ptrdiff_t width, T *restrict sums) {\
+    const ptrdiff_t whole = width - width % LANES(T);                                                              \
+    memset(sums, 0, width * sizeof(T));                                                                            \
+    for (; count >= 4 * width; count -= 4 * width, x += 4 * width) {                                               \
+      for (ptrdiff_t j = 0; j < whole; j += LANES(T)) {                                                            \
+        UNROLL for (int r = 0; r < 4; r++) __builtin_prefetch(x + (ROWS_TO_READ + r) * width + j, 0, 2);           \
+        *(vector_##T *)(sums + j) += (AT(T, x + j) + AT(T, x + width + j)) +                                       \
+                                     (AT(T, x + 2 * width + j) + AT(T, x + 3 * width + j));                        \
+      }                                                                                                            \
+      for (ptrdiff_t j = whole; j < width; j++)                                                                    \
+        sums[j] += (x[j] + x[width + j]) + (x[2 * width + j] + x[3 * width + j]);                                  \
+    }                                                                                                              \
+    for (; count > 0; count -= width, x += width)                                                                  \
+      for (ptrdiff_t j = 0; j < (count < width ? count : width); j++) sums[j] += x[j];                             \
   }                                                                                                                \
                                                                                                                    \
   static void cyconv_moments_##T(const T *restrict x, const T *restrict center, ptrdiff_t count, ptrdiff_t width,  \

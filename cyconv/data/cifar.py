@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cyconv._pickles import PICKLE
 from cyconv._validation import as_int
 from cyconv.data.datasets import Dataset, as_folder
-from cyconv.data.plain_pickle import PICKLE, read_pickle
+from cyconv.data.plain_pickle import read_pickle
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -21,15 +21,15 @@ from cyconv._dispatch import grouped as grouped_kernels
 from cyconv._dispatch import images as image_kernels
 from cyconv._dispatch import planar as planar_kernels
 from cyconv._dispatch import winograd as winograd_kernels
+from cyconv.functional import _columns
+from cyconv.functional._calls import AT_ONCE, Calls
 from cyconv.functional._taps import Geometry, Sum, adjoint_sums, filtered_sums, forward_sum, phases, taps_a_side
-from cyconv.functional.linear import matmul
-from cyconv.functional.unfold import columns_nhwc, columns_nhwc_adjoint
 from cyconv.threads import threads_for
 
+Maybe = NDArray | None
 ALGORITHMS = ("auto", "direct", "winograd", "im2col")
 FILTER_BYTES = 48 << 20  # of transformed filters at a time: a 3x3 convolution of 1024 channels would have 151 MB
 PART = 64  # output channels that filters are cut at multiples of: whole panels of the tile on every instruction set
-COLUMN_BYTES = 4 << 20  # of the matrix of patches at a time: it stays in the outer cache
 # Output channels up to which vectors run along pixels: along channels most of their lanes would be idle
 # (`python -m benchmarks conv`: 6 channels, 5x5: 2.5 times faster; the input gradient of 3 channels: 5 times).
 FEW_CHANNELS = 8
@@ -51,8 +51,6 @@ LEAST_CHANNELS = 16  # of a group
 # times; input gradient of 16 channels: 0.9 times; 9 of a tile's 16 pixels: 0.9 to 1.1 times, all: 1.6 to 2 times).
 USUAL_GROWTH = 4
 FILTERED = {((k, k), (s, s)) for k, s in ((2, 1), (3, 1), (5, 1), (4, 2), (5, 2), (6, 2))}
-
-
 # Groups of fewer output channels than this share vectors (`python -m benchmarks conv`, weight gradients: groups of 4,
 # 5x5: 4 times as fast as the register tile, whose vectors belong to one group; of 8, 3x3: twice; of 16 that tile is
 # full). The filters reach no further than MOST_REACH: all that lies between their taps is spread, too.
@@ -173,7 +171,7 @@ class Convolution:
         OC, KH, KW, IC = out.shape
         flat = out.reshape(OC, KH * KW, IC)
         if geometry.algorithm == "im2col":
-            _weight_gradient_im2col(x, grad_output, geometry, out)
+            _columns.weight_gradient(x, grad_output, geometry, out)
             return
         if self._suits_winograd(LEAST_GRADIENT_TILES, adjoint=False):
             stride, n = geometry.stride[0], taps_a_side(geometry)
@@ -261,21 +259,27 @@ class Correlator:
         raise NotImplementedError
 
     def apply(
-        self, x: NDArray, filters: Any, bias: NDArray | None, addend: NDArray | None = None, relu: bool = False
+        self, x: NDArray, filters: Any, bias: Maybe, addend: Maybe = None, relu: bool = False, calls: Calls = AT_ONCE
     ) -> NDArray:
         """Return the correlation of x by filters + bias + addend, with `relu` negative numbers set to zero."""
-        out = memory.empty(self.out_shape, x.dtype)
+        out = calls.empty(self.out_shape, x.dtype)
         if self.covers and (self.completes or (addend is None and not relu)):
-            self._apply(x, filters, bias, addend, relu, out)
-            return out
+            self._apply(x, filters, bias, addend, relu, out, calls)
+        else:
+            calls(self._complete, x, filters, bias, addend, relu, out)
+        return out
+
+    def _complete(self, x: NDArray, filters: Any, bias: Maybe, addend: Maybe, relu: bool, out: NDArray) -> None:
+        """Do what `apply` does where `_apply` leaves something to do."""
         out[...] = 0 if bias is None else bias  # where nothing is added it stays so
-        self._apply(x, filters, bias, None, False, out)
+        self._apply(x, filters, bias, None, False, out, AT_ONCE)
         if addend is not None:
             out += addend
-        return np.maximum(out, 0, out=out) if relu else out
+        if relu:
+            np.maximum(out, 0, out=out)
 
     def _apply(
-        self, x: NDArray, filters: Any, bias: NDArray | None, addend: NDArray | None, relu: bool, out: NDArray
+        self, x: NDArray, filters: Any, bias: Maybe, addend: Maybe, relu: bool, out: NDArray, calls: Calls
     ) -> None:
         """Do what `apply` does, for all outputs that any pixel reaches."""
         raise NotImplementedError
@@ -293,14 +297,14 @@ class Direct(Correlator):
         return [_packed(weight, total, self.geometry.groups, self.adjoint, threads) for total in self.sums]
 
     def _apply(
-        self, x: NDArray, filters: Any, bias: NDArray | None, addend: NDArray | None, relu: bool, out: NDArray
+        self, x: NDArray, filters: Any, bias: Maybe, addend: Maybe, relu: bool, out: NDArray, calls: Calls
     ) -> None:
         threads = threads_for(self.work)
         for total, panels in zip(self.sums, filters, strict=True):
             where = np.s_[:, total.start[0] :: self.phase[0], total.start[1] :: self.phase[1]]
             added = None if addend is None else addend[where]
             arguments = total.taps, *self.step, self.geometry.groups
-            kernels.conv_taps(x, panels, bias, added, *arguments, out[where], relu, threads)
+            calls(kernels.conv_taps, x, panels, bias, added, *arguments, out[where], relu, threads)
 
 
 class Winograd(Correlator):
@@ -335,28 +339,33 @@ class Winograd(Correlator):
         return found
 
     def _apply(
-        self, x: NDArray, filters: Any, bias: NDArray | None, addend: NDArray | None, relu: bool, out: NDArray
+        self, x: NDArray, filters: Any, bias: Maybe, addend: Maybe, relu: bool, out: NDArray, calls: Calls
     ) -> None:
         if isinstance(filters, list):
-            self._convolve(x, filters, bias, addend, relu, out)
-            return
+            self._convolve(x, filters, bias, addend, relu, out, calls)
+        else:
+            calls(self._convolve_in_parts, x, filters, bias, addend, relu, out)
+
+    def _convolve_in_parts(
+        self, x: NDArray, filters: NDArray, bias: Maybe, addend: Maybe, relu: bool, out: NDArray
+    ) -> None:
         channels = out.shape[3]
         parts = -(-int(self.growth * filters.nbytes) // FILTER_BYTES)
         for start in range(0, channels, width := -(-channels // parts // PART) * PART):
             part = slice(start, start + width)
             chosen = np.ascontiguousarray(filters[..., part]) if self.adjoint else filters[part]
             arrays = None if bias is None else bias[part], None if addend is None else addend[..., part]
-            self._convolve(x, self._transformed(chosen), *arrays, relu, out[..., part])
+            self._convolve(x, self._transformed(chosen), *arrays, relu, out[..., part], AT_ONCE)
 
     def _convolve(
-        self, x: NDArray, filters: list[NDArray], bias: NDArray | None, addend: NDArray | None, relu: bool, out: NDArray
+        self, x: NDArray, filters: list[NDArray], bias: Maybe, addend: Maybe, relu: bool, out: NDArray, calls: Calls
     ) -> None:
         threads = threads_for(self.work)
         for total, transformed in zip(self.sums, filters, strict=True):
             where = np.s_[:, total.start[0] :: self.phase[0], total.start[1] :: self.phase[1]]
             added = None if addend is None else addend[where]
-            arguments = self.n, self.step[0], *(-total.taps[:, 0]), self.geometry.groups
-            winograd_kernels.conv(x, transformed, bias, added, *arguments, out[where], relu, threads)
+            arguments = self.n, self.step[0], *(-total.taps[:, 0]).tolist(), self.geometry.groups
+            calls(winograd_kernels.conv, x, transformed, bias, added, *arguments, out[where], relu, threads)
 
 
 class Depthwise(Correlator):
@@ -366,12 +375,12 @@ class Depthwise(Correlator):
         return _taken(weight.reshape(weight.shape[0], -1).T, self.sums, 0)
 
     def _apply(
-        self, x: NDArray, filters: Any, bias: NDArray | None, addend: NDArray | None, relu: bool, out: NDArray
+        self, x: NDArray, filters: Any, bias: Maybe, addend: Maybe, relu: bool, out: NDArray, calls: Calls
     ) -> None:
         if filters is not None:
             taps, table = self.phases
             arguments = taps, *self.step, table, *self.phase
-            depthwise_kernels.conv_taps(x, filters, bias, addend, *arguments, out, relu, threads_for(self.work))
+            calls(depthwise_kernels.conv_taps, x, filters, bias, addend, *arguments, out, relu, threads_for(self.work))
 
 
 class Grouped(Correlator):
@@ -396,12 +405,12 @@ class Grouped(Correlator):
         return vectors
 
     def _apply(
-        self, x: NDArray, filters: Any, bias: NDArray | None, addend: NDArray | None, relu: bool, out: NDArray
+        self, x: NDArray, filters: Any, bias: Maybe, addend: Maybe, relu: bool, out: NDArray, calls: Calls
     ) -> None:
         if filters is not None:
             taps, table = self.phases
             arguments = taps, *self.step, table, *self.phase
-            grouped_kernels.conv_taps(x, filters, bias, addend, *arguments, out, relu, threads_for(self.work))
+            calls(grouped_kernels.conv_taps, x, filters, bias, addend, *arguments, out, relu, threads_for(self.work))
 
 
 class Images(Correlator):
@@ -415,12 +424,12 @@ class Images(Correlator):
         return filters
 
     def _apply(
-        self, x: NDArray, filters: Any, bias: NDArray | None, addend: NDArray | None, relu: bool, out: NDArray
+        self, x: NDArray, filters: Any, bias: Maybe, addend: Maybe, relu: bool, out: NDArray, calls: Calls
     ) -> None:
         top, left = self.geometry.padding.top, self.geometry.padding.left
         if self.adjoint:
             top, left = self.geometry.kernel[0] - 1 - top, self.geometry.kernel[1] - 1 - left
-        image_kernels.convolve(x, filters, bias, addend, top, left, out, relu, threads_for(self.work))
+        calls(image_kernels.convolve, x, filters, bias, addend, top, left, out, relu, threads_for(self.work))
 
 
 class Planes(Correlator):
@@ -431,12 +440,12 @@ class Planes(Correlator):
         return _taken(filters.transpose(2, 1, 0) if self.adjoint else filters, self.sums, 1)
 
     def _apply(
-        self, x: NDArray, filters: Any, bias: NDArray | None, addend: NDArray | None, relu: bool, out: NDArray
+        self, x: NDArray, filters: Any, bias: Maybe, addend: Maybe, relu: bool, out: NDArray, calls: Calls
     ) -> None:
         if filters is not None:
             taps, table = self.phases
             threads = threads_for(self.work)
-            planar_kernels.conv_taps(x, filters, bias, addend, taps, table, *self.phase, out, relu, threads)
+            calls(planar_kernels.conv_taps, x, filters, bias, addend, taps, table, *self.phase, out, relu, threads)
 
 
 class Columns(Correlator):
@@ -450,11 +459,10 @@ class Columns(Correlator):
         return filters.reshape(self.geometry.groups, weight.shape[0] // self.geometry.groups, -1)
 
     def _apply(
-        self, x: NDArray, filters: Any, bias: NDArray | None, addend: NDArray | None, relu: bool, out: NDArray
+        self, x: NDArray, filters: Any, bias: Maybe, addend: Maybe, relu: bool, out: NDArray, calls: Calls
     ) -> None:
-        (_correlate_adjoint_im2col if self.adjoint else _correlate_im2col)(x, filters, self.geometry, out)
-        if bias is not None:
-            out += bias
+        correlate = _columns.correlate_adjoint if self.adjoint else _columns.correlate
+        calls(correlate, x, filters, bias, self.geometry, out)
 
 
 def _taken(filters: NDArray, sums: list[Sum], axis: int) -> NDArray | None:
@@ -476,45 +484,3 @@ def _packed(weight: NDArray, total: Sum, groups: int, transposed: bool, num_thre
     if size:
         kernels.pack_weights(weight, total.positions, groups, transposed, panels, num_threads)
     return panels
-
-
-def _groups_of(array: NDArray, groups: int) -> list[NDArray]:
-    """Return channel slices [..., C/groups] of a channels-last array."""
-    return np.split(array, groups, axis=-1)
-
-
-def _correlate_im2col(x, filters, geometry, out):
-    for group, (x_g, out_g) in enumerate(
-        zip(_groups_of(x, geometry.groups), _groups_of(out, geometry.groups), strict=True)
-    ):
-        columns = columns_nhwc(x_g, geometry.kernel, geometry.stride, geometry.padding, geometry.dilation)
-        out_g[...] = matmul(columns, filters[group].T).reshape(out_g.shape)
-
-
-def _correlate_adjoint_im2col(grad_output, filters, geometry, out):
-    images = _images_per_chunk(filters, geometry)
-    for start in range(0, out.shape[0], images):
-        chunk = slice(start, start + images)
-        pairs = zip(
-            _groups_of(grad_output[chunk], geometry.groups), _groups_of(out[chunk], geometry.groups), strict=True
-        )
-        for group, (grad_g, out_g) in enumerate(pairs):
-            columns = matmul(grad_g.reshape(-1, grad_g.shape[3]), filters[group])
-            out_g[...] = columns_nhwc_adjoint(
-                columns, out_g.shape, geometry.kernel, geometry.stride, geometry.padding, geometry.dilation
-            )
-
-
-def _images_per_chunk(filters, geometry):
-    """Return how many images' columns fit the workspace."""
-    positions = geometry.out_size[0] * geometry.out_size[1]
-    return max(1, COLUMN_BYTES // (positions * filters.shape[2] * filters.itemsize))
-
-
-def _weight_gradient_im2col(x, grad_output, geometry, out):
-    targets = np.split(out, geometry.groups)
-    for x_g, grad_g, out_g in zip(
-        _groups_of(x, geometry.groups), _groups_of(grad_output, geometry.groups), targets, strict=True
-    ):
-        columns = columns_nhwc(x_g, geometry.kernel, geometry.stride, geometry.padding, geometry.dilation)
-        out_g[...] = matmul(grad_g.reshape(-1, grad_g.shape[3]).T, columns).reshape(out_g.shape)

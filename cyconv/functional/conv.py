@@ -43,13 +43,24 @@ def _parameters(
     op: str, stride: Any, padding: Any, dilation: Any, groups: Any, algorithm: Any
 ) -> tuple[Pair, Padding | str, Pair, int, str]:
     """Return a convolution's parameters in the one form by which plans are kept, each checked for itself."""
+    plain = type(stride) is type(padding) is type(dilation) is type(groups) is int and type(algorithm) is str
+    checked = _remembered_parameters if plain else _checked_parameters  # of these types what is equal means the same
+    return checked(op, stride, padding, dilation, groups, algorithm, is_exact())
+
+
+def _checked_parameters(
+    op: str, stride: Any, padding: Any, dilation: Any, groups: Any, algorithm: Any, exact: bool
+) -> tuple[Pair, Padding | str, Pair, int, str]:
     stride, dilation = check.as_pair(op, "stride", stride), check.as_pair(op, "dilation", dilation)
     if not isinstance(padding, str):  # a string's meaning depends on the image
         padding = check.as_padding(op, padding, stride, stride, stride, dilation)
     algorithm = check.as_choice(op, "algorithm", algorithm, ALGORITHMS)
-    if is_exact() and algorithm in ("auto", "winograd"):
+    if exact and algorithm in ("auto", "winograd"):
         algorithm = "exact"
     return stride, padding, dilation, check.as_int(op, "groups", groups), algorithm
+
+
+_remembered_parameters = lru_cache(maxsize=256)(_checked_parameters)
 
 
 def _check_bias(op: str, bias: Shape | None, channels: int) -> None:
