@@ -1,4 +1,4 @@
-"""Outputs in tiles of some pixels a side, and blocks of tiles: where they lie, which pixels they read, what comes next."""
+"""Outputs in tiles of some pixels a side, and blocks of tiles: where they lie, what they read, what comes next."""
 
 from libc.string cimport memcpy, memset
 
