@@ -5,8 +5,7 @@ of precision eps errs by 0.15 * eps * K, and the largest of many thousand such e
 furthest, was measured at eight times that. So results may differ from the reference by eps * (2 + 1.5 * sqrt(K)) times
 sqrt(K), in float32 by 1 to 6e-6 of their size for the K of 10 to 1000 that occur here, and unusually large results by
 eps * sqrt(K) / 2 of their own. Winograd's transforms add and subtract numbers of different sizes before and after the
-products, which makes the errors three times as large, and those of few products larger still; of stride 2, where fewer
-taps are transformed together, four times.
+products, which makes the errors three times as large, and those of few products larger still.
 """
 
 import functools

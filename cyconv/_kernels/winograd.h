@@ -1,13 +1,13 @@
 /* Winograd's minimal filtering, float32 only, on Q x Q points: F(4x4, 3x3) and F(2x2, 5x5) on 6x6, F(4x4, 2x2) on 5x5,
    and the weight gradients F(3x3, 4x4), F(5x5, 2x2) and F(2x2, 4x4). M outputs a side and n taps a side, M + n = Q + 1.
 
-   All evaluate polynomials at the points 0, 1, -1, 1/2, of 6 also -2, and infinity, which keep the rounding error of
-   such transforms lowest (Lavin and Gray, Fast algorithms for convolutional neural networks, 2016; Barabasz et al.,
-   Error analysis and improving the accuracy of Winograd convolution, 2020):
+   6 evaluate polynomials at the points 0, 1, -1, 1/2, -2 and infinity, 5 at 0, 1, -1/2, -2 and infinity, which keep the
+   rounding error of such transforms lowest (Lavin and Gray, Fast algorithms for convolutional neural networks, 2016;
+   Barabasz et al., Error analysis and improving the accuracy of Winograd convolution, 2020):
      image patch  V = B^T d B, QxQ -> QxQ     filter or gradient tile  U = G g G^T, nxn or MxM -> QxQ
      output or weight gradient  Y = A^T (U . V) A, QxQ -> MxM or nxn
-   Points are worked on row by row, so that what lies between the transforms stays in L1. Vectors go along channels; L is
-   their length. */
+   Points are worked on row by row, so that what lies between the transforms stays in L1. Vectors go along channels; L
+   is their length. */
 
 #ifndef CYCONV_WINOGRAD_H
 #define CYCONV_WINOGRAD_H
@@ -28,19 +28,20 @@ typedef vector_float vf;
 
 #define WINOGRAD_AHEAD 64 /* bytes from a cache line that is asked for to the next, where these are consecutive */
 
-static const float cyconv_halves[] = {1, 0.5f, 0.25f, 0.125f, 0.0625f}, cyconv_twos[] = {1, -2, 4, -8, 16};
+static const float cyconv_halves[] = {1, 0.5f, 0.25f, 0.125f, 0.0625f}, cyconv_twos[] = {1, -2, 4, -8, 16},
+                   cyconv_minus_halves[] = {1, -0.5f, 0.25f, -0.125f};
 
 /* B^T: row i holds the coefficients of the product of (x - p) over all points p but the i-th; the last, over all. */
 INLINE void image_line(const int Q, const vf *d, vf *v) {
-  const vf p = d[4] - d[2], q = d[3] - d[1];
   if (Q == 5) {
-    v[0] = q - 0.5f * (d[2] - d[0]);
-    v[1] = d[3] + 0.5f * (d[2] - d[1]);
-    v[2] = d[3] - 1.5f * d[2] + 0.5f * d[1];
-    v[3] = q;
-    v[4] = p - 0.5f * q;
+    v[0] = d[0] - d[3] + 1.5f * (d[1] - d[2]);
+    v[1] = d[3] + d[1] + 2.5f * d[2];
+    v[2] = d[3] + d[2] - 2.0f * d[1];
+    v[3] = d[3] - 0.5f * (d[2] + d[1]);
+    v[4] = d[4] - d[1] + 1.5f * (d[3] - d[2]);
     return;
   }
+  const vf p = d[4] - d[2], q = d[3] - d[1];
   v[0] = d[0] - d[2] + p + 1.5f * q;
   v[1] = d[4] + 0.5f * d[2] + 2.5f * d[3] - d[1];
   v[2] = d[4] - 2.5f * d[2] + 0.5f * d[3] + d[1];
@@ -57,43 +58,49 @@ INLINE vf image_row(const int Q, const int i, const float *d, ptrdiff_t step) {
     case 1: return D(4) + 0.5f * D(2) + 2.5f * D(3) - D(1);
     case 2: return D(4) - 2.5f * D(2) + 0.5f * D(3) + D(1);
     case 3: return D(4) - D(2) + 2.0f * (D(3) - D(1));
+    case 4: return D(4) - D(2) - 0.5f * (D(3) - D(1));
     case 5: return D(5) - D(3) - (D(3) - D(1)) + 1.5f * (D(4) - D(2));
-    case 6: return D(3) - D(1) - 0.5f * (D(2) - D(0));
-    case 7: return D(3) + 0.5f * (D(2) - D(1));
-    case 8: return D(3) - 1.5f * D(2) + 0.5f * D(1);
-    case 9: return D(3) - D(1);
-    default: return D(4) - D(2) - 0.5f * (D(3) - D(1)); /* 4 and 10 */
+    case 6: return D(0) - D(3) + 1.5f * (D(1) - D(2));
+    case 7: return D(3) + D(1) + 2.5f * D(2);
+    case 8: return D(3) + D(2) - 2.0f * D(1);
+    case 9: return D(3) - 0.5f * (D(2) + D(1));
+    default: return D(4) - D(1) + 1.5f * (D(3) - D(2));
   }
 #undef D
 }
 
 /* G: powers 0..n-1 of each point over the product of its distances from the others. */
 INLINE vf filter_point(const int Q, const int i, const int n, const vf *g) {
-  if (i == 0) return (Q == 5 ? 2.0f : 1.0f) * g[0];
+  if (i == 0) return g[0];
   if (i == Q - 1) return g[n - 1];
   vf even = g[0], odd = g[1];
-  if (i <= 2) {
+  if (i == 1 || (i == 2 && Q == 6)) {
     UNROLL for (int k = 2; k < n; k++)
       if (k % 2) odd += g[k];
       else even += g[k];
-    return i == 1 ? (Q == 5 ? 1.0f : 1.0f / 3) * (even + odd) : (-1.0f / 3) * (even - odd);
+    return i == 1 ? (Q == 5 ? 2.0f / 9 : 1.0f / 3) * (even + odd) : (-1.0f / 3) * (even - odd);
   }
   vf sum = g[0];
-  UNROLL for (int k = 1; k < n; k++) sum += (i == 3 ? cyconv_halves[k] : cyconv_twos[k]) * g[k];
-  return (i == 4 ? 1.0f / 15 : Q == 5 ? -8.0f / 3 : -16.0f / 15) * sum;
+  UNROLL for (int k = 1; k < n; k++)
+    sum += (i == Q - 2 ? cyconv_twos : Q == 5 ? cyconv_minus_halves : cyconv_halves)[k] * g[k];
+  if (Q == 5) return (i == 2 ? 8.0f / 9 : -1.0f / 9) * sum;
+  return (i == 3 ? -16.0f / 15 : 1.0f / 15) * sum;
 }
 INLINE void filter_line(const int Q, const int n, const vf *g, vf *u) {
   UNROLL for (int i = 0; i < Q; i++) u[i] = filter_point(Q, i, n, g);
 }
 
 /* A^T: powers 0..n-1 of the points; the first three points' share, and what the others add. */
+INLINE vf first_points(const int Q, const int r, const vf m0, const vf m1, const vf m2) {
+  const float power = Q == 5 ? cyconv_minus_halves[r] : r % 2 ? -1 : 1;
+  if (r == 0) return m1 + power * m2 + m0;
+  return m1 + power * m2;
+}
 INLINE void output_line(const int Q, const int n, const vf *m, vf *y) {
-  const vf sum = m[1] + m[2], difference = m[1] - m[2];
   UNROLL for (int r = 0; r < n; r++) {
-    y[r] = r % 2 ? difference : sum;
-    if (r == 0) y[r] += m[0];
-    y[r] += cyconv_halves[r] * m[3];
-    if (Q == 6) y[r] += cyconv_twos[r] * m[4];
+    y[r] = first_points(Q, r, m[0], m[1], m[2]);
+    if (Q == 6) y[r] += cyconv_halves[r] * m[3];
+    y[r] += cyconv_twos[r] * m[Q - 2];
     if (r == n - 1) y[r] += m[Q - 1];
   }
 }
@@ -228,8 +235,9 @@ INLINE void store_sums(const int W, const int points, vf m[][3][2], float *sums)
 
 /* Tiles of an image: after the last k their points are transformed to M columns, which the row's other half completes:
    t[r * tile_step + w * vector_step + column * L]. */
-INLINE void multiply_body(const int W, const int points, const int M, const int half, PRODUCT_ARGUMENTS, int end,
-                          float *t, ptrdiff_t tile_step, ptrdiff_t vector_step) {
+INLINE void multiply_body(const int W, const int Q, const int M, const int half, PRODUCT_ARGUMENTS, int end, float *t,
+                          ptrdiff_t tile_step, ptrdiff_t vector_step) {
+  const int points = half ? Q - 3 : 3;
   vf m[2 * WINOGRAD_ROWS][3][2];
   add_products(W, points, 1, m, PRODUCT_PASS, WINOGRAD_AHEAD);
   if (!end) {
@@ -241,35 +249,32 @@ INLINE void multiply_body(const int W, const int points, const int M, const int 
       float *y = t + r * tile_step + w * vector_step;
       const vf m0 = m[r][0][w], m1 = m[r][1][w], last = m[r][points - 1][w];
       if (half == 0) {
-        const vf sum = m1 + last;
-        STORE(y, sum + m0);
-        STORE(y + L, m1 - last);
-        if (M == 4) STORE(y + 2 * L, sum);
+        UNROLL for (int k = 0; k < M; k++)
+          if (Q == 5 || k < 3) STORE(y + k * L, first_points(Q, k, m0, m1, last)); /* of 6, column 3 is as column 1 */
       } else {
         vf before[4];
-        UNROLL for (int k = 0; k < M; k++) before[k] = LOAD(y + (k == 3 ? 1 : k) * L);
+        UNROLL for (int k = 0; k < M; k++) before[k] = LOAD(y + (Q == 6 && k == 3 ? 1 : k) * L);
         UNROLL for (int k = 0; k < M; k++) {
-          before[k] += cyconv_halves[k] * m0;
-          if (points == 3) before[k] += cyconv_twos[k] * m1;
+          if (Q == 6) before[k] += cyconv_halves[k] * m0;
+          before[k] += cyconv_twos[k] * (Q == 6 ? m1 : m0);
           if (k == M - 1) before[k] += last;
           STORE(y + k * L, before[k]);
         }
       }
     }
 }
-#define MULTIPLY(W, points, M, half)                                                                               \
-  static __attribute__((noinline)) void multiply_##W##_##points##_##M##_##half(                                    \
+#define MULTIPLY(W, Q, M, half)                                                                                    \
+  static __attribute__((noinline)) void multiply_##W##_##Q##_##M##_##half(                                         \
       PRODUCT_ARGUMENTS, int end, float *t, ptrdiff_t tile_step, ptrdiff_t vector_step) {                          \
-    multiply_body(W, points, M, half, PRODUCT_PASS, end, t, tile_step, vector_step);                               \
+    multiply_body(W, Q, M, half, PRODUCT_PASS, end, t, tile_step, vector_step);                                    \
   }
-MULTIPLY(1, 3, 4, 0) MULTIPLY(1, 3, 4, 1) MULTIPLY(2, 3, 4, 0) MULTIPLY(2, 3, 4, 1)
-MULTIPLY(1, 3, 2, 0) MULTIPLY(1, 3, 2, 1) MULTIPLY(2, 3, 2, 0) MULTIPLY(2, 3, 2, 1)
-MULTIPLY(1, 2, 4, 1) MULTIPLY(2, 2, 4, 1)
-/* By vectors, and Q, M: (6, 4), (6, 2), (5, 4). */
+#define MULTIPLY_ALL(W, Q, M) MULTIPLY(W, Q, M, 0) MULTIPLY(W, Q, M, 1)
+MULTIPLY_ALL(1, 6, 4) MULTIPLY_ALL(1, 6, 2) MULTIPLY_ALL(1, 5, 4)
+MULTIPLY_ALL(2, 6, 4) MULTIPLY_ALL(2, 6, 2) MULTIPLY_ALL(2, 5, 4)
 static void (*const multiply_bodies[2][3][2])(PRODUCT_ARGUMENTS, int end, float *t, ptrdiff_t tile_step,
                                               ptrdiff_t vector_step) = {
-  {{multiply_1_3_4_0, multiply_1_3_4_1}, {multiply_1_3_2_0, multiply_1_3_2_1}, {multiply_1_3_4_0, multiply_1_2_4_1}},
-  {{multiply_2_3_4_0, multiply_2_3_4_1}, {multiply_2_3_2_0, multiply_2_3_2_1}, {multiply_2_3_4_0, multiply_2_2_4_1}},
+  {{multiply_1_6_4_0, multiply_1_6_4_1}, {multiply_1_6_2_0, multiply_1_6_2_1}, {multiply_1_5_4_0, multiply_1_5_4_1}},
+  {{multiply_2_6_4_0, multiply_2_6_4_1}, {multiply_2_6_2_0, multiply_2_6_2_1}, {multiply_2_5_4_0, multiply_2_5_4_1}},
 };
 INLINE void winograd_multiply(ptrdiff_t W, ptrdiff_t Q, ptrdiff_t M, ptrdiff_t half, PRODUCT_ARGUMENTS, int end,
                               float *t, ptrdiff_t tile_step, ptrdiff_t vector_step) {

@@ -151,8 +151,9 @@ cdef void write_outputs(
                 tile = out + n * s.out_n + h * M * s.out_h + w * M * s.out_w
                 for v in range(2 * p0, min(2 * p1, s.D // L)):
                     winograd_output(
-                        s.blocks.Q, M, t + (v - 2 * p0) * s.vector_step, bias + v * L, s.addend, s.finish, tile + v * L,
-                        s.out_h, s.out_w, min(M, s.OH - h * M), min(M, s.OW - w * M), min(L, s.OC - v * L))
+                        s.blocks.Q, M, t + (v - 2 * p0) * s.vector_step, bias + v * L, s.addend, s.finish,
+                        tile + v * L, s.out_h, s.out_w, min(M, s.OH - h * M), min(M, s.OW - w * M),
+                        min(L, s.OC - v * L))
                 t += s.tile_step
 
 
