@@ -16,7 +16,6 @@ from numpy.typing import DTypeLike, NDArray
 from cyconv import memory
 from cyconv._dispatch import conv2d as kernels
 from cyconv._dispatch import conv2d_weight as weight_kernels
-from cyconv._dispatch import depthwise as depthwise_kernels
 from cyconv._dispatch import grouped as grouped_kernels
 from cyconv._dispatch import images as image_kernels
 from cyconv._dispatch import planar as planar_kernels
@@ -98,9 +97,7 @@ class Convolution:
         kind: type[Correlator] = Direct
         if geometry.algorithm == "im2col":
             kind = Columns
-        elif geometry.depthwise:
-            kind = Depthwise
-        elif self._suits_groups(channels):
+        elif geometry.depthwise or self._suits_groups(channels):
             kind = Grouped
         elif self._suits_winograd(LEAST_TILES):
             kind = Winograd
@@ -188,9 +185,7 @@ class Convolution:
         if not len(total.positions):
             return
         arguments = x, grad_output, total.taps, *geometry.stride
-        if geometry.depthwise:
-            depthwise_kernels.weight_gradient(*arguments, out[:, :, 0], threads)
-        elif self._suits_groups(out.shape[0] // geometry.groups):
+        if geometry.depthwise or self._suits_groups(out.shape[0] // geometry.groups):
             grouped_kernels.weight_gradient(*arguments, out, threads)
         else:
             weight_kernels.weight_gradient(*arguments, geometry.groups, out, threads)
@@ -324,23 +319,8 @@ class Winograd(Correlator):
         winograd_kernels.conv(x, filters, bias, addend, *arguments, out, relu, threads_for(self.work))
 
 
-class Depthwise(Correlator):
-    """A filter for each channel: vectors along channels."""
-
-    def prepare(self, weight: NDArray) -> NDArray | None:
-        return _taken(weight.reshape(weight.shape[0], -1).T, self.sums, 0)
-
-    def _apply(
-        self, x: NDArray, filters: Any, bias: NDArray | None, addend: NDArray | None, relu: bool, out: NDArray
-    ) -> None:
-        if filters is not None:
-            taps, table = self.phases
-            arguments = taps, *self.step, table, *self.phase
-            depthwise_kernels.conv_taps(x, filters, bias, addend, *arguments, out, relu, threads_for(self.work))
-
-
 class Grouped(Correlator):
-    """Groups of few channels, several in a vector."""
+    """Groups of few channels, one or several in a vector."""
 
     def prepare(self, weight: NDArray) -> NDArray | None:
         OC, KH, KW, IC = weight.shape
@@ -352,12 +332,8 @@ class Grouped(Correlator):
         chosen = _taken(filters, self.sums, 1)
         if chosen is None:
             return None
-        channels, taps, depth = chosen.shape
-        lanes = grouped_kernels.vector_lanes(chosen.reshape(-1)[:1])
-        vectors = memory.zeros((-(-channels // lanes), taps, depth, lanes), weight.dtype)
-        for first in range(0, channels, lanes):
-            some = chosen[first : first + lanes]
-            vectors[first // lanes, :, :, : len(some)] = some.transpose(1, 2, 0)
+        vectors = memory.empty(grouped_kernels.filters_shape(chosen), weight.dtype)
+        grouped_kernels.pack_filters(chosen, vectors)
         return vectors
 
     def _apply(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cyconv._dispatch import conv2d, depthwise, winograd
+from cyconv._dispatch import conv2d, grouped, winograd
 from tests.references import conv2d as reference
 
 TYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -93,14 +93,13 @@ def test_winograd(size, channels, with_bias, with_addend, relu, threads):
 def test_depthwise(width, channels, with_bias, with_addend, relu, threads, dtype):
     if with_addend == "view":
         pytest.skip("its results are contiguous")
-    x, weight = normal((2, 18, width, channels), dtype, 0), normal((9, channels), dtype, 1)
+    x, weight = normal((2, 18, width, channels), dtype, 0), normal((channels, 3, 3, 1), dtype, 1)
     epilogue = Epilogue(x.shape, dtype, with_bias, with_addend, relu)
-    phases = np.array([[0, 9, 0, 0]], np.intp)
-    depthwise.conv_taps(
-        x, weight, epilogue.bias, epilogue.addend, TAPS, 1, 1, phases, 1, 1, epilogue.out, relu, threads
+    phases, filters = np.array([[0, 9, 0, 0]], np.intp), packed(weight)
+    grouped.conv_taps(
+        x, filters, epilogue.bias, epilogue.addend, TAPS, 1, 1, phases, 1, 1, epilogue.out, relu, threads
     )
-    filters = weight.T.reshape(channels, 3, 3, 1)
-    epilogue.check(convolve(x, filters, channels), 1e-4 if dtype == np.float32 else 1e-12)
+    epilogue.check(convolve(x, weight, channels), 1e-4 if dtype == np.float32 else 1e-12)
 
 
 @TYPES
