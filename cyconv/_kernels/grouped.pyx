@@ -207,7 +207,7 @@ cdef char* place_tables(Plan* s, Tables* tables, char* memory, const floating* l
         if not s.spread:  # whole vectors are read
             tables.origin[v] = min(tables.origin[v], s.C - s.L)
         tables.shift[v] = v % s.task_vectors * (s.band // s.task_vectors) if s.band else tables.origin[v]
-        for ic in range(s.IC):
+        for ic in range(s.IC if s.spread or s.picked else 0):
             for lane in range(s.L):
                 number = tables.place[v] + lane
                 number = number // s.M * s.IC + ic - tables.origin[v] if number < s.OC else 0
@@ -384,21 +384,24 @@ cdef void run_task(
         first += s.strip
 
 
-def filters_shape(const floating[:, :, ::1] filters):
-    """Return the shape that pack_filters gives filters [OC, T, IC]: vectors, T, IC, numbers of a vector."""
+def filters_shape(const floating[:, :, ::1] filters, Py_ssize_t taps):
+    """Return the shape that pack_filters gives so many taps of filters [OC, KH*KW, IC]: [vectors, T, IC, lanes]."""
     cdef Py_ssize_t L = lanes(&filters[0, 0, 0])
-    return ceil_div(filters.shape[0], L), filters.shape[1], filters.shape[2], L
+    return ceil_div(filters.shape[0], L), taps, filters.shape[2], L
 
 
 def pack_filters(
-    const floating[:, :, ::1] filters,   # IN [OC, T, IC]
-    floating[:, :, :, ::1] vectors,      # OUT of filters_shape
+    const floating[:, :, ::1] filters,  # IN [OC, KH*KW, IC]
+    const Py_ssize_t[::1] positions,    # IN [T] the kernel position of each tap
+    floating[:, :, :, ::1] vectors,     # OUT of filters_shape
 ):
     """Arrange filters as conv_taps wants them: those of a vector's channels side by side."""
-    cdef Py_ssize_t v, first, OC = filters.shape[0], each = filters.shape[1] * filters.shape[2], L = vectors.shape[3]
+    cdef Py_ssize_t OC = filters.shape[0], IC = filters.shape[2], L = vectors.shape[3], v, t, first
     for v in range(vectors.shape[0]):
         first = max(<Py_ssize_t>0, min(v * L, OC - L))
-        pack_panel(&filters[first, 0, 0], 1, each, each, min(L, OC), L, &vectors[v, 0, 0, 0])
+        for t in range(positions.shape[0]):
+            pack_panel(
+                &filters[first, positions[t], 0], 1, filters.shape[1] * IC, IC, min(L, OC), L, &vectors[v, t, 0, 0])
 
 
 def conv_taps(

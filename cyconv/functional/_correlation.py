@@ -323,17 +323,18 @@ class Grouped(Correlator):
     """Groups of few channels, one or several in a vector."""
 
     def prepare(self, weight: NDArray) -> NDArray | None:
+        if not self.sums:
+            return None
         OC, KH, KW, IC = weight.shape
         filters: NDArray = weight.reshape(OC, KH * KW, IC)
         if self.adjoint:
             groups = self.geometry.groups
             turned = filters.reshape(groups, OC // groups, KH * KW, IC).transpose(0, 3, 2, 1)
             filters = turned.reshape(groups * IC, KH * KW, OC // groups)
-        chosen = _taken(filters, self.sums, 1)
-        if chosen is None:
-            return None
-        vectors = memory.empty(grouped_kernels.filters_shape(chosen), weight.dtype)
-        grouped_kernels.pack_filters(chosen, vectors)
+        filters = np.ascontiguousarray(filters)
+        positions = np.concatenate([total.positions for total in self.sums])
+        vectors = memory.empty(grouped_kernels.filters_shape(filters, len(positions)), weight.dtype)
+        grouped_kernels.pack_filters(filters, positions, vectors)
         return vectors
 
     def _apply(
