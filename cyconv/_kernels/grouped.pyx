@@ -55,12 +55,14 @@ cdef extern from "grouped.h" nogil:
         const double* g, double* sums, const double* next)
 
 cdef enum:
-    BAND_BYTES = 24576  # three quarters of the smallest L1, for the lines that a task works on
+    BAND_BYTES = 24 << 10    # three quarters of the smallest L1, for the lines that a task copies or spreads
+    LINES_BYTES = 256 << 10  # in L2, for those that it reads in place
     ALIASING = 2048     # bytes between pixels of which few fit in L1 together: a multiple of it shares two of its sets
     VECTORS = 8         # of channels in a task, at most
     MOST_LINES = 64     # that are kept; where the filters reach further, only those of each output row are
-    TASKS = 64          # wanted, so that uneven ones still balance; by the shape alone
-    LEAST_ROWS = 8      # of a block, which reads the lines above and below it too
+    TASKS = 32          # of the weight gradient, wanted: by the shape alone
+    TASKS_A_THREAD = 4  # of the others
+    LEAST_ROWS = 8      # of a block, which reads the lines above and below it too, and the first ones unannounced
     SLICES = 32         # of the weight gradient's sum, at most
 
 
@@ -133,8 +135,8 @@ cdef inline Py_ssize_t first_of(Plan* s, Py_ssize_t v) noexcept nogil:
     return max(<Py_ssize_t>0, min(v * s.L, s.OC - s.L))
 
 
-cdef void make_plan(Plan* s, Py_ssize_t L, Py_ssize_t item) noexcept:
-    """Cut the work into tasks, by the shape alone; the phases are set."""
+cdef void make_plan(Plan* s, Py_ssize_t L, Py_ssize_t item, Py_ssize_t tasks) noexcept:
+    """Cut the work into about so many tasks; the phases are set."""
     cdef Py_ssize_t t, v, i, first, last, bottom = 0, right = 0
     s.L, s.vectors = L, ceil_div(s.OC, L)
     s.top, s.left, s.sources, s.rows = 0, 0, 1, 0
@@ -158,7 +160,7 @@ cdef void make_plan(Plan* s, Py_ssize_t L, Py_ssize_t item) noexcept:
     s.plane = s.columns * L
     s.band = s.task_vectors * s.lines * (s.IC if s.spread else 1) * s.plane if s.spread or s.copied else 0
     s.vector_blocks = ceil_div(s.vectors, s.task_vectors)
-    s.blocks_per_image = max(1, min(ceil_div(TASKS, s.N * s.vector_blocks), s.QH // LEAST_ROWS))
+    s.blocks_per_image = max(1, min(ceil_div(tasks, s.N * s.vector_blocks), s.QH // LEAST_ROWS))
     s.blocks = s.N * s.blocks_per_image
     s.scratch_bytes = ceil_div(
         (s.band + TILE_ROWS * L) * item + (s.lines + s.rows + s.F + s.T) * <Py_ssize_t>sizeof(Py_ssize_t)
@@ -167,12 +169,11 @@ cdef void make_plan(Plan* s, Py_ssize_t L, Py_ssize_t item) noexcept:
 
 cdef void set_strip(Plan* s, Py_ssize_t column) noexcept:
     """Choose how many vectors and columns a task does together; a column's lines take so many bytes of each vector."""
-    cdef Py_ssize_t strips, most = BAND_BYTES // column
-    s.task_vectors = min(s.vectors, <Py_ssize_t>VECTORS)
-    if s.spread or s.copied:  # long lines come before many vectors
-        s.task_vectors = max(<Py_ssize_t>1, min(s.task_vectors, max(<Py_ssize_t>2, most // ((s.QW - 1) * s.step_w + s.span_w))))
-    s.strip = (most // s.task_vectors - s.span_w) // s.step_w + 1
-    s.strip = max(s.strip, s.span_w, <Py_ssize_t>TILE_ROWS)
+    cdef Py_ssize_t strips, most = (BAND_BYTES if s.spread or s.copied else LINES_BYTES) // column
+    cdef Py_ssize_t whole = (s.QW - 1) * s.step_w + s.span_w
+    # Long lines come before many vectors, but for the two that memory hands out at a time.
+    s.task_vectors = min(s.vectors, min(<Py_ssize_t>VECTORS, max(<Py_ssize_t>2, most // whole)))
+    s.strip = max((most // s.task_vectors - s.span_w) // s.step_w + 1, s.span_w, <Py_ssize_t>TILE_ROWS)
     strips = ceil_div(s.QW, s.strip // TILE_ROWS * TILE_ROWS)
     s.strip = min(s.QW, ceil_div(ceil_div(s.QW, strips), TILE_ROWS) * TILE_ROWS)
 
@@ -446,7 +447,7 @@ def conv_taps(
         set_phase(
             &s, table + f, phases[f, 0], phases[f, 1], ceil_div(OH - phases[f, 2], phase_h),
             ceil_div(OW - phases[f, 3], phase_w), (phases[f, 2] * OW + phases[f, 3]) * s.OC)
-    make_plan(&s, lanes(target), item)
+    make_plan(&s, lanes(target), item, TASKS_A_THREAD * num_threads)
     tasks = s.blocks * s.vector_blocks
     cdef Py_ssize_t numbers = s.vectors * s.L
     cdef Block scratch = Block(num_threads * s.scratch_bytes + table_bytes(&s, item) + numbers * item)
@@ -539,7 +540,7 @@ def weight_gradient(
         return
     s.QH, s.QW, s.regular = 0, 0, True
     set_phase(&s, &phase, 0, s.T, grad_output.shape[1], grad_output.shape[2], 0)
-    make_plan(&s, lanes(&grad_weight[0, 0, 0]), item)
+    make_plan(&s, lanes(&grad_weight[0, 0, 0]), item, TASKS)
     slices = min(s.blocks, <Py_ssize_t>SLICES)
     cdef Py_ssize_t of_vector = s.T * s.IC * s.L, size = s.vectors * of_vector  # of a slice's sums
     cdef Block scratch = Block(num_threads * s.scratch_bytes + slices * size * item + table_bytes(&s, item))
