@@ -102,7 +102,7 @@ def extension(name: str, source: str, flags: list[str], openmp: dict[str, list[s
         [source],
         include_dirs=["cyconv/_kernels"],
         depends=[
-            f"cyconv/_kernels/{header}.h" for header in ("simd", "lines", "grouped", "images", "winograd")
+            f"cyconv/_kernels/{header}.h" for header in ("simd", "dots", "lines", "grouped", "images", "winograd")
         ],
         extra_compile_args=[*optimise, *maths, *flags, *openmp["compile"]],
         extra_link_args=[*openmp["link"], *strip],

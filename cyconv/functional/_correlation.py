@@ -187,6 +187,11 @@ class Convolution:
         arguments = x, grad_output, total.taps, *geometry.stride
         if geometry.depthwise or self._suits_groups(out.shape[0] // geometry.groups):
             grouped_kernels.weight_gradient(*arguments, out, threads)
+        elif geometry.kernel == geometry.stride == (1, 1) and out.shape[0] <= FEW_CHANNELS < out.shape[2]:
+            # A matrix product, whose vectors had better lie along the longer side (64 -> 2 channels: 2.5 times).
+            turned = memory.empty(out.shape[::-1], out.dtype)
+            weight_kernels.weight_gradient(grad_output, x, -total.taps, 1, 1, 1, turned, threads)
+            out[...] = turned.T
         else:
             weight_kernels.weight_gradient(*arguments, geometry.groups, out, threads)
 
