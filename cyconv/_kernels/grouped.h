@@ -34,11 +34,11 @@
       result;                                                                                                      \
     })
   #define PICK_ONE(T, a, index) PICK(T, a, a, index)
-static const int cyconv_tile_picks = 0;
+  #define PICKS(KW, S) 0
 #else
   #define PICK(T, a, b, index) __builtin_shuffle(a, b, index)
   #define PICK_ONE(T, a, index) __builtin_shuffle(a, index)
-static const int cyconv_tile_picks = 1;
+  #define PICKS(KW, S) ((KW) <= 3 || ((KW) == 5 && (S) == 1)) /* others are too rare for code of their own */
 #endif
 #define SPREAD(T, S, N)                                                                                            \
   if (sources == S && some == N)                                                                                   \
@@ -77,12 +77,12 @@ struct cyconv_walk {
 /* A function for each kind: in a larger one gcc would keep the sums in memory. */
 #define CONVOLVE_KIND(T, I, KW, S)                                                                                 \
   static __attribute__((noinline)) void convolve_##T##_##KW##_##S(ptrdiff_t tile, CONVOLVE_ARGUMENTS(T, I)) {      \
-    if (cyconv_tile_picks && index) { FOR_TILE(convolve_body_##T, CONVOLVE_PASS, 1, KW, S) }                       \
+    if (PICKS(KW, S) && index) { FOR_TILE(convolve_body_##T, CONVOLVE_PASS, 1, KW, S) }                       \
     else { FOR_TILE(convolve_body_##T, CONVOLVE_PASS, 0, KW, S) }                                                  \
   }
 #define MULTIPLY_KIND(T, I, R, KW, S)                                                                              \
   static __attribute__((noinline)) void multiply_##T##_##R##_##KW##_##S(ptrdiff_t tile, MULTIPLY_ARGUMENTS(T, I)) { \
-    if (cyconv_tile_picks && index) { FOR_TILE(multiply_body_##T, MULTIPLY_PASS, 1, R, KW, S) }                    \
+    if (PICKS(KW, S) && index) { FOR_TILE(multiply_body_##T, MULTIPLY_PASS, 1, R, KW, S) }                    \
     else { FOR_TILE(multiply_body_##T, MULTIPLY_PASS, 0, R, KW, S) }                                               \
   }
 #define CONVOLVE_CASE(T, I, KW, S) case KW + 8 * S: convolve_##T##_##KW##_##S(tile, CONVOLVE_PASS); break;
@@ -269,6 +269,7 @@ struct cyconv_walk {
     }                                                                                                              \
   }
 
+static int cyconv_tile_picks(ptrdiff_t kind) { return PICKS(kind % 8, kind / 8); }
 DEFINE_GROUPED(float, int)
 DEFINE_GROUPED(double, long long)
 

@@ -20,7 +20,7 @@ from cyconv._kernels.simd cimport ADD_ARRAY, distance, finish_of, lanes
 from cyconv._memory cimport Block
 
 cdef extern from "grouped.h" nogil:
-    const bint tile_picks "cyconv_tile_picks"
+    bint tile_picks "cyconv_tile_picks"(Py_ssize_t kind)
     ctypedef struct Walk "struct cyconv_walk":
         Py_ssize_t rows, step, spacing, IC, vectors, plane, pixels, channels, w_step, sums_step, out_step, ahead
         Py_ssize_t next_line, next_step, addend, done
@@ -82,8 +82,8 @@ cdef struct Plan:
     Py_ssize_t rows, lines                          # of the image that an output row needs, that are kept
     Py_ssize_t strip, columns                       # of outputs done together, and of the image for these
     Py_ssize_t sources                              # vectors that a pixel's numbers come from; 3 for any more
-    bint regular                                    # whether no more than the outer pixels of a tile lie outside
-    bint copied, spread, picked                     # what becomes of the image's lines; whether tiles pick from a pixel
+    bint regular, picks                             # whether tiles' outer pixels alone lie outside; can pick
+    bint copied, spread, picked                     # what becomes of the image's lines; whether tiles do pick
     Py_ssize_t plane, band                          # numbers of a line's plane in the band, and of the whole band
     Py_ssize_t scratch_bytes
     Py_ssize_t out_n, out_h, out_w
@@ -124,6 +124,7 @@ cdef void set_phase(
     phase.run = shared_run(T, s.tap_h + first_tap, s.tap_w + first_tap, s.step_w)
     phase.rows = T // phase.run
     phase.kind = phase.run + 8 * (s.step_w if phase.run > 1 else 1)
+    s.picks = s.picks and tile_picks(phase.kind)
     for t in range(first_tap, first_tap + T, phase.run):
         right = (QW - 1) * s.step_w + s.tap_w[t] + phase.run - s.IW
         s.regular = s.regular and max(-s.tap_w[t], right) <= phase.run // 2
@@ -151,9 +152,9 @@ cdef void make_plan(Plan* s, Py_ssize_t L, Py_ssize_t item, Py_ssize_t tasks) no
     for v in range(s.vectors):
         first, last = first_of(s, v) // s.M, (min(first_of(s, v) + L, s.OC) - 1) // s.M
         s.sources = max(s.sources, min(<Py_ssize_t>3, ceil_div((last - first + 1) * s.IC, L)))
-    s.spread = s.C < L or s.sources > 1 or s.M > 1 and (s.IC == 1 or not tile_picks)
+    s.spread = s.C < L or s.sources > 1 or s.M > 1 and (s.IC == 1 or not s.picks)
     s.picked = not s.spread and s.IC > 1
-    s.copied = not s.spread and (s.C * item % ALIASING == 0 or not s.regular)
+    s.copied = not s.spread and (s.picked or s.C * item % ALIASING == 0 or not s.regular)
     s.lines = s.span_h if s.span_h <= MOST_LINES else s.rows
     set_strip(s, s.lines * (s.IC if s.spread else 1) * L * item)
     s.columns = (s.strip - 1) * s.step_w + s.span_w
@@ -442,7 +443,7 @@ def conv_taps(
     s.tap_h = s.tap_w = NULL
     if s.T:
         s.tap_h, s.tap_w = &taps[0, 0], &taps[1, 0]
-    s.QH, s.QW, s.regular = 0, 0, True
+    s.QH, s.QW, s.regular, s.picks = 0, 0, True, True
     for f in range(F):
         set_phase(
             &s, table + f, phases[f, 0], phases[f, 1], ceil_div(OH - phases[f, 2], phase_h),
@@ -538,7 +539,7 @@ def weight_gradient(
     if s.N == 0:
         grad_weight[:, :, :] = 0
         return
-    s.QH, s.QW, s.regular = 0, 0, True
+    s.QH, s.QW, s.regular, s.picks = 0, 0, True, True
     set_phase(&s, &phase, 0, s.T, grad_output.shape[1], grad_output.shape[2], 0)
     make_plan(&s, lanes(&grad_weight[0, 0, 0]), item, TASKS)
     slices = min(s.blocks, <Py_ssize_t>SLICES)
