@@ -1,6 +1,7 @@
 # Every target sets itself up in .venv: it needs Python 3.11 or newer, a C compiler and make, nothing else.
 #   make train   train LeNet-5 on the bundled digits; weights, history and figures go to runs/
 #   make test    build in place and run the whole test suite, doctests included
+#   make docs    write docs/operations.md, and the table of docs/models.md, from what the tests run
 #   make bench   measure beside PyTorch and NumPy; KINDS="train memory" for less than all of it
 # Variables: PYTHON (the interpreter to start from), ARGS (more arguments for the command that a target runs).
 
@@ -11,7 +12,7 @@ TORCH ?= torch==2.13.0
 
 COMPILED := $(shell find cyconv -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
 
-.PHONY: train test test-slow bench lint clean
+.PHONY: train test test-slow docs bench lint clean
 
 train: .venv/installed
 	.venv/bin/python -m cyconv train --out runs/lenet5-digits $(ARGS)
@@ -21,6 +22,10 @@ test: .venv/installed
 
 test-slow: .venv/installed
 	.venv/bin/python -m pytest -m slow $(ARGS)
+
+docs: .venv/installed
+	.venv/bin/python -m tests.operations_page
+	.venv/bin/python -m tests.models_page
 
 bench: .bench-venv/installed
 	mkdir -p runs

@@ -1,7 +1,8 @@
-"""Build the compiled part of cyconv: every kernel once per instruction set, plus the two support modules."""
+"""Build the compiled part of cyconv: every kernel once per instruction set, plus the support modules."""
 
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -32,11 +33,13 @@ KERNELS = [
     "conv2d",
     "conv2d_weight",
     "elementwise",
+    "filter2d",
     "gemm",
     "group_normalization",
     "grouped",
     "im2col",
     "images",
+    "lstm",
     "max_pool2d",
     "normalization",
     "optimizer",
@@ -90,6 +93,16 @@ def openmp_flags() -> dict[str, list[str]]:
     return candidate
 
 
+def headers(source: Path) -> list[str]:
+    """Return the C headers that a source or header, or a header in it, includes."""
+    found = re.findall(r'(?:from|include) "(\w+\.h)"', source.read_text(encoding="utf-8")) if source.exists() else []
+    paths = [Path("cyconv/_kernels", name) for name in found]
+    shared = [Path("cyconv/_kernels", name) for name in ("rows.h", "simd.h")]  # by way of the .pxd files
+    if source.suffix == ".pyx":
+        paths += shared
+    return sorted({str(path) for path in paths} | {name for path in paths for name in headers(path)})
+
+
 def extension(name: str, source: str, flags: list[str], openmp: dict[str, list[str]]) -> Extension:
     """Describe one compiled module; gcc's and clang's flags (on Windows clang-cl, for the vector extensions)."""
     # -g0: Python's own flags ask for debug information, which makes the wheel five times as large. Names and tables for
@@ -101,9 +114,7 @@ def extension(name: str, source: str, flags: list[str], openmp: dict[str, list[s
         f"cyconv.{name}",
         [source],
         include_dirs=["cyconv/_kernels"],
-        depends=[
-            f"cyconv/_kernels/{header}.h" for header in ("simd", "dots", "lines", "grouped", "images", "winograd")
-        ],
+        depends=headers(Path(source)),
         extra_compile_args=[*optimise, *maths, *flags, *openmp["compile"]],
         extra_link_args=[*openmp["link"], *strip],
     )
@@ -114,7 +125,7 @@ def all_extensions() -> list[Extension]:
     openmp = openmp_flags()
     # What Cython's memoryviews need stands once, in cyconv._shared, and not in each of the modules.
     options = {"compiler_directives": DIRECTIVES, "shared_utility_qualified_name": SHARED, "nthreads": os.cpu_count()}
-    support = [extension(name, f"cyconv/{name}.pyx", [], openmp) for name in ("_cpu", "_memory")]
+    support = [extension(name, f"cyconv/{name}.pyx", [], openmp) for name in ("_cpu", "_memory", "_replay")]
     support.append(extension("_shared", "cyconv/_shared.c", [], openmp))
     modules = cythonize(support, build_dir="build/cython/support", **options)
     for isa, flags in INSTRUCTION_SETS.items():

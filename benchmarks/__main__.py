@@ -1,7 +1,8 @@
 """Measure cyconv beside its peers and against the machine's peaks.
 
-Kinds: conv, pool, norm (layers, with their gradients), direct (the direct kernel alone), scaling (one layer at several
-batch sizes, image sizes and channels), train, predict (whole networks), memory (of training steps), all.
+Kinds: conv, pool, norm (layers, with their gradients), direct (the direct kernel alone), ops (all other operations and
+the steps of optimizers), image (filters of a picture of four megapixels), scaling (one layer at several batch sizes,
+image sizes and channels), train, predict (whole networks), memory (of training steps), all.
 """
 
 from __future__ import annotations
@@ -87,9 +88,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("kinds", nargs="*", metavar="KIND", help="what to measure (default: conv direct pool norm)")
+    parser.add_argument(
+        "kinds", nargs="*", metavar="KIND", help="what to measure (default: conv direct pool norm ops image)"
+    )
     parser.add_argument("--threads", default="1,2", help="thread counts, separated by commas (default 1,2)")
-    parser.add_argument("--peer", default="torch,torch_compile,numpy", help="of these, separated by commas")
+    parser.add_argument("--peer", default="torch,torch_compile,numpy,scipy", help="of these, separated by commas")
     parser.add_argument("--rounds", type=int, default=3, help="alternations of each case (default 3)")
     parser.add_argument("--only", default="", help="only cases whose label contains this")
     parser.add_argument("--json", type=Path, help="write every time measured")
@@ -101,14 +104,17 @@ def main() -> None:
     peers = listed(parser, arguments.peer, tuple(PEERS))
     if not set(kinds) & set(driver.NETWORKS):
         peers = [peer for peer in peers if peer != "torch_compile"]
+    if "image" not in kinds or kinds == ["image"]:  # which is SciPy's alone
+        peers = [peer for peer in peers if (peer == "scipy") == ("image" in kinds)]
     runs: list[dict] = []
     for threads in arguments.threads.split(","):
         runs.append(run(arguments, kinds, peers, int(threads)))
         if "interrupted" in runs[-1]:
             break
     machine = {"processor": processor(), "cores": os.cpu_count(), "platform": platform.platform()}
-    print(f"\n{machine['processor']}, {machine['cores']} cores, float32, times include allocating the result")
-    print("Ratios: the peer's time over cyconv's, medians over rounds; geometric mean of layers (least)\n")
+    print(f"\n{machine['processor']}, {machine['cores']} cores, float32 but where a label says otherwise")
+    print("Times include allocating the result. Ratios: the peer's time over cyconv's, medians over rounds;")
+    print("geometric mean of layers (least)\n")
     for result in runs:
         names = [name for name in report.TITLES if name == "torch" or name in result["libraries"]]
         print(report.summary(result, names), end="\n\n")

@@ -14,23 +14,23 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks import shapes
+from benchmarks import operations, shapes
 from benchmarks.libraries import PEERS
 
 REST = 0.05  # seconds between two workers: idle threads of OpenBLAS and OpenMP spin on for up to some 25 ms
 BUDGET = 20.0  # seconds after which a direction gets no further round
-LAYERS = ("conv", "direct", "pool", "norm")
+LAYERS = ("conv", "direct", "pool", "norm", "ops", "image")
 NETWORKS = ("train", "predict")
 KINDS = (*LAYERS, "scaling", *NETWORKS, "memory")
 
 
 class Case(NamedTuple):
-    """What is measured in one go: a layer or network."""
+    """What is measured in one go: a layer, an operation, a filter or a network."""
 
     kind: str
     label: str
     work: str  # what the libraries call it
-    shape: shapes.Conv | shapes.Pool | shapes.Norm | shapes.Network
+    shape: shapes.Conv | shapes.Pool | shapes.Norm | operations.Operation | shapes.Filter | shapes.Network
     sweep: tuple[str, int] | None = None  # in "scaling": the measure that varies, and its value here
 
 
@@ -41,6 +41,8 @@ def cases(kinds: list[str], only: str) -> Iterator[Case]:
         "direct": shapes.DIRECT,
         "pool": shapes.POOLS,
         "norm": shapes.NORMS,
+        "ops": operations.OPERATIONS,
+        "image": shapes.FILTERS,
         "train": shapes.TRAINED,
         "predict": shapes.PREDICTED,
         "memory": shapes.TRAINED,

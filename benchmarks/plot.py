@@ -22,9 +22,17 @@ OF_LIBRARY = {
     "torch_channels_last": GREEN,
     "torch_compile": PURPLE,
     "numpy": GREY,
+    "scipy": GREY,
 }
 DIRECTIONS = {"forward": "o", "grad_input": "^", "grad_weight": "s", "backward": "^"}
-KINDS = {"conv": "convolutions", "direct": "the direct kernel", "pool": "pooling", "norm": "batch normalisation"}
+KINDS = {
+    "conv": "convolutions",
+    "direct": "the direct kernel",
+    "pool": "pooling",
+    "norm": "batch normalisation",
+    "ops": "other operations",
+    "image": "filters of images",
+}
 FAMILIES = ("3x3 stride 1, 32-512 channels", "1x1", "depthwise and small groups", "transposed", "all convolutions")
 
 
@@ -89,9 +97,10 @@ def layers(runs: list[dict], kind: str, machine: str) -> Figure | None:
                 yield panel, found, colour, counted(result["threads"])
 
     _dots(panels, labels, series())
+    numbers = "" if kind == "image" else "float32, "  # else the labels say it
     figure.suptitle(
         f"{KINDS[kind].capitalize()}: time of {TITLES[peer]} over time of cyconv\n"
-        f"float32, {_counts(runs)}, {machine}; right of the line cyconv is faster",
+        f"{numbers}{_counts(runs)}, {machine}; right of the line cyconv is faster",
         fontsize=10,
     )
     return figure

@@ -14,6 +14,7 @@ TITLES = {
     "torch_channels_last": "PyTorch, channels_last",
     "torch_compile": "torch.compile",
     "numpy": "NumPy, im2col",
+    "scipy": "SciPy, ndimage",
 }
 SHORT = {
     "torch": "x torch",
@@ -21,6 +22,7 @@ SHORT = {
     "torch_channels_last": "x ch.last",
     "torch_compile": "x compile",
     "numpy": "x numpy",
+    "scipy": "x scipy",
 }
 COLUMNS = {"forward": 0, "grad_input": 1, "backward": 1, "grad_weight": 2}
 SLOWEST = 12

@@ -110,6 +110,40 @@ class Norm(NamedTuple):
         return ITEM * self.batch * self.channels * self.size**2 * (2 if direction == "forward" else 3)
 
 
+class Filter(NamedTuple):
+    """A filter of cyconv.image on one picture of (size, size) or (size, size, channels)."""
+
+    op: str
+    extent: int  # of the kernel; of a Gaussian its standard deviation
+    channels: int
+    dtype: str
+    size: int = 2048
+
+    operations = 0
+    batch = 1
+
+    @property
+    def label(self) -> str:
+        """Return the filter and the picture."""
+        return f"{self.op} {self.extent} {self.dtype} {self.colours} @{self.size}"
+
+    @property
+    def colours(self) -> str:
+        """Return how many channels there are, in words."""
+        return "grey" if self.channels == 1 else "colour"
+
+    @property
+    def groups_of_table(self) -> list[str]:
+        """Return the rows of the summary that this filter counts for."""
+        return ["image filters", f"image filters, {self.dtype}, {self.colours}"]
+
+    def traffic(self, direction: str) -> int:
+        """Return the bytes of picture and result, which is float32 for differences of uint8."""
+        item = 1 if self.dtype == "uint8" else ITEM
+        result = ITEM if self.op in ("sobel", "laplacian") else item
+        return self.channels * self.size**2 * (item + result)
+
+
 VGG16 = [
     Conv("VGG-16", 4, 3, 64, 224, 3, 1, 1),
     Conv("VGG-16", 4, 64, 64, 224, 3, 1, 1),
@@ -274,6 +308,16 @@ NORMS = [
     Norm(batch, channels, size, relu)
     for relu in (False, True)
     for batch, channels, size in [(8, 64, 112), (8, 256, 56), (8, 1024, 14), (128, 16, 32), (128, 64, 8), (2, 64, 256)]
+]
+
+FILTERS = [  # of a picture of four megapixels
+    Filter(op, extent, channels, dtype)
+    for dtype in ("uint8", "float32")
+    for channels in (1, 3)
+    for op, extent in [
+        *[("gaussian", 1), ("gaussian", 3), ("box", 3), ("box", 15), ("sobel", 3), ("laplacian", 3), ("sharpen", 1)],
+        *[("correlate", 3), ("correlate", 5), ("correlate", 7)],
+    ]
 ]
 
 # How cost grows: one layer, one of its measures varied.

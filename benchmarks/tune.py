@@ -22,7 +22,7 @@ from benchmarks.report import counted
 from benchmarks.worker import seconds_per_call
 from cyconv import functional as F
 from cyconv import threads
-from cyconv.functional import _correlation, _taps, conv
+from cyconv.functional import _columns, _correlation, _taps, conv
 
 ALWAYS = 2**62
 MARGIN = 1.1  # a wrong choice that costs less than this is within the noise
@@ -236,9 +236,9 @@ def main() -> None:
             for line in evidence(threshold, arguments.rounds):
                 print(line, flush=True)
     if "COLUMN_BYTES" in wanted:
-        print(f"\n{_correlation.__name__}.COLUMN_BYTES = {_correlation.COLUMN_BYTES}: the textbook path's workspace")
+        print(f"\n{_columns.__name__}.COLUMN_BYTES = {_columns.COLUMN_BYTES}: the textbook path's workspace")
         for case, value, call in column_bytes():
-            (seconds,) = compare(_correlation, "COLUMN_BYTES", [value], call, arguments.rounds)
+            (seconds,) = compare(_columns, "COLUMN_BYTES", [value], call, arguments.rounds)
             print(f"    {case:44}{value:9}{seconds * 1e6:19.1f} us")
 
 

@@ -27,7 +27,11 @@ MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 def seconds_per_call(function) -> float:
-    """Return the mean time of as many calls as fit the repeat time, at least one."""
+    """Return the mean time of as many calls as fit the repeat time, at least one, after one that is not counted.
+
+    That one follows a pause: caches are cold then, threads asleep, and often two of them wake up on one core.
+    """
+    function()
     started = time.perf_counter()
     calls = 0
     while True:

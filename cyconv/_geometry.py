@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 Pair = tuple[int, int]
+Positions = TypeVar("Positions", int, NDArray[np.int64], NDArray[np.float32])
 
 
 class Padding(NamedTuple):
@@ -55,3 +59,10 @@ def same_padding(size: int, kernel: int, stride: int, dilation: int) -> Pair:
 def adaptive_bounds(index: int, size: int, output: int) -> Pair:
     """Return the input range [start, stop) that adaptive pooling averages into output position `index`."""
     return index * size // output, -(-(index + 1) * size // output)
+
+
+def mirrored(position: Positions, size: int) -> Positions:
+    """Return which of `size` pixels two mirrors, on the first and the last of them, show at any position."""
+    if size == 1:
+        return 0 * position
+    return (size - 1) - abs((size - 1) - position % (2 * size - 2))

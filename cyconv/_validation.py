@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import sys
+from numbers import Real
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,6 +15,7 @@ from cyconv import _geometry
 from cyconv._geometry import Padding, Pair
 
 FLOAT32, FLOAT64 = FLOATS = np.dtype(np.float32), np.dtype(np.float64)
+PIXELS = (np.dtype(np.uint8), *FLOATS)
 LARGEST = 2**31 - 1  # of a stride, padding, dilation or kernel size: products of two fit 64 bits with room to spare
 
 
@@ -65,6 +67,19 @@ def as_image(op: str, name: str, value: ArrayLike) -> NDArray:
     return image
 
 
+def as_pixels(op: str, name: str, value: ArrayLike) -> NDArray:
+    """Return `value` as a picture (H, W) or (H, W, C) of native, aligned uint8, float32 or float64 numbers."""
+    array = as_array(op, name, value)
+    native = array.dtype.newbyteorder("=")
+    if native not in PIXELS:
+        raise TypeError(
+            f"{op}: `{name}` must be uint8, float32 or float64, got {array.dtype}; cast it with `.astype(np.float32)`"
+        )
+    if array.ndim not in (2, 3):
+        raise ValueError(f"{op}: `{name}` must have shape (H, W) or (H, W, C), got {array.shape}")
+    return array if array.dtype in PIXELS and array.flags.aligned else array.astype(native)
+
+
 def as_image_shape(op: str, name: str, value: Any) -> tuple[int, int, int, int]:
     """Return the shape of an image, (N, C, H, W)."""
     if not isinstance(value, (tuple, list)) or len(value) != 4:
@@ -85,6 +100,25 @@ def as_int_array(op: str, name: str, value: ArrayLike, ndim: int | None = None) 
     return array.astype(np.int64)
 
 
+def as_inputs(op: str, x: ArrayLike, input_shape: tuple[int, ...] | None) -> NDArray:
+    """Return `x`, floats or bytes, with the axes that a network needs; images of one channel may lack that axis."""
+    array = as_array(op, "x", x)
+    if array.dtype != np.uint8 and array.dtype.newbyteorder("=") not in FLOATS:
+        raise TypeError(f"{op}: `x` must be float32, float64 or uint8, got {array.dtype}; cast it with `.astype`")
+    if array.ndim == 3 and (input_shape is None or (input_shape[0] == 1 and len(input_shape) == 3)):
+        array = array[:, np.newaxis]  # [N, H, W] -> [N, 1, H, W]
+    fits = array.ndim in (2, 4) if input_shape is None else array.shape[1:] == input_shape
+    if not fits:
+        needed = "N, C, H, W" if input_shape is None else ", ".join(map(str, ("N", *input_shape)))
+        raise ValueError(f"{op}: `x` must have shape ({needed}), got {np.shape(x)}")
+    return array
+
+
+def as_numbers(x: NDArray, dtype: np.dtype) -> NDArray:
+    """Return inputs in a network's dtype; bytes become numbers from 0 to 1."""
+    return np.divide(x, 255, dtype=dtype) if x.dtype == np.uint8 else x.astype(dtype, copy=False)
+
+
 class Array(Protocol):
     """What checks need to know of an array: a layer's `Parameter` will do."""
 
@@ -99,6 +133,14 @@ class Array(Protocol):
 
 def check_same_dtype(op: str, **arrays: Array | None) -> None:
     """Raise TypeError unless all given arrays share one dtype."""
+    first = None
+    for array in arrays.values():  # the usual case: NumPy has one object for each native dtype
+        if array is not None:
+            first = array.dtype if first is None else first
+            if array.dtype is not first:
+                break
+    else:
+        return
     if len({array.dtype for array in arrays.values() if array is not None}) > 1:
         listing = ", ".join(f"`{name}` {array.dtype}" for name, array in arrays.items() if array is not None)
         raise TypeError(f"{op}: all arrays must have the same dtype, got {listing}; cast one with `.astype`")
@@ -215,6 +257,32 @@ def as_float_dtype(op: str, name: str, value: DTypeLike) -> np.dtype:
     if dtype is None or dtype not in FLOATS:  # None equals float64 to NumPy
         raise TypeError(f"{op}: `{name}` must be float32 or float64, got {value if dtype is None else dtype}")
     return dtype
+
+
+def as_pixel_dtype(op: str, name: str, value: DTypeLike) -> np.dtype:
+    """Return `value` as a dtype: uint8, float32 or float64."""
+    try:
+        dtype = np.dtype(value)
+    except TypeError:
+        dtype = None
+    if dtype is None or dtype not in PIXELS:
+        raise TypeError(f"{op}: `{name}` must be uint8, float32 or float64, got {value if dtype is None else dtype}")
+    return dtype
+
+
+def as_fill_value(op: str, name: str, value: Any, dtype: np.dtype) -> float:
+    """Return a number to fill with, NaN and infinities included, that `dtype` holds if it is finite."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(f"{op}: `{name}` must be a number, got {value!r}")
+    largest = float(np.finfo(dtype).max)
+    try:
+        number = float(value)
+        fits = not math.isfinite(number) or abs(number) <= largest
+    except OverflowError:  # an integer beyond all floats
+        fits = False
+    if not fits:
+        raise ValueError(f"{op}: `{name}` must be within {dtype}, {largest:.4g} at most, got {value}")
+    return number
 
 
 def as_generator(op: str, rng: np.random.Generator | int | None, name: str = "rng") -> np.random.Generator:

@@ -218,8 +218,8 @@ class EarlyStopping(Callback):
 class Checkpoint(Callback):
     """Write all that a run is made of to one file after an epoch, for ``fit(resume=path)`` to go on from.
 
-    The file holds the weights, the optimizer's state, the states of the shuffling and of dropout, the history, and the
-    other callbacks' states: a resumed run gives, bit for bit, what the run would have given without the stop.
+    The file holds the weights, the optimizer's state, the states of shuffling, augmentation and dropout, the history,
+    and the other callbacks' states: a resumed run gives, bit for bit, what the run would have given without the stop.
     `Network.load` reads the weights alone.
 
     Parameters
@@ -291,7 +291,7 @@ def save_checkpoint(path: PathLike, run: Run) -> None:
         "epoch": run.epoch,
         "stop": run.stop,
         "history": run.history.epochs,
-        "rng": run.rng.bit_generator.state,
+        "generators": [rng.bit_generator.state for rng in _generators(run)],
         "random_state": run.network.random_state(),
         "optimizer": optimizer,
         "callbacks": callbacks,
@@ -331,8 +331,11 @@ def _restore(run: Run, arrays: Mapping[str, NDArray], content: dict[str, Any]) -
     optimizer = copy.copy(run.optimizer)  # shares with the original nothing that loading changes in place
     optimizer.load_state_dict({**content["optimizer"], "arrays": _under("optimizer.", arrays)})
     optimizer.check_parameters(run.network.parameters())
-    rng = copy.deepcopy(run.rng)
-    rng.bit_generator.state = content["rng"]
+    generators, states = _generators(run), content["generators"]
+    if len(states) != len(generators):
+        raise ValueError("`x` and `y`, or the batches, must be as they were in the run to resume")
+    for rng, state in zip(generators, states, strict=True):
+        copy.deepcopy(rng).bit_generator.state = state
     for i, (callback, state) in enumerate(zip(callbacks, content["callbacks"], strict=True)):
         callback.load_state_dict({**state, **_under(f"callback{i}.", arrays)})
         if isinstance(callback, EarlyStopping) and callback.weights:
@@ -341,9 +344,15 @@ def _restore(run: Run, arrays: Mapping[str, NDArray], content: dict[str, Any]) -
     run.network.load_random_state(content["random_state"])  # the last that checks: as a whole or not at all
     run.network.load_state_dict(weights)
     vars(run.optimizer).update(vars(optimizer))
-    run.rng.bit_generator.state = rng.bit_generator.state
+    for rng, state in zip(generators, states, strict=True):
+        rng.bit_generator.state = state
     run.history.epochs = history.epochs
     run.epoch, run.stop = epoch, bool(content["stop"])
+
+
+def _generators(run: Run) -> list[np.random.Generator]:
+    """Return what the run draws from besides the network's layers."""
+    return [rng for rng in (run.rng, run.data_rng) if rng is not None]
 
 
 def _with_state(run: Run) -> list[Callback]:

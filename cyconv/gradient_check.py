@@ -124,19 +124,11 @@ def check_gradients(
         run, gradients_for = _of_layer(function, arrays)
     else:
         run, gradients_for = _of_op(function, backward, arrays, keywords)
-    grad_output = generator.standard_normal(run().shape)
+    gradients = gradients_for(grad_output := generator.standard_normal(run().shape))
     reports = []
-    for name, gradient in gradients_for(grad_output).items():
-        chosen = np.sort(generator.permutation(gradient.size)[:entries])
-        positions = [tuple(map(int, np.unravel_index(index, gradient.shape))) for index in chosen]
-        analytic = np.array([gradient[position] for position in positions])
-        numeric = np.array([_quotient(run, arrays[name], position, grad_output, step) for position in positions])
-        errors = np.abs(analytic - numeric) / np.maximum(1, np.maximum(np.abs(analytic), np.abs(numeric)))
-        if errors.size:
-            i = int(np.argmax(errors))  # NaN counts as the largest
-            reports.append(
-                GradientReport(name, float(errors[i]), positions[i], float(analytic[i]), float(numeric[i]), errors.size)
-            )
+    for name, gradient in gradients.items():
+        if gradient.size:
+            reports.append(compare(run, arrays[name], gradient, grad_output, name, step, entries, generator))
     wrong = [report for report in reports if not report.error <= tolerance]
     if wrong:
         worst = max(wrong, key=lambda report: np.nan_to_num(report.error, nan=np.inf))
@@ -145,6 +137,45 @@ def check_gradients(
             f"difference quotient is {worst.numeric:.9g} (error {worst.error:.2g}, tolerance {tolerance:.2g})"
         )
     return reports
+
+
+def compare(
+    run: Run,
+    array: NDArray,
+    gradient: NDArray,
+    grad_output: NDArray,
+    name: str,
+    step: float,
+    entries: int,
+    rng: np.random.Generator,
+    unit: float = 1.0,
+) -> GradientReport:
+    """Return the largest error among some entries of a gradient of ``sum(grad_output * run())``.
+
+    Parameters
+    ----------
+    run : callable
+        The forward pass, which reads `array`.
+    array, gradient, grad_output : ndarray
+        What is varied, the gradient with respect to it, and the factors of the outputs.
+    name : str
+        What `array` is called.
+    step : float
+        Of the central differences.
+    entries : int
+        How many are compared, at most.
+    rng : Generator
+        Chooses them.
+    unit : float, default 1.0
+        Errors of gradients that are smaller are relative to this.
+    """
+    chosen = np.sort(rng.permutation(gradient.size)[:entries])
+    positions = [tuple(map(int, np.unravel_index(index, gradient.shape))) for index in chosen]
+    analytic = np.array([gradient[position] for position in positions])
+    numeric = np.array([_quotient(run, array, position, grad_output, step) for position in positions])
+    errors = np.abs(analytic - numeric) / np.maximum(unit, np.maximum(np.abs(analytic), np.abs(numeric)))
+    i = int(np.argmax(errors))  # NaN counts as the largest
+    return GradientReport(name, float(errors[i]), positions[i], float(analytic[i]), float(numeric[i]), errors.size)
 
 
 Run = Callable[[], NDArray]

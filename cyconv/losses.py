@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cyconv import functional as F
 from cyconv._validation import as_array, as_bool, as_choice, as_int, as_number
-from cyconv.functional.loss import IGNORE_INDEX
+from cyconv.functional.loss import IGNORE_INDEX, mean_cross_entropy_and_gradient
 
 __all__ = [
     "BinaryCrossEntropyLoss",
@@ -57,6 +58,17 @@ class Loss:
         """Return the gradient of the loss with respect to `output`."""
         raise NotImplementedError(f"{type(self).__name__}: `backward` is not written")
 
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        # Who writes a `forward` or `backward` anew means it, also where both could be had in one.
+        super().__init_subclass__(**keywords)
+        if {"forward", "backward"} & vars(cls).keys() and "with_gradient" not in vars(cls):
+            cls.with_gradient = Loss.with_gradient  # type: ignore[method-assign]
+
+    def with_gradient(self, output: NDArray, target: ArrayLike) -> tuple[float, NDArray | None]:
+        """Return what `forward` and `backward` return; no gradient if the loss is not finite."""
+        value = self.forward(output, target)
+        return value, self.backward(output, target) if math.isfinite(value) else None
+
     def count(self, target: ArrayLike) -> int:
         """Return how many targets of a batch count: the weight of its loss in a mean over batches."""
         return len(np.asarray(target))
@@ -64,6 +76,10 @@ class Loss:
     def labels(self, target: ArrayLike) -> NDArray:
         """Return the targets that an accuracy is to be computed from: labels without their weights."""
         return _parted(target)[0]
+
+    def scores(self, output: NDArray) -> NDArray:
+        """Return the outputs that an accuracy is to be computed from: all, unless there are others than scores."""
+        return output
 
     def check_target(self, op: str, target: NDArray, output_shape: Shape) -> None:
         """Raise unless `target` is right for a network whose output for one image has `output_shape`."""
@@ -185,6 +201,11 @@ class CrossEntropyLoss(Loss):
             return np.zeros_like(output)
         labels, keywords = self._arguments(output, target)
         return F.cross_entropy_backward(1.0, output, labels, **keywords)
+
+    def with_gradient(self, output: NDArray, target: ArrayLike) -> tuple[float, NDArray | None]:
+        """Return what `forward` and `backward` return, the target looked at once."""
+        labels, keywords = self._arguments(output, target)
+        return mean_cross_entropy_and_gradient(output, labels, **keywords)
 
     def _arguments(self, output: NDArray, target: ArrayLike) -> tuple[NDArray, dict[str, Any]]:
         labels, samples = _parted(target)

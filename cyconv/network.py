@@ -9,13 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cyconv import analysis
 from cyconv import functional as F
-from cyconv._validation import FLOATS, as_array, as_bool, as_choice, as_generator, as_int
+from cyconv._validation import as_array, as_bool, as_choice, as_generator, as_inputs, as_int, as_numbers
 from cyconv.callbacks import Callback, ProgressBar, as_callbacks, load_checkpoint, load_weights
+from cyconv.data.augmentation.transforms import Transform, as_transform
 from cyconv.data.batches import Batches
+from cyconv.data.sampling import Sampler, as_sampler
 from cyconv.layers.activation import Softmax
 from cyconv.layers.base import Layer, Shape
 from cyconv.layers.containers import Layers, Sequential
+from cyconv.layers.recording import replayed
 from cyconv.losses import CrossEntropyLoss, Loss, as_loss
 from cyconv.optimizers import Optimizer, as_optimizer
 from cyconv.serialization import PathLike, save_arrays
@@ -106,6 +110,8 @@ class Network(Sequential):
         progress: bool = True,
         memory: str = "normal",
         accumulate: int = 1,
+        augment: Transform | Sequence[Transform] | None = None,
+        sampler: Sampler | None = None,
     ) -> History:
         """Train on images and their classes (or other targets).
 
@@ -131,7 +137,7 @@ class Network(Sequential):
         callbacks : sequence of Callback, default ()
             Called in this order, checkpoints last.
         seed : int, Generator or None
-            Shuffles and seeds dropout; by default the network's own generator goes on.
+            Shuffles, augments and seeds dropout; by default the network's own generator goes on.
         shuffle : bool, default True
             Whether each epoch takes the images in a new order.
         resume : path, optional
@@ -145,6 +151,11 @@ class Network(Sequential):
         accumulate : int, default 1
             Batches whose gradients make one step, that of a batch so many times as large in the memory of one. (Batch
             normalisation sees each batch by itself.)
+        augment : transform or sequence of transforms, optional
+            Changes each training batch, in the thread that prepares it: see `cyconv.data.augmentation`.
+        sampler : Sampler, optional
+            Says which rows an epoch takes and in which order, instead of `shuffle`: `cyconv.data.BalancedSampler` takes
+            all classes equally often.
 
         Returns
         -------
@@ -175,7 +186,15 @@ class Network(Sequential):
         if isinstance(run.loss, CrossEntropyLoss) and len(self) and isinstance(self[-1], Softmax):
             raise ValueError("fit: cross entropy takes scores; leave the network's last Softmax to `predict_proba`")
         recomputes = as_choice(op, "memory", memory, ("normal", "low")) == "low"
-        options = {"shuffle": as_bool(op, "shuffle", shuffle), "rng": run.rng, "prefetch": 1}
+        shuffle = as_bool(op, "shuffle", shuffle) and sampler is None
+        options = {
+            "shuffle": shuffle,
+            "rng": run.rng,
+            "augment": as_transform(op, augment),
+            "sampler": as_sampler(op, sampler),
+        }
+        if isinstance(x, Batches):
+            run.data_rng = x.rng
         batches, run.images = self._batches(op, x, y, run.loss, batch_size, run.epochs, **options)
         validate = None
         if validation_data is not None:
@@ -229,8 +248,12 @@ class Network(Sequential):
         """
         if self.training:
             self.eval()
-        images = self._checked("predict", x)
+        images = as_inputs("predict", x, self.input_shape)
         size = as_int("predict", "batch_size", batch_size)
+        if len(images) <= size and images.dtype == np.float32 and type(self).forward is Sequential.forward:
+            known = replayed(self, images)
+            if known is not None:
+                return np.ascontiguousarray(known)
         first = self.forward(self._ready(images[:size]))
         output = np.empty((len(images), *first.shape[1:]), first.dtype)
         output[:size] = first
@@ -282,7 +305,9 @@ class Network(Sequential):
     # What it is
 
     def summary(self) -> str:
-        """Return a table of the layers, the shapes of their outputs, and their numbers of parameters.
+        """Return a table of the layers: output shapes, parameters, multiply-adds, bytes, receptive fields.
+
+        `cyconv.analysis.summary` has the same as numbers and tells what each means.
 
         Raises
         ------
@@ -292,28 +317,15 @@ class Network(Sequential):
         Examples
         --------
         >>> from cyconv import Network, layers
-        >>> print(Network([layers.Linear(4, 2)], input_shape=(4,)).summary())
-        layer          output shape  parameters
-        ---------------------------------------
-        0      Linear  (2,)                  10
-        ---------------------------------------
-        10 parameters
+        >>> print(Network([layers.Conv2d(1, 4, 3), layers.ReLU()], input_shape=(1, 8, 8)).summary())
+        layer          output shape  parameters  multiply-adds  output bytes  receptive field
+        -------------------------------------------------------------------------------------
+        0      Conv2d  (4, 6, 6)             40          1,296           576              3x3
+        1      ReLU    (4, 6, 6)              0              0           576              3x3
+        -------------------------------------------------------------------------------------
+        40 parameters, 1,296 multiply-adds, 1,152 bytes of outputs
         """
-        if self.input_shape is None:
-            raise ValueError("summary: the network needs an `input_shape`")
-        rows = [("layer", "", "output shape", "parameters")]
-        for name, layer, _, shape in self.trace(self.input_shape):
-            kind = type(layer).__name__
-            own = sum(parameter.size for parameter in layer.own_parameters().values())
-            rows.append((name, kind, str(shape), f"{own:,}"))
-        total = sum(parameter.size for parameter in self.parameters().values())
-        widths = [max(len(row[column]) for row in rows) for column in range(4)]
-        lines = [
-            f"{name:<{widths[0]}}  {kind:<{widths[1]}}  {shape:<{widths[2]}}  {count:>{widths[3]}}"
-            for name, kind, shape, count in rows
-        ]
-        rule = "-" * max(map(len, lines))
-        return "\n".join([lines[0], rule, *lines[1:], rule, f"{total:,} parameters"])
+        return str(analysis.summary(self, dtype=self.dtype))
 
     # Data in
 
@@ -336,36 +348,34 @@ class Network(Sequential):
                 )
             if epochs > 1 and isinstance(x, Iterator):
                 raise ValueError(f"{op}: `x` is an iterator, good for one epoch only; give what can be iterated anew")
-            batches = _Ready(self, op, x)
+            for name in ("augment", "sampler"):
+                if options.get(name) is not None:
+                    raise ValueError(
+                        f"{op}: `{name}` needs `x` and `y`; batches have it already: Batches(..., {name}=...)"
+                    )
+            ready = _Ready(self, op, x)
             if isinstance(x, Sequence):  # here and now: others would have to prepare a batch
-                batches.check(x)
-            return batches, None
-        images, targets = self._checked(op, x), as_array(op, "y", y)
+                ready.check(x)
+            return ready, None
+        augment = options.get("augment")
+        images = as_inputs(op, x, self.input_shape if augment is None else None)
+        targets = as_array(op, "y", y)
         if len(images) == 0:
             raise ValueError(f"{op}: `x` is empty")
         if targets.shape[:1] != images.shape[:1]:
             raise ValueError(f"{op}: `y` must have a row for each of the {len(images)} in `x`, got {targets.shape}")
+        batches = Batches(images, targets, size, dtype=self.dtype, **options)
+        if augment is not None:  # what it makes of a few images has to suit the network
+            few = Batches(images[:size], targets[:size], size, rng=0, prefetch=0, dtype=self.dtype, augment=augment)
+            images, augmented = next(iter(few))
+            as_inputs(f"{op}: augment", images, self.input_shape)
+            targets = targets if targets.shape[1:] == augmented.shape[1:] else augmented
         loss.check_target(op, targets, self.output_shape(images.shape[1:]))
-        return _Ready(self, op, Batches(images, targets, size, dtype=self.dtype, **options)), len(images)
-
-    def _checked(self, op: str, x: ArrayLike) -> NDArray:
-        """Return `x` with the axes that the network needs, if its dtype and shape are right."""
-        array = as_array(op, "x", x)
-        if array.dtype != np.uint8 and array.dtype.newbyteorder("=") not in FLOATS:
-            raise TypeError(f"{op}: `x` must be float32, float64 or uint8, got {array.dtype}; cast it with `.astype`")
-        shape = self.input_shape
-        if array.ndim == 3 and (shape is None or (shape[0] == 1 and len(shape) == 3)):
-            array = array[:, np.newaxis]  # images of one channel: [N, H, W] -> [N, 1, H, W]
-        if array.ndim not in (2, 4) or shape not in (None, array.shape[1:]):
-            needed = "N, C, H, W" if shape is None else ", ".join(map(str, ("N", *shape)))
-            raise ValueError(f"{op}: `x` must have shape ({needed}), got {np.shape(x)}")
-        return array
+        return _Ready(self, op, batches), batches.images
 
     def _ready(self, x: NDArray) -> NDArray:
         """Return a batch in the network's dtype; bytes become numbers from 0 to 1."""
-        if x.dtype == np.uint8:
-            return np.divide(x, 255, dtype=self.dtype)
-        return x.astype(self.dtype, copy=False)
+        return as_numbers(x, self.dtype)
 
 
 class _Ready:
@@ -378,7 +388,8 @@ class _Ready:
         batch: Any = None
         for batch in self._batches:
             self.check([batch])
-            x, y = self._network._checked("batches", batch[0]), as_array("batches", "y", batch[1])
+            x = as_inputs("batches", batch[0], self._network.input_shape)
+            y = as_array("batches", "y", batch[1])
             if len(x) == 0 or y.shape[:1] != x.shape[:1]:
                 raise ValueError(
                     f"batches: each needs images and a row of `y` for each of them, got {x.shape} and {y.shape}"

@@ -141,6 +141,12 @@ class Parameter:
                 raise TypeError(f"Parameter: `grad` must be {self.dtype} as the values are, got {gradient.dtype}")
         self._grad = gradient
 
+    def frozen(self) -> Parameter:
+        """Return a parameter of the same values, in the same memory, that takes no gradient and stays as it is."""
+        twin = type(self).__new__(type(self))
+        vars(twin).update(vars(self), _data=self.read(), _grad=None, trainable=False)
+        return twin
+
     def _empty(self) -> NDArray:
         if len(self.shape) != 4:
             return memory.empty(self.shape, self.dtype)

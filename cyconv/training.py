@@ -51,6 +51,8 @@ class Run:
         The finished epochs.
     callbacks : list of Callback
         In the order in which they are called.
+    data_rng : Generator or None
+        Draws in the batches that `fit` was given, where they can say so.
     images : int or None
         Images in an epoch, where that is known.
     epoch : int
@@ -85,6 +87,7 @@ class Run:
     epochs: int
     history: History = field(default_factory=History)
     callbacks: Sequence[Callback] = ()
+    data_rng: np.random.Generator | None = None
     images: int | None = None
     epoch: int = 0
     batch: int = 0
@@ -140,14 +143,14 @@ def _add_gradients(network: Layer, x: NDArray, y: NDArray, loss: Loss, optimizer
     if not network.training:
         network.train()
     output = network.forward(x)
-    value = loss.forward(output, y)
-    if not math.isfinite(value):
+    value, gradient = loss.with_gradient(output, y)
+    if gradient is None or not math.isfinite(value):
         network.forget()
         raise FloatingPointError(
             f"train_step: the loss is {value}, so the weights are left as they are; check the data for NaN, or lower "
             f"the learning rate (now {optimizer.learning_rate})"
         )
-    network.backward(loss.backward(output, y), needs_grad_input=False)
+    network.backward(gradient, needs_grad_input=False)
     return value, output
 
 
@@ -317,7 +320,8 @@ class _Means:
             return
         values = {"loss": value}
         if loss.classifies:
-            values["accuracy"] = accuracy(output, loss.labels(y), ignore_index=getattr(loss, "ignore_index", None))
+            ignored = getattr(loss, "ignore_index", None)
+            values["accuracy"] = accuracy(loss.scores(output), loss.labels(y), ignore_index=ignored)
         self._count += count
         for name, number in values.items():
             self._sums[name] = self._sums.get(name, 0.0) + number * count

@@ -5,7 +5,8 @@ of precision eps errs by 0.15 * eps * K, and the largest of many thousand such e
 furthest, was measured at eight times that. So results may differ from the reference by eps * (2 + 1.5 * sqrt(K)) times
 sqrt(K), in float32 by 1 to 6e-6 of their size for the K of 10 to 1000 that occur here, and unusually large results by
 eps * sqrt(K) / 2 of their own. Winograd's transforms add and subtract numbers of different sizes before and after the
-products, which makes the errors three times as large, and those of few products larger still.
+products, which makes the errors three times as large, and those of few products larger still; of stride 2, where fewer
+taps are transformed together, four times.
 """
 
 import functools
@@ -63,6 +64,8 @@ CASES = {
     "many images, one channel": Case((32, 1, 9, 20), 6, (5, 5), padding=2),
     "many images, more channels": Case((16, 11, 5, 6), 12, padding=((0, 2), (1, 0))),
     "many images, 1x1": Case((48, 7, 3, 4), 3, (1, 1)),
+    "1x1, pixels of 4 KB": Case((1, 1024, 4, 5), 130, (1, 1)),  # each apart from the next, or they share a set of L1
+    "pixels of 4 KB, stride 2": Case((1, 512, 3, 6), 130, (2, 2), (1, 2), 1),
     "3x3": Case(),
     "3x3 padding": Case(padding=1),
     "5x5": Case(kernel=(5, 5), padding=2),

@@ -1,4 +1,4 @@
-"""The same (N, C, H, W) values in every kind of memory that an op must accept."""
+"""The same values in every kind of memory that an op must accept: of (N, C, H, W), and of pictures (H, W, C)."""
 
 import numpy as np
 
@@ -21,6 +21,19 @@ FORMATS = {
     "contiguous": np.ascontiguousarray,
     "negative_strides": lambda x: x[:, ::-1, ::-1, ::-1].copy()[:, ::-1, ::-1, ::-1],
     "slice": lambda x: np.repeat(np.repeat(x, 2, axis=1), 2, axis=3)[:, ::2, :, ::2],
+    "read_only": read_only,
+    "big_endian": lambda x: x.astype(x.dtype.newbyteorder(">")),
+    "misaligned": misaligned,
+}
+PICTURES = {
+    "contiguous": np.ascontiguousarray,
+    "fortran": np.asfortranarray,
+    "planar": lambda x: np.ascontiguousarray(x.transpose(2, 0, 1)).transpose(1, 2, 0),
+    "upside_down": lambda x: x[::-1].copy()[::-1],
+    "negative_strides": lambda x: x[::-1, ::-1, ::-1].copy()[::-1, ::-1, ::-1],
+    "slice": lambda x: np.repeat(np.repeat(x, 2, axis=1), 3, axis=2)[:, ::2, ::3],
+    "window": lambda x: np.pad(x, ((1, 2), (3, 4), (0, 0)))[1:-2, 3:-4],
+    "field": lambda x: np.rec.fromarrays([x, np.ones(x.shape, np.uint8)], names="value,more").value,
     "read_only": read_only,
     "big_endian": lambda x: x.astype(x.dtype.newbyteorder(">")),
     "misaligned": misaligned,

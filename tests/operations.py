@@ -1,7 +1,8 @@
 """Every operation that the library promises: its function, its layer, and a small case of both.
 
 A row is a name; the function in `functional`, whose gradient is ``<function>_backward``; its keywords and the shapes of
-its arrays, for the gradient check; and a layer with the shape of its input, or None where there is no layer.
+its arrays, for the gradient check; and a layer with the shape of its input, or None where there is no layer. Containers
+and other layers that have no function of their own are in `ROUTING`. `docs/operations.md` is made of these tables.
 """
 
 from __future__ import annotations
@@ -37,10 +38,14 @@ def row(
     return Operation(name, function, keywords, shapes, layer, layer_input or shapes[0])
 
 
-OPERATIONS = [
-    # Convolution
+def layer_row(name: str, layer: Any) -> Operation:
+    """Return a row of a layer without a function."""
+    return Operation(name, "", {}, [], layer)
+
+
+CONVOLUTION = [
     row("convolution, 1-D", "conv1d", [SEQUENCE, (6, 4, 3), (6,)], L.Conv1d(4, 6, 3)),
-    row("convolution, 2-D", "conv2d", [IMAGE, FILTERS, (6,)], L.Conv2d(4, 6, 3)),
+    row("convolution (cross-correlation), 2-D", "conv2d", [IMAGE, FILTERS, (6,)], L.Conv2d(4, 6, 3)),
     row("convolution, 3-D", "conv3d", [VOLUME, (6, 4, 2, 3, 2), (6,)], L.Conv3d(4, 6, (2, 3, 2))),
     row("valid (narrow)", "conv2d", [IMAGE, FILTERS], L.Conv2d(4, 6, 3, padding="valid"), padding="valid"),
     row("same (equal)", "conv2d", [IMAGE, FILTERS], L.Conv2d(4, 6, 3, padding="same"), padding="same"),
@@ -86,7 +91,9 @@ OPERATIONS = [
         output_padding=1,
     ),
     row("true convolution", "convolve2d", [IMAGE, FILTERS], mode="same"),
-    # Pooling
+]
+
+POOLING = [
     row("max pooling, 1-D", "max_pool1d", SEQUENCE, L.MaxPool1d(2), kernel_size=2),
     row("max pooling, 2-D", "max_pool2d", IMAGE, L.MaxPool2d(2), kernel_size=2),
     row("max pooling, 3-D", "max_pool3d", VOLUME, L.MaxPool3d(2), kernel_size=2),
@@ -96,7 +103,7 @@ OPERATIONS = [
     row("average pooling, 3-D", "avg_pool3d", VOLUME, L.AvgPool3d(2), kernel_size=2),
     row("global pooling", "global_avg_pool2d", IMAGE, L.GlobalAvgPool2d()),
     row("adaptive average pooling", "adaptive_avg_pool2d", IMAGE, L.AdaptiveAvgPool2d((3, 2)), output_size=(3, 2)),
-    row("adaptive max pooling", "adaptive_max_pool2d", IMAGE, output_size=(3, 2)),
+    row("adaptive max pooling", "adaptive_max_pool2d", IMAGE, L.AdaptiveMaxPool2d((3, 2)), output_size=(3, 2)),
     row(
         "unpooling",
         "max_unpool2d",
@@ -106,10 +113,14 @@ OPERATIONS = [
         indices=np.array([[[[5, 2], [8, 15]]]]),
         kernel_size=2,
     ),
-    # Upsampling
+]
+
+UPSAMPLING = [
     row("nearest upsampling", "interpolate", IMAGE, L.Upsample(scale_factor=2), scale_factor=2),
     row("bilinear upsampling", "interpolate", IMAGE, L.Upsample((7, 9), mode="bilinear"), size=(7, 9), mode="bilinear"),
-    # Normalisation
+]
+
+NORMALISATION = [
     row("batch normalisation", "batch_norm", [IMAGE, (4,), (4,)], L.BatchNorm2d(4)),
     row("layer normalisation", "layer_norm", IMAGE, L.LayerNorm((4, 5, 6)), normalized_shape=(4, 5, 6)),
     row("group normalisation", "group_norm", IMAGE, L.GroupNorm(2, 4), num_groups=2),
@@ -118,7 +129,9 @@ OPERATIONS = [
     row("local response normalisation", "local_response_norm", IMAGE, L.LocalResponseNorm(3, 2.0), size=3, alpha=2.0),
     row("dropout", "dropout", IMAGE, L.Dropout(0.3), p=0.3, seed=1),
     row("spatial dropout", "dropout2d", IMAGE, L.Dropout2d(0.3), p=0.3, seed=1),
-    # Activations
+]
+
+ACTIVATIONS = [
     row("sigmoid", "sigmoid", IMAGE, L.Sigmoid()),
     row("tanh", "tanh", IMAGE, L.Tanh()),
     row("ReLU", "relu", IMAGE, L.ReLU()),
@@ -132,15 +145,19 @@ OPERATIONS = [
     row("softplus", "softplus", IMAGE, L.Softplus()),
     row("maxout", "maxout", IMAGE, L.Maxout(2), pieces=2),
     row("softmax", "softmax", IMAGE, L.Softmax()),
-    # Others
+]
+
+OTHERS = [
     row("linear", "linear", [(3, 5), (4, 5), (4,)], L.Linear(5, 4)),
     row("flatten", "flatten", IMAGE, L.Flatten()),
-    row("embedding", "embedding", (7, 3), indices=np.array([[1, 0], [6, 1]])),
+    row("embedding", "embedding", (7, 3), L.Embedding(7, 3), indices=np.array([[1, 0], [6, 1]])),
     row("LSTM", "lstm", [(2, 3, 4), (2, 5), (2, 5), (20, 4), (20, 5), (20,), (20,)], L.LSTM(4, 5)),
     row("LSTM, a step", "lstm_cell", [(2, 4), (2, 5), (2, 5), (20, 4), (20, 5), (20,), (20,)]),
     row("im2col", "im2col", IMAGE, kernel_size=2),
     row("col2im", "col2im", (24, 16), input_shape=(2, 4, 4, 5), kernel_size=2),
-    # Losses
+]
+
+LOSSES = [
     row("softmax cross-entropy", "cross_entropy", (4, 5), losses.CrossEntropyLoss(), target=np.array([0, 4, 2, 2])),
     row("mean squared error", "mse_loss", (4, 5), losses.MSELoss(), target=TARGETS),
     row("smooth L1", "smooth_l1_loss", (4, 5), losses.SmoothL1Loss(), target=TARGETS),
@@ -151,5 +168,34 @@ OPERATIONS = [
         losses.BinaryCrossEntropyLoss(),
         target=(TARGETS > 0).astype(float),
     ),
-    row("Dice", "dice_loss", (4, 5), losses.DiceLoss(), target=(TARGETS > 0).astype(float)),
+    row("Dice", "dice_loss", (4, 5), losses.DiceLoss(binary=True), target=(TARGETS > 0).astype(float)),
 ]
+
+# Layers made of layers, or without arithmetic: their gradients are those of what is inside.
+ROUTING = [
+    layer_row("in a row", L.Sequential(L.Conv2d(4, 3, 3), L.Tanh())),
+    layer_row("residual", L.Residual(L.Conv2d(4, 4, 3, padding=1))),
+    layer_row("residual, projected", L.Residual(L.Conv2d(4, 6, 3, 2, padding=1), L.Conv2d(4, 6, 1, 2))),
+    layer_row("branches", L.Branches([L.Conv2d(4, 2, 1), L.Conv2d(4, 3, 3, padding=1), L.Identity()])),
+    layer_row("skip", L.Skip(L.Conv2d(4, 3, 3))),
+    layer_row("gate", L.Gate(L.Sequential(L.GlobalAvgPool2d(), L.Conv2d(4, 4, 1), L.Sigmoid()))),
+    layer_row("channel split", L.Split([L.Identity(), L.Conv2d(2, 3, 3, padding=1)])),
+    layer_row("channel shuffle", L.ChannelShuffle(2)),
+    layer_row("channels of zeros", L.PadChannels(1, 2)),
+    layer_row("cut to the input's size", L.SameSize(L.Conv2d(4, 3, 2, padding=1))),
+    layer_row("side head", L.SideHead(L.Conv2d(4, 3, 3))),
+    layer_row("heads", L.Heads({"a": L.Conv2d(4, 3, 3), "b": L.Conv2d(4, 2, 3)})),
+    layer_row("identity", L.Identity()),
+]
+
+SECTIONS = {
+    "Convolution": CONVOLUTION,
+    "Pooling": POOLING,
+    "Upsampling": UPSAMPLING,
+    "Normalisation and dropout": NORMALISATION,
+    "Activations": ACTIVATIONS,
+    "Linear layers, sequences and rearrangement": OTHERS,
+    "Losses": LOSSES,
+    "Containers and routing": ROUTING,
+}
+OPERATIONS = [operation for section in SECTIONS.values() for operation in section]

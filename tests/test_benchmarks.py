@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import cyconv
-from benchmarks import __main__, driver, plot, report, shapes, tune
-from benchmarks.libraries import LEARNING_RATE, MOMENTUM, with_cyconv
+from benchmarks import __main__, driver, operations, plot, report, shapes, tune
+from benchmarks.libraries import LEARNING_RATE, MOMENTUM, operations_of_cyconv, with_cyconv, with_scipy
 from benchmarks.libraries.data import labels, normal
 from benchmarks.libraries.numpy_lenet5 import LeNet5
 from cyconv import functional as F
@@ -84,6 +84,63 @@ def test_pytorch_has_the_same_network(network):
     assert parameters == sum(parameter.numel() for parameter in peer.parameters())
 
 
+def test_every_function_with_a_gradient_is_measured():
+    """But for those that another one's kernels run, or that only arrange memory."""
+    same = {"log_softmax", "selu", "instance_norm", "lstm_cell", "dropout2d", "convolve2d", "batch_norm_relu"}
+    same |= {"adaptive_avg_pool2d", "adaptive_max_pool2d", "global_avg_pool2d", "flatten", "maxout", "prelu"}
+    measured = {operation.op for operation in operations.OPERATIONS} | same | {"weight_norm"}
+    measured |= {"conv2d", "conv_transpose2d", "max_pool2d", "avg_pool2d", "batch_norm"}  # kinds of their own
+    differentiable = {name.removesuffix("_backward") for name in F.__all__ if name.endswith("_backward")}
+    assert differentiable <= measured
+
+
+@pytest.mark.parametrize("operation", operations.OPERATIONS, ids=lambda operation: operation.label)
+def test_pytorch_does_the_same_operation(operation):
+    pytest.importorskip("torch")
+    from benchmarks.libraries import operations_of_torch
+
+    small = operation._replace(shape=tuple(min(extent, 32) for extent in operation.shape))
+    own = operations_of_cyconv.prepare(**small._asdict()).functions
+    for channels_last in (False, True):
+        peer = operations_of_torch.prepare(channels_last, **small._asdict()).functions
+        assert list(own) == list(peer)
+        for direction in own:
+            results = [_arrays(functions[direction]()) for functions in (own, peer)]
+            if operation.op == "im2col":  # a row a position there, a column here
+                if direction == "backward":
+                    continue
+                results[1] = [columns.transpose(0, 2, 1).reshape(results[0][0].shape) for columns in results[1]]
+            if operation.op in ("dropout", "lstm") or operation.family == "optimizers":  # random numbers of their own
+                continue
+            for mine, other in zip(*results, strict=True):
+                assert mine.shape == other.shape
+                np.testing.assert_allclose(mine, other, rtol=1e-3, atol=1e-4 * (np.abs(other).max() + 1))
+
+
+def _arrays(result) -> list[np.ndarray]:
+    """Return what a function gave as arrays, without what it was not asked for."""
+    results = result if isinstance(result, tuple | list) else [result]
+    return [np.asarray(each.detach() if hasattr(each, "detach") else each) for each in results if each is not None]
+
+
+@pytest.mark.parametrize("filtering", shapes.FILTERS, ids=lambda filtering: filtering.label)
+def test_scipy_filters_in_the_same_way(filtering):
+    """But for its rounding of uint8 towards zero, after each pass, and its going round where that cannot hold it."""
+    small = filtering._replace(size=40)._asdict()
+    own, peer = (library._image(**small).functions["forward"]() for library in (with_cyconv, with_scipy))
+    assert own.shape == peer.shape
+    assert own.dtype == peer.dtype
+    assert filtering.traffic("forward") == 2048**2 * filtering.channels * (
+        np.dtype(filtering.dtype).itemsize + own.itemsize
+    )
+    if own.dtype == np.uint8:
+        apart = own.astype(int) - peer
+        kept = (own > 0) & (own < 255)
+        assert (np.minimum(apart % 256, -apart % 256)[kept] <= 2).all()
+    else:
+        np.testing.assert_allclose(own, peer, rtol=1e-5, atol=1e-3)
+
+
 @pytest.mark.parametrize("threshold", tune.THRESHOLDS, ids=lambda threshold: threshold.name)
 def test_thresholds_that_are_explained_exist(threshold):
     assert isinstance(getattr(threshold.module, threshold.name), int)
@@ -145,6 +202,23 @@ def test_tables_and_pictures_show_it(result, tmp_path):
     assert "| LeNet-5 @32 n1 | predict | " in text
     written = [path.name for path in plot.pictures([result], "this machine", tmp_path / "b.png")]
     assert written == ["b-conv.png", "b-roofline.png", "b-networks.png"]
+
+
+def test_operations_are_measured_and_shown_like_layers(tmp_path):
+    workers = driver.start([], 1, sys.executable)
+    (case,) = driver.cases(["ops"], "linear 64x400")
+    rows = list(driver.measure(workers, case, rounds=1))
+    workers["cyconv"].stop()
+    assert [row["direction"] for row in rows] == ["forward", "grad_input", "grad_weight"]
+    assert all(row["seconds"]["cyconv"] and not row["failed"] for row in rows)
+    for row in rows:
+        row["ratios"]["torch"] = 2.0
+    result = {"threads": 1, "fma_peak": 100.0, "memory_peaks": {"read": 10.0}, "rows": rows}
+    assert report.line(rows[0], result, ["torch"]).endswith(" 2.00")
+    assert "| linear, embedding, LSTM (1) | PyTorch's better layout | 2.00x (2.00) |" in report.summary(
+        result, ["torch"]
+    )
+    assert [path.name for path in plot.pictures([result], "this machine", tmp_path / "b.png")] == ["b-ops.png"]
 
 
 def test_a_worker_that_fails_is_reported_and_goes_on():

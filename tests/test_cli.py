@@ -56,7 +56,14 @@ def test_train_writes_weights_history_and_figures(trained, capsys):
     history = json.loads((trained / "history.json").read_text())
     assert list(history["epochs"][0]) == ["loss", "accuracy", "test_loss", "test_accuracy", "seconds"]
     _, metadata = load_arrays(trained / "weights.safetensors")
-    assert metadata == {"model": "lenet5", "input_size": "28"}
+    assert metadata == {
+        "model": "lenet5",
+        "input_size": "28",
+        "channels": "1",
+        "classes": json.dumps(list("0123456789")),
+        "options": "{}",
+        "data": "digits",
+    }
 
 
 def test_evaluate_reports_what_train_reported(tmp_path, capsys):
@@ -156,7 +163,7 @@ def test_errors_in_files_are_one_line(trained, tmp_path, capsys):
 def test_weights_of_another_program_or_shape(tmp_path, capsys):
     path = tmp_path / "weights.safetensors"
     save_arrays(path, {"weight": np.zeros(3)})
-    assert "does not name its model (lenet5 or simple_convnet)" in error_of(capsys, "evaluate", "--weights", path)
+    assert "does not name its model, as files of `cyconv train` do" in error_of(capsys, "evaluate", "--weights", path)
     save_arrays(path, {"weight": np.zeros(3)}, {"model": "lenet5"})
     assert "does not fit" in error_of(capsys, "evaluate", "--weights", path)
 
@@ -183,7 +190,7 @@ def test_interrupted(monkeypatch, tmp_path, capsys):
     assert capsys.readouterr().err == "cyconv: interrupted\n"
 
 
-@pytest.mark.parametrize("arguments", [[], ["fly"], ["train", "--model", "alexnet"], ["train", "--epochs", "many"]])
+@pytest.mark.parametrize("arguments", [[], ["fly"], ["train", "--model", "alexnett"], ["train", "--epochs", "many"]])
 def test_usage_errors(arguments, capsys):
     with pytest.raises(SystemExit) as stopped:
         cli.main(arguments)

@@ -8,6 +8,7 @@ import pytest
 
 import cyconv
 from cyconv import functional as F
+from cyconv import image
 
 
 def compute(seed):
@@ -19,7 +20,8 @@ def compute(seed):
     gradients = F.conv2d_backward(output, x, weight, padding=1)[:2]
     filters = rng.standard_normal((C, 1, 3, 3))
     features = F.conv2d(x, filters, groups=C).reshape(2, -1)
-    return output, *gradients, features, F.linear(features, rng.standard_normal((10, features.shape[1])))
+    blurred = image.gaussian(x[0], (1.0, 2.0))
+    return output, *gradients, features, blurred, F.linear(features, rng.standard_normal((10, features.shape[1])))
 
 
 @pytest.mark.parametrize("num_threads", [1, 3])

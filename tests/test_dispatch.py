@@ -56,7 +56,7 @@ def test_no_usable_set(monkeypatch):
 COMPUTE = """
 import sys
 import numpy as np
-from cyconv import functional as F
+from cyconv import functional as F, image
 
 results = {}
 for dtype in (np.float32, np.float64):
@@ -84,6 +84,11 @@ for dtype in (np.float32, np.float64):
         mean, variance = F.batch_norm_statistics(x)
         results[f"mean {dtype.__name__} {C}"], results[f"variance {dtype.__name__} {C}"] = mean, variance
         results[f"batch_norm {dtype.__name__} {C}"] = F.batch_norm(x, mean, variance)
+        picture = normal(40, 50, C)
+        results[f"correlate {dtype.__name__} {C}"] = image.correlate(picture, normal(4, 5))
+        results[f"gaussian {dtype.__name__} {C}"] = image.gaussian(picture, 1.5)
+        results[f"box {dtype.__name__} {C}"] = image.box(picture, 15)
+        results[f"sobel {dtype.__name__} {C}"] = image.sobel(picture)
 np.savez(sys.stdout.buffer, **results)
 """
 

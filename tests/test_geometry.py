@@ -1,5 +1,6 @@
 """Output sizes by the inequalities that define them: what fits does fit, and no more would."""
 
+import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -81,3 +82,13 @@ def test_large_numbers_do_not_wrap(large):
     assert geometry.conv_output(large, 1, 1, large, large, large) == 3 * large
     assert geometry.conv_output(5, 3, 1, 0, 0, large) == 5 - 2 * large
     assert geometry.conv_transpose_output(large, 3, large, 0, 0, large, 0) == (large - 1) * large + 2 * large + 1
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_mirrored_is_numpys_reflection(size):
+    position = np.arange(-20, size + 20)
+    expected = np.pad(np.arange(size), 20, mode="reflect") if size > 1 else np.zeros(41, int)
+    np.testing.assert_array_equal(geometry.mirrored(position, size), expected)
+    assert [geometry.mirrored(int(each), size) for each in position] == expected.tolist()
+    half = geometry.mirrored(position.astype(np.float32) + np.float32(0.5), size)
+    np.testing.assert_array_equal(half[:-1], (expected[1:] + expected[:-1]) / 2)  # as if it went on evenly between

@@ -95,6 +95,48 @@ def test_ignored_labels_have_no_part_in_loss_and_gradient():
     loss.check_target("op", target, (3,))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(5, 4), (2, 4, 3, 3)])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        CrossEntropyLoss(),
+        CrossEntropyLoss([1.0, 2.0, 0.5, 3.0], 0.1, ignore_index=2),
+        CrossEntropyLoss([0.0, 0.0, 0.0, 0.0]),
+    ],
+    ids=["plain", "weighted", "of no weight"],
+)
+def test_loss_and_gradient_in_one_go_are_those_of_two(loss, shape, dtype):
+    rng = np.random.default_rng(0)
+    scores, labels = rng.standard_normal(shape).astype(dtype), rng.integers(0, 4, (shape[0], *shape[2:]))
+    factors = rng.uniform(0, 2, labels.shape)
+    for target in (labels, weighted(labels, factors), weighted(labels, 0 * factors), np.full_like(labels, 2)):
+        value, gradient = loss.with_gradient(scores, target)
+        np.testing.assert_equal(value, loss.forward(scores, target))
+        np.testing.assert_array_equal(gradient, loss.backward(scores, target))
+
+
+def test_a_loss_that_writes_one_of_forward_and_backward_is_asked_for_it():
+    class Doubled(CrossEntropyLoss):
+        def forward(self, output, target):
+            return 2 * super().forward(output, target)
+
+    class Halved(CrossEntropyLoss):
+        def backward(self, output, target):
+            return super().backward(output, target) / 2
+
+    scores, labels = np.array([[1.0, 2.0]]), np.array([0])
+    value, gradient = CrossEntropyLoss().with_gradient(scores, labels)
+    assert Doubled().with_gradient(scores, labels)[0] == 2 * value
+    np.testing.assert_array_equal(Halved().with_gradient(scores, labels)[1], gradient / 2)
+
+
+def test_there_is_no_gradient_of_a_loss_that_is_not_finite():
+    value, gradient = losses.MSELoss().with_gradient(np.array([[np.inf]]), np.array([[0.0]]))
+    assert value == np.inf
+    assert gradient is None
+
+
 def test_where_no_label_counts_there_is_nothing_to_learn():
     loss, scores, target = CrossEntropyLoss(), RNG.standard_normal((2, 3)), np.array([-100, -100])
     assert loss.forward(scores, target) == 0

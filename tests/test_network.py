@@ -10,12 +10,16 @@ import cyconv
 from cyconv import losses, optimizers
 from cyconv.data import Batches
 from cyconv.layers import (
+    AvgPool3d,
     BatchNorm2d,
+    Conv1d,
     Conv2d,
+    Conv3d,
     Dropout,
     Flatten,
     GlobalAvgPool2d,
     Linear,
+    MaxPool1d,
     MaxPool2d,
     ReLU,
     Residual,
@@ -286,9 +290,10 @@ def test_weights_of_another_network_are_refused_and_change_nothing(tmp_path):
 
 def test_summary():
     lines = small_net().summary().splitlines()
-    assert lines[0].split() == ["layer", "output", "shape", "parameters"]
-    assert lines[2].split() == ["0", "Conv2d", "(8,", "8,", "8)", "72"]
-    assert lines[-1] == "1,059 parameters"
+    assert lines[0].startswith("layer")
+    assert lines[0].endswith("receptive field")
+    assert lines[2].split() == ["0", "Conv2d", "(8,", "8,", "8)", "72", "4,608", "2,048", "3x3"]
+    assert lines[-1].startswith("1,059 parameters, ")
     assert len({len(line) for line in lines[:-1]}) == 1
     with pytest.raises(ValueError, match="summary: the network needs an `input_shape`"):
         Network([ReLU()]).summary()
@@ -404,3 +409,24 @@ def test_bad_arguments_of_the_rest_are_named():
         TypeError, match=r"Network: `seed` must be an integer, a numpy.random.Generator or None, got 'a'"
     ):
         Network([ReLU()], seed="a")
+
+
+@pytest.mark.parametrize(
+    ("layers", "shape"),
+    [
+        ([Conv1d(2, 4, 3), ReLU(), MaxPool1d(2), Conv1d(4, 3, 5)], (2, 12)),
+        ([Conv3d(1, 4, 3), ReLU(), AvgPool3d(2), Conv3d(4, 3, 2)], (1, 6, 6, 6)),
+    ],
+    ids=["sequences", "volumes"],
+)
+def test_networks_of_sequences_and_volumes_learn(layers, shape):
+    net, rng = Network(layers, shape, seed=0), np.random.default_rng(0)
+    y = np.arange(48) % 3
+    x = rng.standard_normal((48, *shape)).astype(np.float32) + y.reshape(-1, *(1 for _ in shape))
+    targets = np.eye(3, dtype=np.float32)[y].reshape(-1, 3, *(1 for _ in shape[1:]))  # for the one position left
+    batches = [(x[i : i + 8], targets[i : i + 8]) for i in range(0, 48, 8)]
+    history = net.fit(batches, epochs=12, optimizer="adam", loss="mse", progress=False)
+    assert history["loss"][-1] < 0.7 * history["loss"][0]
+    assert net.predict(x).shape == (48, 3, *(1 for _ in shape[1:]))
+    with pytest.raises(ValueError, match=r"predict: `x` must have shape \(N, "):
+        net.predict(x[:, 0])

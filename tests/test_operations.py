@@ -1,11 +1,15 @@
-"""The table of operations: each has a function, a gradient that differences confirm, and a layer that agrees."""
+"""The table of operations: each has a function, a gradient that differences confirm, and a layer that agrees.
+
+`PROMISED` names what must be in the table; every public layer, loss and gradient of the package must be there too.
+"""
 
 import numpy as np
 import pytest
 
 from cyconv import functional as F
+from cyconv import layers as L
+from cyconv import losses
 from cyconv.gradient_check import check_gradients
-from cyconv.layers import Layer
 from tests.operations import OPERATIONS
 
 TAKES_OUTPUT = {"relu", "sigmoid", "tanh", "softmax"}
@@ -50,27 +54,111 @@ def pair(op):
     return lambda *a: function(*a, **keywords), gradients
 
 
-@pytest.mark.parametrize("op", OPERATIONS, ids=lambda op: op.name)
+FUNCTIONS = [op for op in OPERATIONS if op.function]
+
+
+@pytest.mark.parametrize("op", FUNCTIONS, ids=lambda op: op.name)
 def test_function_has_the_gradient_that_differences_give(op):
     function, backward = pair(op)
     arrays = [values(shape, seed) for seed, shape in enumerate(op.shapes)]
     check_gradients(function, *arrays, backward=backward, max_entries=30)
 
 
-LAYERS = [op for op in OPERATIONS if isinstance(op.layer, Layer)]
+LAYERS = [op for op in OPERATIONS if isinstance(op.layer, L.Layer) and not isinstance(op.layer, L.Embedding)]
 
 
 @pytest.mark.parametrize("op", LAYERS, ids=lambda op: op.name)
 def test_layer_has_the_gradient_that_differences_give(op):
-    check_gradients(op.layer, values(op.layer_input), max_entries=30)
+    reports = check_gradients(op.layer, values(op.layer_input), max_entries=30)
+    trained = {report.name for report in reports} - {"input 0"}
+    beside = isinstance(op.layer, L.SideHead)  # what is beside the way has no part in the output
+    assert trained == (set() if beside else {*op.layer.parameters()})
     x = values(op.layer_input).astype(np.float32)
     y = op.layer(x)
     assert y.dtype == np.float32
     assert y.shape[1:] == op.layer.output_shape(x.shape[1:])
 
 
+def test_embedding_has_the_gradient_that_differences_give():
+    """Its input is of integers, which have none."""
+    (op,) = (op for op in OPERATIONS if isinstance(op.layer, L.Embedding))
+    layer, indices = op.layer.astype(np.float64), op.keywords["indices"]
+
+    def forward(weight):
+        layer.weight.data = weight
+        return layer(indices)
+
+    def backward(grad_output, weight):
+        layer.zero_grad()
+        forward(weight)
+        assert layer.backward(grad_output) is None
+        return layer.weight.grad
+
+    check_gradients(forward, values((7, 3)), backward=backward)
+    assert layer(indices).shape[1:] == layer.output_shape(indices.shape[1:])
+
+
+@pytest.mark.parametrize("op", [op for op in OPERATIONS if isinstance(op.layer, losses.Loss)], ids=lambda op: op.name)
+def test_loss_has_the_gradient_that_differences_give(op):
+    target, loss = op.keywords["target"], op.layer
+
+    def backward(grad_output, x):
+        return grad_output[0] * loss.backward(x, target)
+
+    check_gradients(lambda x: np.array([loss.forward(x, target)]), values(op.shapes[0]), backward=backward)
+
+
+PROMISED = [
+    # Convolution
+    *("convolution, 1-D", "convolution (cross-correlation), 2-D", "convolution, 3-D", "true convolution"),
+    *("valid (narrow)", "same (equal)", "full (wide)", "stride", "dilation (atrous)"),
+    *("zero padding", "reflecting padding", "replicating padding", "circular padding"),
+    *("groups", "depthwise", "depthwise separable", "1x1"),
+    *("transposed, 1-D", "transposed, 2-D", "transposed, 3-D", "im2col", "col2im"),
+    # Pooling and upsampling
+    *("max pooling, 1-D", "max pooling, 2-D", "max pooling, 3-D", "overlapping pooling", "global pooling"),
+    *("average pooling, 1-D", "average pooling, 2-D", "average pooling, 3-D"),
+    *("adaptive average pooling", "adaptive max pooling", "unpooling"),
+    *("nearest upsampling", "bilinear upsampling"),
+    # Normalisation
+    *("batch normalisation", "layer normalisation", "group normalisation", "instance normalisation"),
+    *("weight normalisation", "local response normalisation", "dropout", "spatial dropout"),
+    # Activations
+    *("sigmoid", "tanh", "ReLU", "leaky ReLU", "parametric ReLU", "ELU", "SELU", "GELU", "SiLU"),
+    *("softplus", "maxout", "softmax"),
+    # Others
+    *("linear", "flatten", "embedding", "LSTM"),
+    # Losses
+    *("softmax cross-entropy", "binary cross-entropy with logits", "mean squared error", "smooth L1", "Dice"),
+    # Networks that branch
+    *("residual", "branches", "skip", "gate", "channel split", "channel shuffle", "channels of zeros"),
+]
+
+
+@pytest.mark.parametrize("name", PROMISED)
+def test_what_is_promised_is_in_the_table(name):
+    assert [op.name for op in OPERATIONS].count(name) == 1
+
+
+def test_names_are_given_once():
+    names = [op.name for op in OPERATIONS]
+    assert len(set(names)) == len(names)
+
+
+def public(module, kind, *abstract):
+    """Return the public classes of a kind in a module, but for the abstract ones."""
+    found = {each for name in module.__all__ if isinstance(each := getattr(module, name), type)}
+    return {each for each in found if issubclass(each, kind)} - {kind, *abstract}
+
+
+def test_every_layer_and_loss_of_the_package_is_in_the_table():
+    layers = [op.layer for op in OPERATIONS if isinstance(op.layer, L.Layer)]
+    assert {type(inner) for layer in layers for _, inner in layer.walk()} == public(L, L.Layer)
+    assert {type(op.layer) for op in OPERATIONS if isinstance(op.layer, losses.Loss)} == public(losses, losses.Loss)
+
+
 def test_every_gradient_of_the_package_is_in_the_table():
     """Each public function with a `_backward` stands in a row, but for forms of another that layers use."""
     forms = {"log_softmax", "batch_norm_relu"}
     differentiable = {name.removesuffix("_backward") for name in F.__all__ if name.endswith("_backward")}
-    assert differentiable - forms == {op.function for op in OPERATIONS} - {"im2col", "col2im"}
+    assert differentiable - forms == {op.function for op in FUNCTIONS} - {"im2col", "col2im"}

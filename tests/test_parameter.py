@@ -87,3 +87,15 @@ def test_values_are_numbers(values):
 def test_a_dtype_is_one_of_two(dtype):
     with pytest.raises(TypeError, match="astype: `dtype` must be float32 or float64, got "):
         Parameter(np.ones(2)).astype(dtype)
+
+
+def test_a_frozen_twin_shares_the_values_alone():
+    parameter = Parameter(np.ones(3))
+    parameter.accumulate(np.ones(3))
+    twin = parameter.frozen()
+    assert np.shares_memory(twin.read(), parameter.read())
+    assert (twin.trainable, twin.grad) == (False, None)
+    assert parameter.trainable
+    assert parameter.grad is not None
+    drawn = Parameter.drawn((3, 2), he_normal)
+    assert np.array_equal(drawn.frozen().read(), drawn.read())

@@ -18,6 +18,7 @@ LONG = {
     "grad_x": "F.conv2d_backward(image, image, filters, padding=5, needs=(True, False, False))",
     "grad_weight": "F.conv2d_backward(image, image, filters, padding=5, needs=(False, True, False))",
     "linear": "F.linear(rows, rows)",
+    "correlate": "cyconv.image.correlate(rows[:2000], np.random.default_rng(0).random((151, 151)))",
 }
 
 CODE = """

@@ -290,9 +290,9 @@ DAMAGED, OTHER = "is a damaged checkpoint: ", "does not suit this run: "
         (put("history", None), DAMAGED),
         (put("history", [1]), DAMAGED),
         (put("history", 0, "loss", "low"), OTHER + "its history is not that of 2 epochs"),
-        (put("rng", None), DAMAGED),
-        (put("rng", "bit_generator", "MT19937"), OTHER + "state must be for a PCG64 RNG"),
-        (put("rng", "state", "inc", -1), DAMAGED),
+        (put("generators", 0, None), DAMAGED),
+        (put("generators", 0, "bit_generator", "MT19937"), OTHER + "state must be for a PCG64 RNG"),
+        (put("generators", 0, "state", "inc", -1), DAMAGED),
         (
             put("random_state", []),
             OTHER + r"load_random_state: `state` must map 6\.seed, 6\.offset to integers, got",

@@ -21,6 +21,12 @@ def normal(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
 
 
+def photograph(size: int, channels: int, dtype: str) -> np.ndarray:
+    """Return an image (size, size) or (size, size, channels) in the range of 8-bit pictures."""
+    shape = (size, size) if channels == 1 else (size, size, channels)
+    return np.random.default_rng(0).integers(0, 256, shape, np.uint8).astype(dtype)
+
+
 def labels(shape: tuple[int, ...], classes: int) -> np.ndarray:
     """Return random classes."""
     return np.random.default_rng(1).integers(0, classes, shape)

@@ -7,10 +7,11 @@ import math
 import numpy as np
 
 import cyconv
-from benchmarks.libraries import LEARNING_RATE, MOMENTUM
-from benchmarks.libraries.data import Work, labels, normal
+from benchmarks.libraries import LEARNING_RATE, MOMENTUM, operations_of_cyconv
+from benchmarks.libraries.data import Work, labels, normal, photograph
 from cyconv import _dispatch, models
 from cyconv import functional as F
+from cyconv import image as filters
 from cyconv.layers import Conv2d, ConvTranspose2d, Linear
 from cyconv.losses import CrossEntropyLoss
 from cyconv.optimizers import SGD
@@ -114,13 +115,28 @@ def _norm(batch, channels, size, relu) -> Work:
                 "backward": lambda: F.batch_norm_backward(grad, x, weight, mean, var),
             }
         )
-    output = F.batch_norm_relu(x, mean, var, weight, bias)
     return Work(
         {
             "forward": lambda: F.batch_norm_relu(x, *F.batch_norm_statistics(x), weight, bias),
-            "backward": lambda: F.batch_norm_relu_backward(grad, output, x, weight, mean, var),
+            "backward": lambda: F.batch_norm_relu_backward(grad, x, weight, bias, mean, var),
         }
     )
+
+
+_ops = operations_of_cyconv.prepare
+
+
+def _image(op, extent, channels, dtype, size) -> Work:
+    x, taps = photograph(size, channels, dtype), normal(extent, extent) / extent
+    functions = {
+        "gaussian": lambda: filters.gaussian(x, extent),
+        "box": lambda: filters.box(x, extent),
+        "sobel": lambda: filters.sobel(x, 1),
+        "laplacian": lambda: filters.laplacian(x),
+        "sharpen": lambda: filters.sharpen(x, extent),
+        "correlate": lambda: filters.correlate(x, taps, boundary="reflect"),
+    }
+    return Work({"forward": functions[op]})
 
 
 def _network(network: str, input_shape: tuple, classes: int) -> tuple[cyconv.Network, int, int]:

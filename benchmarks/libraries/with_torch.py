@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from benchmarks.libraries import LEARNING_RATE, MOMENTUM
+from benchmarks.libraries import LEARNING_RATE, MOMENTUM, operations_of_torch
 from benchmarks.libraries.data import Work, labels, normal
 from benchmarks.libraries.torch_networks import NETWORKS
 
@@ -33,9 +33,11 @@ def image(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.from_numpy(normal(*shape, seed=seed)).contiguous(memory_format=LAYOUT)
 
 
-def prepare(kind: str, **parameters) -> Work:
-    """Return the functions to time."""
-    torch.set_grad_enabled(kind == "train")
+def prepare(kind: str, **parameters) -> Work | None:
+    """Return the functions to time; None for filters of images, which are SciPy's."""
+    if kind == "image":
+        return None
+    torch.set_grad_enabled(kind in ("train", "ops"))
     return globals()[f"_{kind}"](**parameters)
 
 
@@ -113,6 +115,10 @@ def _norm(batch, channels, size, relu) -> Work:
             "backward": lambda: gradient(torch.ops.aten.threshold_backward(grad, output, 0)),
         }
     )
+
+
+def _ops(**parameters) -> Work:
+    return operations_of_torch.prepare(torch.channels_last == LAYOUT, **parameters)
 
 
 def _network(network: str, batch: int, input_shape: tuple, classes: int) -> tuple[torch.nn.Module, torch.Tensor, int]:

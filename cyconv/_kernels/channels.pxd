@@ -8,7 +8,11 @@ numbers of threads share evenly, and a chunk holds a panel at least, or folding 
 """
 
 from cython cimport floating
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
+
+cdef extern from "rows.h" nogil:
+    void sum_rows_float "cyconv_sum_rows_float"(const float* x, Py_ssize_t count, Py_ssize_t width, float* sums)
+    void sum_rows_double "cyconv_sum_rows_double"(const double* x, Py_ssize_t count, Py_ssize_t width, double* sums)
 
 cdef enum:
     ROW = 256               # numbers in a row, at least: enough independent sums to hide the latency of an addition
@@ -59,15 +63,8 @@ cdef inline void fold(floating* wide, Py_ssize_t C, Py_ssize_t WIDTH) noexcept n
 
 
 cdef inline void sum_rows(const floating* x, Py_ssize_t COUNT, Py_ssize_t WIDTH, floating* sums) noexcept nogil:
-    """sums[j] = sum over rows i of x[i * WIDTH + j]; the last row may end early. Four rows a step: fewer loads."""
-    cdef const floating* end = x + COUNT
-    cdef Py_ssize_t j
-    memset(sums, 0, WIDTH * sizeof(floating))
-    while end - x >= 4 * WIDTH:
-        for j in range(WIDTH):
-            sums[j] += (x[j] + x[WIDTH + j]) + (x[2 * WIDTH + j] + x[3 * WIDTH + j])
-        x += 4 * WIDTH
-    while x < end:
-        for j in range(min(WIDTH, end - x)):
-            sums[j] += x[j]
-        x += WIDTH
+    """sums[j] = sum over rows i of x[i * WIDTH + j]; the last row may end early."""
+    if floating is float:
+        sum_rows_float(x, COUNT, WIDTH, sums)
+    else:
+        sum_rows_double(x, COUNT, WIDTH, sums)

@@ -24,6 +24,8 @@ cdef enum:
     PANELS_BYTES = 512 << 10
     BLOCK_PIXELS = 1024
     LARGE_BLOCK_PIXELS = 4096
+    SET_BYTES = 4096
+    SHARING_PANELS = 4             # panels that must share a band which is only copied to set its pixels apart
 
 
 cdef struct Plan:
@@ -87,18 +89,22 @@ cdef void make_plan(Plan* s, const Py_ssize_t[:, ::1] taps, Py_ssize_t item, int
     s.band = T > 0 and (
         s.G > 1 or s.top < 0 or s.left < 0
         or (s.QH - 1) * s.step_h + bottom >= s.IH or (s.QW - 1) * s.step_w + right >= s.IW)
-    if T:
+    s.P = ceil_div(s.OC, s.NR)
+    s.pixel = s.IC
+    # Rows of a tile multiples of 4 KB apart compete for one set of L1, which may have fewer lines than a tile has rows.
+    if T and s.P >= SHARING_PANELS and s.step_w * s.IC * item % SET_BYTES == 0:
+        s.band = True
+        s.pixel += s.L
+    elif T:
         merged = run_length(&taps[0, 0], &taps[1, 0], T)
     s.runs = T // merged
     s.K = merged * s.IC
-    s.P = ceil_div(s.OC, s.NR)
     s.band_w = (s.QW - 1) * s.step_w + right - s.left + 1
-    s.pixel = s.IC
-    s.line = (s.band_w if s.band else s.IW) * s.IC
+    s.line = (s.band_w if s.band else s.IW) * s.pixel
 
     # Weights that outgrow L2 are read once for each block, so blocks are large then and threads share the panels.
     cdef bint large = T * s.IC * s.OC * item > LARGE_WEIGHT_BYTES
-    rows = (LARGE_BAND_BYTES if large else BAND_BYTES) // max(1, s.step_h * s.band_w * s.IC * item)
+    rows = (LARGE_BAND_BYTES if large else BAND_BYTES) // max(1, s.step_h * s.band_w * s.pixel * item)
     rows = max(1, min(rows, ceil_div(LARGE_BLOCK_PIXELS if large else BLOCK_PIXELS, s.QW)))
     wanted = 3 * num_threads if num_threads > 1 else 1  # tasks, so that uneven ones still balance
     while not large and rows > 1 and ceil_div(s.N * s.QH, rows) * s.G < wanted and rows * s.QW >= 4 * TILE_ROWS:
@@ -112,7 +118,7 @@ cdef void make_plan(Plan* s, const Py_ssize_t[:, ::1] taps, Py_ssize_t item, int
     if s.blocks * s.G < wanted:
         s.splits = min(s.P, ceil_div(wanted, s.blocks * s.G))
     s.band_h = (s.block_rows - 1) * s.step_h + bottom - s.top + 1
-    s.band_size = s.block_images * s.band_h * s.band_w * s.IC if s.band else 0
+    s.band_size = s.block_images * s.band_h * s.line if s.band else 0
     s.pixels = s.block_images * s.block_rows * s.QW
     s.scratch_bytes = ceil_div(s.band_size * item + 2 * s.pixels * <Py_ssize_t>sizeof(void*), 4096) * 4096 + 320
 
@@ -137,7 +143,7 @@ cdef void run_task(
             copy_band(
                 x + n * s.IH * s.IW * s.G * s.IC + g * s.IC, s.IH, s.IW, s.G * s.IC, s.IC,
                 q0 * s.step_h + s.top, s.left, (q1 - q0 - 1) * s.step_h + s.band_h - (s.block_rows - 1) * s.step_h,
-                s.band_w, band + (n - n0) * s.band_h * s.line)
+                s.band_w, band + (n - n0) * s.band_h * s.line, s.pixel)
         for q in range(q0, q1):
             if s.band:
                 origin = band + ((n - n0) * s.band_h + (q - q0) * s.step_h) * s.line

@@ -172,7 +172,7 @@ cdef void run_task(
             elif s.band:
                 copy_band(
                     origin, s.IH, s.IW, s.G * s.IC, s.IC, first_line, s.left, band_rows, s.band_w,
-                    band + (n - n0) * s.band_h * s.line)
+                    band + (n - n0) * s.band_h * s.line, s.pixel)
             if s.joined:
                 a_offset[lines] = (n - n0) * s.band_h * s.line
                 b_offset[lines] = (n - n0) * (q1 - q0) * s.band_w * s.padded

@@ -11,6 +11,7 @@ from cyconv._memory cimport Block
 
 cdef enum:
     BLOCK = 16384   # numbers one task of a flat loop takes
+    SHORT = 2048    # numbers that are summed in their own precision
     LANES = 16      # running sums of a reduction: a vector operation with a fixed order
     TILE = 16       # side of a transposed tile: one cache line of float32
 
@@ -181,6 +182,74 @@ def squared_distance(
     for k in range(BLOCKS):
         total += sums[k]
     return total
+
+
+cdef double smooth_distance_block(
+    const floating* a, const floating* b, Py_ssize_t COUNT, floating beta, floating inverse
+) noexcept nogil:
+    """Sum of min(d, beta)**2 / (2 beta) + max(d - beta, 0), d = |a - b|: both parts at once, and no branch."""
+    cdef floating lanes[LANES]
+    cdef floating d, small
+    cdef double total = 0
+    cdef Py_ssize_t part, i, lane, start, stop
+    for part in range(ceil_div(COUNT, SHORT)):
+        start = part * SHORT
+        stop = min(start + SHORT, COUNT)
+        for lane in range(LANES):
+            lanes[lane] = 0
+        for i in range((stop - start) // LANES):
+            for lane in range(LANES):
+                d = a[start + i * LANES + lane] - b[start + i * LANES + lane]
+                d = d if d > 0 else -d
+                small = beta if d > beta else d
+                lanes[lane] += small * small * inverse + (d - small)
+        for i in range(start + (stop - start) // LANES * LANES, stop):
+            d = a[i] - b[i]
+            d = d if d > 0 else -d
+            small = beta if d > beta else d
+            lanes[0] += small * small * inverse + (d - small)
+        for lane in range(LANES):
+            total += lanes[lane]
+    return total
+
+
+def smooth_distance(
+    const floating[::1] a,      # IN
+    const floating[::1] b,      # IN
+    double beta,
+    int num_threads,
+):
+    """Return the sum of d**2 / (2 beta) where d = |a - b| is below beta, else of d - beta / 2, in double."""
+    cdef Py_ssize_t SIZE = a.shape[0], BLOCKS = ceil_div(SIZE, BLOCK), k, i
+    cdef Block block = Block(BLOCKS * sizeof(double))
+    cdef double* sums = <double*>block.address
+    cdef double total = 0, inverse = 0.5 / beta if beta > 0 else 0
+    for k in prange(BLOCKS, nogil=True, num_threads=num_threads, schedule="static"):
+        i = k * BLOCK
+        sums[k] = smooth_distance_block(&a[i], &b[i], min(<Py_ssize_t>BLOCK, SIZE - i), <floating>beta,
+                                        <floating>inverse)
+    for k in range(BLOCKS):
+        total += sums[k]
+    return total
+
+
+def add_rows(
+    const floating[:, ::1] rows,        # IN  [M, D]
+    const int64_t[::1] indices,         # IN  [M] valid rows of `table`
+    floating[:, ::1] table,             # OUT [K, D] what it holds, and the rows added in their order
+    int num_threads,
+):
+    """table[indices[i]] += rows[i]. A task is some of the columns."""
+    cdef Py_ssize_t M = rows.shape[0], D = rows.shape[1], task, i, d, begin, stop
+    cdef const floating* source
+    cdef floating* target
+    for task in prange(num_threads, nogil=True, num_threads=num_threads, schedule="static"):
+        begin, stop = share_start(D, num_threads, task), share_start(D, num_threads, task + 1)
+        for i in range(M):
+            source = &rows[i, 0]
+            target = &table[indices[i], 0]
+            for d in range(begin, stop):
+                target[d] += source[d]
 
 
 # ------------------------------------------------------------------------------------------------------------- dropout

@@ -1,6 +1,7 @@
 """Matrix product on the register tile, any strides: C = relu?(A @ B + bias + addend).
 
-Only the smaller operand is packed. The larger one, usually a layer's weights, is read once, in place.
+Only the smaller operand is packed. The larger one, usually a layer's weights, is read once, in place. A few rows that
+meet columns which lie contiguously, a layer's weights again, are dot products: a tile would leave most lanes idle.
 """
 
 from cpython.exc cimport PyErr_CheckSignals
@@ -10,12 +11,19 @@ from libc.math cimport INFINITY
 from libc.string cimport memcpy
 
 from cyconv._kernels.pack cimport pack_panel
-from cyconv._kernels.parallel cimport ceil_div, share_start
+from cyconv._kernels.parallel cimport ceil_div, segment_tasks, share_start
 from cyconv._kernels.simd cimport (
     MOST_ROWS, TILE_ROWS, TILE_VECTORS, VECTOR_BYTES, distance, finish_of, finishing_tile, lanes, to_planes)
 from cyconv._memory cimport Block
 
+cdef extern from "gemm.h" nogil:
+    void dots_float "cyconv_dots_float"(
+        const float* a, Py_ssize_t K, const float* b, Py_ssize_t b_row, Py_ssize_t rows, float* sums)
+    void dots_double "cyconv_dots_double"(
+        const double* a, Py_ssize_t K, const double* b, Py_ssize_t b_row, Py_ssize_t rows, double* sums)
+
 cdef enum:
+    FEW_ROWS = 4              # of A, up to which dot products are faster than the tile
     MOST_COLUMNS = 64         # bounds TILE_VECTORS * lanes
     CHUNK = 2048              # of K: a panel's chunk is 256 KB in float32 and stays in L2
     PANELS_BYTES = 512 << 10  # panels that stay in L2 while rows of A pass by
@@ -118,6 +126,25 @@ cdef void multiply_block(
         p0 += group
 
 
+cdef void dot_block(
+    const floating* a, const floating* b, Py_ssize_t b_column, const floating* bias, const floating* addend,
+    floating* c, const Strides* s, Py_ssize_t M, Py_ssize_t K, Py_ssize_t columns, bint relu,
+) noexcept nogil:
+    """All rows of C, at most a vector of its columns."""
+    cdef floating sums[MOST_COLUMNS]
+    cdef floating value, least = 0 if relu else -INFINITY
+    cdef Py_ssize_t i, j
+    for i in range(M):
+        if floating is float:
+            dots_float(a + i * s.a_row, K, b, b_column, columns, &sums[0])
+        else:
+            dots_double(a + i * s.a_row, K, b, b_column, columns, &sums[0])
+        for j in range(columns):
+            value = sums[j] + (bias[j] if bias != NULL else 0)
+            value += addend[i * s.d_row + j * s.d_column] if addend != NULL else 0
+            c[i * s.c_row + j * s.c_column] = least if value < least else value
+
+
 def gemm(
     const floating[:, :] A,         # IN [M, K]
     const floating[:, :] B,         # IN [K, N]
@@ -126,14 +153,58 @@ def gemm(
     floating[:, :] C,               # OUT [M, N]
     bint relu, int num_threads,
 ):
-    """Multiply as the module says; summed over k in order (in chunks of 2048), whatever the number of threads."""
+    """Multiply as the module says, in an order of additions that does not depend on the number of threads."""
     cdef const floating[:, :] turned = None
-    if A.shape[0] < B.shape[1]:  # C.T = B.T @ A.T packs A, the smaller one
+    cdef Py_ssize_t item = sizeof(floating)
+    if A.shape[0] <= FEW_ROWS and B.strides[0] == item:
+        multiply_few(A, B, bias, addend, C, relu, num_threads)
+    elif A.shape[0] < B.shape[1]:  # C.T = B.T @ A.T packs A, the smaller one
         if addend is not None:
             turned = addend.T
         multiply(B.T, A.T, bias, True, turned, C.T, relu, num_threads)
     else:
         multiply(A, B, bias, False, addend, C, relu, num_threads)
+
+
+cdef int multiply_few(
+    const floating[:, :] A, const floating[:, :] B, const floating[::1] bias, const floating[:, :] addend,
+    floating[:, :] C, bint relu, int num_threads,
+) except -1:
+    """Few rows: dot products, summed in as many parts as a vector has lanes."""
+    cdef Py_ssize_t M = A.shape[0], K = A.shape[1], N = B.shape[1], item = sizeof(floating)
+    if M == 0 or N == 0:
+        return 0
+    cdef Strides s = Strides(
+        A.strides[0] // item, 1, C.strides[0] // item, C.strides[1] // item, 0, 0, False)
+    cdef const floating* added = NULL
+    cdef const floating* start_bias = NULL
+    if addend is not None:
+        added = &addend[0, 0]
+        s.d_row, s.d_column = addend.strides[0] // item, addend.strides[1] // item
+    if bias is not None:
+        start_bias = &bias[0]
+    cdef Py_ssize_t b_column = B.strides[1] // item, L = lanes(start_bias), tasks = ceil_div(N, L)
+    cdef Py_ssize_t task, start, stop, i, j
+    cdef const floating* a = &A[0, 0] if K else NULL
+    cdef const floating* b = &B[0, 0] if K else NULL
+    cdef floating* c = &C[0, 0]
+    cdef Block copied = None
+    if A.strides[1] != item:  # the same sums for any strides
+        copied = Block(M * K * item)
+        for i in range(M):
+            for j in range(K):
+                (<floating*>copied.address)[i * K + j] = A[i, j]
+        a, s.a_row = <floating*>copied.address, K
+    cdef Py_ssize_t segment = segment_tasks(tasks, <double>M * N * K, num_threads)
+    for start in range(0, tasks, segment):
+        stop = min(start + segment, tasks)
+        for task in prange(start, stop, nogil=True, num_threads=num_threads, schedule="static"):
+            j = task * L
+            dot_block(
+                a, b + j * b_column, b_column, start_bias + j if start_bias != NULL else NULL,
+                added + j * s.d_column if added != NULL else NULL, c + j * s.c_column, &s, M, K, min(L, N - j), relu)
+        PyErr_CheckSignals()
+    return 0
 
 
 cdef int multiply(

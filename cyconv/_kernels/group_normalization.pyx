@@ -8,13 +8,14 @@ from libc.math cimport sqrt
 from libc.string cimport memset
 
 from cyconv._kernels.channels cimport fold, pixels_per_row, widen
-from cyconv._kernels.parallel cimport share_start, this_thread
+from cyconv._kernels.parallel cimport ceil_div, share_start, this_thread
 from cyconv._memory cimport Block
 
 cdef enum:
     CHUNK = 32768           # numbers of an image that are worth a thread
     MOST_CHUNKS = 16
-    LANES = 8               # running sums, so that a reduction is a vector operation with a fixed order
+    LANES = 32              # running sums, so that a reduction is a vector operation with a fixed order
+    SHORT = 4096            # numbers that they sum in their own precision
 
 
 cdef void sum_chunk(
@@ -124,38 +125,74 @@ def scale(
 
 # ------------------------------------------------------------------------------------------------ layer normalisation
 
-cdef double total(const floating* a, const floating* b, double mean_a, double mean_b, Py_ssize_t K) noexcept nogil:
-    """Sum of (a - mean_a)(b - mean_b)."""
-    cdef double lanes[LANES]
-    cdef Py_ssize_t i, lane
-    for lane in range(LANES):
-        lanes[lane] = 0
-    for i in range(K // LANES):
+cdef double total(const floating* a, Py_ssize_t K) noexcept nogil:
+    """Sum of a, in its own precision for SHORT numbers at a time."""
+    cdef floating lanes[LANES]
+    cdef double sum = 0
+    cdef Py_ssize_t block, i, lane, start, stop
+    for block in range(ceil_div(K, SHORT)):
+        start = block * SHORT
+        stop = min(start + SHORT, K)
         for lane in range(LANES):
-            lanes[lane] += (a[i * LANES + lane] - mean_a) * (b[i * LANES + lane] - mean_b)
-    for i in range(K // LANES * LANES, K):
-        lanes[0] += (a[i] - mean_a) * (b[i] - mean_b)
-    for lane in range(1, LANES):
-        lanes[0] += lanes[lane]
-    return lanes[0]
+            lanes[lane] = 0
+        for i in range((stop - start) // LANES):
+            for lane in range(LANES):
+                lanes[lane] += a[start + i * LANES + lane]
+        for i in range(start + (stop - start) // LANES * LANES, stop):
+            lanes[0] += a[i]
+        for lane in range(LANES):
+            sum += lanes[lane]
+    return sum
+
+
+cdef double total_product(
+    const floating* a, const floating* b, floating mean_a, floating mean_b, Py_ssize_t K
+) noexcept nogil:
+    """Sum of (a - mean_a)(b - mean_b), likewise."""
+    cdef floating lanes[LANES]
+    cdef double sum = 0
+    cdef Py_ssize_t block, i, lane, start, stop
+    for block in range(ceil_div(K, SHORT)):
+        start = block * SHORT
+        stop = min(start + SHORT, K)
+        for lane in range(LANES):
+            lanes[lane] = 0
+        for i in range((stop - start) // LANES):
+            for lane in range(LANES):
+                lanes[lane] += (a[start + i * LANES + lane] - mean_a) * (b[start + i * LANES + lane] - mean_b)
+        for i in range(start + (stop - start) // LANES * LANES, stop):
+            lanes[0] += (a[i] - mean_a) * (b[i] - mean_b)
+        for lane in range(LANES):
+            sum += lanes[lane]
+    return sum
+
+
+cdef void normalize_row(const floating* x, Py_ssize_t K, double eps, double* rstd, floating* out) noexcept nogil:
+    """out = (x - mean) / std. The mean is subtracted rounded, and then the rest of it."""
+    cdef double mean = total(x, K) / K, rest
+    cdef floating rounded = <floating>mean, scale, shift
+    cdef Py_ssize_t i
+    rest = mean - rounded
+    rstd[0] = 1 / sqrt(total_product(x, x, rounded, rounded, K) / K - rest * rest + eps)
+    scale, shift = <floating>rstd[0], <floating>(-rest * rstd[0])
+    for i in range(K):
+        out[i] = (x[i] - rounded) * scale + shift
 
 
 cdef void layer_row(
-    const floating* x, const floating* weight, const floating* bias, const floating* ones, Py_ssize_t K, double eps,
-    floating* out,
+    const floating* x, const floating* weight, const floating* bias, Py_ssize_t K, double eps, floating* out,
 ) noexcept nogil:
-    cdef double mean = total(x, ones, 0, 0, K) / K
-    cdef double rstd = 1 / sqrt(total(x, x, mean, mean, K) / K + eps)
+    cdef double rstd
     cdef Py_ssize_t i
+    normalize_row(x, K, eps, &rstd, out)
     for i in range(K):
-        out[i] = <floating>((x[i] - mean) * rstd) * weight[i] + bias[i]
+        out[i] = out[i] * weight[i] + bias[i]
 
 
 def layer(
     const floating[:, ::1] x,           # IN  [ROWS, K]
     const floating[::1] weight,         # IN  [K]
     const floating[::1] bias,           # IN  [K]
-    const floating[::1] ones,           # IN  [K] of ones
     double eps,
     floating[:, ::1] out,               # OUT [ROWS, K]
     int num_threads,
@@ -163,24 +200,25 @@ def layer(
     """Bring each row to mean 0 and variance 1, then scale and shift its elements."""
     cdef Py_ssize_t ROWS = x.shape[0], K = x.shape[1], row
     for row in prange(ROWS, nogil=True, num_threads=num_threads, schedule="static"):
-        layer_row(&x[row, 0], &weight[0], &bias[0], &ones[0], K, eps, &out[row, 0])
+        layer_row(&x[row, 0], &weight[0], &bias[0], K, eps, &out[row, 0])
 
 
 cdef void layer_backward_row(
-    const floating* grad, const floating* x, const floating* weight, const floating* ones, Py_ssize_t K, double eps,
-    floating* grad_x, floating* product,
+    const floating* grad, const floating* x, const floating* weight, Py_ssize_t K, double eps, floating* grad_x,
+    floating* product,
 ) noexcept nogil:
     """With u = weight * grad: grad_x = (u - mean(u) - y mean(u y)) / std, where y is x normalised."""
-    cdef double mean = total(x, ones, 0, 0, K) / K
-    cdef double rstd = 1 / sqrt(total(x, x, mean, mean, K) / K + eps), inner, outer
+    cdef double rstd
+    cdef floating inner, outer, scale
     cdef Py_ssize_t i
+    normalize_row(x, K, eps, &rstd, product)
     for i in range(K):
-        product[i] = <floating>((x[i] - mean) * rstd)
         grad_x[i] = grad[i] * weight[i]
-    outer = total(grad_x, ones, 0, 0, K) / K
-    inner = total(grad_x, product, 0, 0, K) / K
+    outer = <floating>(total(grad_x, K) / K)
+    inner = <floating>(total_product(grad_x, product, 0, 0, K) / K)
+    scale = <floating>rstd
     for i in range(K):
-        grad_x[i] = <floating>((grad_x[i] - outer - product[i] * inner) * rstd)
+        grad_x[i] = (grad_x[i] - outer - product[i] * inner) * scale
         product[i] *= grad[i]
 
 
@@ -188,7 +226,6 @@ def layer_backward(
     const floating[:, ::1] grad,        # IN  [ROWS, K]
     const floating[:, ::1] x,           # IN  [ROWS, K]
     const floating[::1] weight,         # IN  [K]
-    const floating[::1] ones,           # IN  [K] of ones
     double eps,
     floating[:, ::1] grad_x,            # OUT [ROWS, K]
     floating[:, ::1] product,           # OUT [ROWS, K] grad * normalised x, whose column sums are the weight's gradient
@@ -198,5 +235,5 @@ def layer_backward(
     cdef Py_ssize_t ROWS = x.shape[0], K = x.shape[1], row
     for row in prange(ROWS, nogil=True, num_threads=num_threads, schedule="static"):
         layer_backward_row(
-            &grad[row, 0], &x[row, 0], &weight[0], &ones[0], K, eps, &grad_x[row, 0], &product[row, 0]
+            &grad[row, 0], &x[row, 0], &weight[0], K, eps, &grad_x[row, 0], &product[row, 0]
         )

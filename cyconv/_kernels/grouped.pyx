@@ -152,7 +152,7 @@ cdef void make_plan(Plan* s, Py_ssize_t L, Py_ssize_t item, Py_ssize_t tasks) no
     for v in range(s.vectors):
         first, last = first_of(s, v) // s.M, (min(first_of(s, v) + L, s.OC) - 1) // s.M
         s.sources = max(s.sources, min(<Py_ssize_t>3, ceil_div((last - first + 1) * s.IC, L)))
-    s.spread = s.C < L or s.sources > 1 or s.M > 1 and (s.IC == 1 or not s.picks)
+    s.spread = s.C < L or s.sources > 1 or (s.M > 1 if s.IC == 1 else not s.picks)
     s.picked = not s.spread and s.IC > 1
     s.copied = not s.spread and (s.picked or s.C * item % ALIASING == 0 or not s.regular)
     s.lines = s.span_h if s.span_h <= MOST_LINES else s.rows

@@ -19,53 +19,44 @@ from cyconv._kernels.channels cimport chunk_count, fold, pixels_per_panel, pixel
 from cyconv._kernels.parallel cimport ceil_div, share_start
 from cyconv._memory cimport Block
 
-cdef extern from * nogil:
-    void prefetch "__builtin_prefetch"(const void* address, int write, int locality)
+cdef extern from "rows.h" nogil:
+    void moments_float "cyconv_moments_float"(
+        const float* x, const float* center, Py_ssize_t count, Py_ssize_t width, float* first, float* second)
+    void moments_double "cyconv_moments_double"(
+        const double* x, const double* center, Py_ssize_t count, Py_ssize_t width, double* first, double* second)
+    void gradients_float "cyconv_gradients_float"(
+        const float* grad, const float* x, const float* scale, const float* shift, const float* center,
+        Py_ssize_t count, Py_ssize_t width, float* first, float* second)
+    void gradients_double "cyconv_gradients_double"(
+        const double* grad, const double* x, const double* scale, const double* shift, const double* center,
+        Py_ssize_t count, Py_ssize_t width, double* first, double* second)
+    void normalize_float "cyconv_normalize_float"(
+        const float* x, const float* scale, const float* shift, const float* residual, float* out,
+        Py_ssize_t count, Py_ssize_t width, int relu)
+    void normalize_double "cyconv_normalize_double"(
+        const double* x, const double* scale, const double* shift, const double* residual, double* out,
+        Py_ssize_t count, Py_ssize_t width, int relu)
+    void propagate_float "cyconv_propagate_float"(
+        const float* grad, const float* x, const float* scale, const float* shift, const float* a, const float* b,
+        const float* d, Py_ssize_t count, Py_ssize_t width, int centred, float* grad_x)
+    void propagate_double "cyconv_propagate_double"(
+        const double* grad, const double* x, const double* scale, const double* shift, const double* a,
+        const double* b, const double* d, Py_ssize_t count, Py_ssize_t width, int centred, double* grad_x)
+    void merge "cyconv_merge"(
+        double* mean, double* m2, const double* mean_b, const double* m2_b, Py_ssize_t C, Py_ssize_t seen,
+        Py_ssize_t count)
+    void merge_sums_float "cyconv_merge_sums_float"(
+        double* mean, double* m2, const float* center, const float* first, const float* second, Py_ssize_t C,
+        Py_ssize_t seen, Py_ssize_t count)
+    void merge_sums_double "cyconv_merge_sums_double"(
+        double* mean, double* m2, const double* center, const double* first, const double* second, Py_ssize_t C,
+        Py_ssize_t seen, Py_ssize_t count)
 
 cdef enum:
     FIRST_ROWS = 8      # whose mean is the first panel's centre
-    AHEAD = 512         # numbers: how far before it is written to memory is asked for; from main memory 10% faster
-
-
-cdef inline void ask_to_write(const floating* row, Py_ssize_t LENGTH) noexcept nogil:
-    cdef Py_ssize_t i
-    for i in range(0, LENGTH, 16):
-        prefetch(row + i, 1, 2)
 
 
 # ---------------------------------------------------------------------------------------------------------- statistics
-
-cdef void deviation_rows(
-    const floating* x, const floating* center, Py_ssize_t COUNT, Py_ssize_t WIDTH, floating* first, floating* second
-) noexcept nogil:
-    """first[j] = sum of d, second[j] = sum of d * d, d = x - center, over the rows; two rows a step."""
-    cdef const floating* end = x + COUNT
-    cdef floating d0, d1
-    cdef Py_ssize_t j
-    memset(first, 0, WIDTH * sizeof(floating))
-    memset(second, 0, WIDTH * sizeof(floating))
-    while end - x >= 2 * WIDTH:  # with more, gcc gives up on proving that the pointers do not overlap
-        for j in range(WIDTH):
-            d0 = x[j] - center[j]
-            d1 = x[WIDTH + j] - center[j]
-            first[j] += d0 + d1
-            second[j] += d0 * d0 + d1 * d1
-        x += 2 * WIDTH
-    while x < end:
-        for j in range(min(WIDTH, end - x)):
-            d0 = x[j] - center[j]
-            first[j] += d0
-            second[j] += d0 * d0
-        x += WIDTH
-
-
-cdef inline void merge_moments(
-    double* mean, double* m2, Py_ssize_t SEEN, double mean_b, double m2_b, Py_ssize_t COUNT
-) noexcept nogil:
-    cdef double share = <double>COUNT / (SEEN + COUNT), delta = mean_b - mean[0]
-    mean[0] += delta * share
-    m2[0] += m2_b + delta * delta * share * SEEN
-
 
 cdef void chunk_moments(
     const floating* x, Py_ssize_t PIXELS, Py_ssize_t C, floating* work, double* mean, double* m2
@@ -76,7 +67,6 @@ cdef void chunk_moments(
     cdef floating* center = work
     cdef floating* first = work + WIDTH
     cdef floating* second = work + 2 * WIDTH
-    cdef double inverse
     sum_rows(x, COUNT * C, WIDTH, first)
     fold(first, C, WIDTH)
     for c in range(C):
@@ -84,14 +74,17 @@ cdef void chunk_moments(
         m2[c] = 0
     while p < PIXELS:
         COUNT = min(PANEL, PIXELS - p)
-        inverse = 1.0 / COUNT
         widen(mean, C, WIDTH, center)
-        deviation_rows(x + p * C, center, COUNT * C, WIDTH, first, second)
+        if floating is float:
+            moments_float(x + p * C, center, COUNT * C, WIDTH, first, second)
+        else:
+            moments_double(x + p * C, center, COUNT * C, WIDTH, first, second)
         fold(first, C, WIDTH)
         fold(second, C, WIDTH)
-        for c in range(C):
-            merge_moments(&mean[c], &m2[c], p, center[c] + first[c] * inverse,
-                          second[c] - first[c] * (first[c] * inverse), COUNT)
+        if floating is float:
+            merge_sums_float(mean, m2, center, first, second, C, p, COUNT)
+        else:
+            merge_sums_double(mean, m2, center, first, second, C, p, COUNT)
         p += COUNT
 
 
@@ -104,8 +97,7 @@ cdef void merge_chunks(
     for k in range(1, CHUNKS):
         start = share_start(P, CHUNKS, k)
         COUNT = share_start(P, CHUNKS, k + 1) - start
-        for c in range(begin, stop):
-            merge_moments(&means[c], &m2s[c], start, means[k * C + c], m2s[k * C + c], COUNT)
+        merge(means + begin, m2s + begin, means + k * C + begin, m2s + k * C + begin, stop - begin, start, COUNT)
     for c in range(begin, stop):
         mean[c] = means[c]
         variance[c] = m2s[c] / P
@@ -124,38 +116,23 @@ cdef void scale_and_shift(
         shift[c] = (bias[c] if bias != NULL else 0) - mean[c] * scale[c]
 
 
-cdef void normalize_rows(
-    const floating* x, const floating* scale, const floating* shift, const floating* residual, floating* out,
-    Py_ssize_t COUNT, Py_ssize_t WIDTH, bint relu,
-) noexcept nogil:
-    cdef Py_ssize_t row, i, j, LENGTH
-    for row in range(ceil_div(COUNT, WIDTH)):
-        i = row * WIDTH
-        LENGTH = min(WIDTH, COUNT - i)
-        ask_to_write(out + i + AHEAD, LENGTH)
-        for j in range(LENGTH):
-            out[i + j] = x[i + j] * scale[j] + shift[j]
-        # What follows finds the row in the first-level cache.
-        if residual != NULL:
-            for j in range(LENGTH):
-                out[i + j] += residual[i + j]
-        if relu:
-            for j in range(LENGTH):
-                out[i + j] = 0 if out[i + j] < 0 else out[i + j]
-
-
 cdef void normalize_share(
     const floating* x, const double* scale, const double* shift, const floating* residual, floating* out,
     Py_ssize_t begin, Py_ssize_t stop, Py_ssize_t C, bint relu, floating* wide,
 ) noexcept nogil:
     """Normalise pixels `begin` to `stop`, backwards; two rows of work space."""
-    cdef Py_ssize_t WIDTH = pixels_per_row(C) * C, PANEL = pixels_per_panel(C), panel, p
+    cdef Py_ssize_t WIDTH = pixels_per_row(C) * C, PANEL = pixels_per_panel(C), panel, p, COUNT
+    cdef const floating* added
     widen(scale, C, WIDTH, wide)
     widen(shift, C, WIDTH, wide + WIDTH)
     for panel in range(ceil_div(stop - begin, PANEL) - 1, -1, -1):
         p = begin + panel * PANEL
-        normalize_rows(x + p * C, wide, wide + WIDTH, residual + p * C if residual != NULL else NULL, out + p * C,
-                       min(PANEL, stop - p) * C, WIDTH, relu)
+        COUNT = min(PANEL, stop - p) * C
+        added = residual + p * C if residual != NULL else NULL
+        if floating is float:
+            normalize_float(x + p * C, wide, wide + WIDTH, added, out + p * C, COUNT, WIDTH, relu)
+        else:
+            normalize_double(x + p * C, wide, wide + WIDTH, added, out + p * C, COUNT, WIDTH, relu)
 
 
 def forward(
@@ -206,56 +183,6 @@ def forward(
 
 # ----------------------------------------------------------------------------------------------------------- backwards
 
-cdef inline const floating* masked(
-    const floating* grad, const floating* x, const floating* scale, const floating* shift,
-    Py_ssize_t COUNT, Py_ssize_t WIDTH, floating* rows,
-) noexcept nogil:
-    """Return `grad`, or, behind a ReLU, `rows` with those gradients whose output was not cut off: of x scale + shift.
-
-    That sum is rounded as in the forward pass, whose result need not be kept, nor read.
-    """
-    cdef floating g
-    cdef Py_ssize_t row, i, j
-    if scale == NULL:
-        return grad
-    for row in range(ceil_div(COUNT, WIDTH)):
-        i = row * WIDTH
-        for j in range(min(WIDTH, COUNT - i)):
-            g = grad[i + j]  # read in any case, or the loop has a branch
-            rows[i + j] = 0 if x[i + j] * scale[j] + shift[j] <= 0 else g
-    return rows
-
-
-cdef void gradient_rows(
-    const floating* grad, const floating* x, const floating* scale, const floating* shift, const floating* center,
-    Py_ssize_t COUNT, Py_ssize_t WIDTH, floating* space, floating* first, floating* second,
-) noexcept nogil:
-    """first[j] = sum of g, second[j] = sum of g * (x - center), over the rows; four rows a step."""
-    cdef Py_ssize_t i = 0, j, LENGTH
-    cdef const floating* g
-    memset(first, 0, WIDTH * sizeof(floating))
-    memset(second, 0, WIDTH * sizeof(floating))
-    while i < COUNT:
-        LENGTH = 4 * WIDTH if COUNT - i >= 4 * WIDTH else min(WIDTH, COUNT - i)
-        g = masked(grad + i, x, scale, shift, LENGTH, WIDTH, space)
-        if LENGTH == 4 * WIDTH:
-            # Two loops: gcc gives up on proving that more than a handful of pointers do not overlap.
-            for j in range(WIDTH):
-                first[j] += (g[j] + g[WIDTH + j]) + (g[2 * WIDTH + j] + g[3 * WIDTH + j])
-            for j in range(WIDTH):
-                second[j] += (
-                    (g[j] * (x[j] - center[j]) + g[WIDTH + j] * (x[WIDTH + j] - center[j]))
-                    + (g[2 * WIDTH + j] * (x[2 * WIDTH + j] - center[j])
-                       + g[3 * WIDTH + j] * (x[3 * WIDTH + j] - center[j]))
-                )
-        else:
-            for j in range(LENGTH):
-                first[j] += g[j]
-                second[j] += g[j] * (x[j] - center[j])
-        x += LENGTH
-        i += LENGTH
-
-
 cdef inline floating* widened_mask(
     const double* mask, Py_ssize_t C, Py_ssize_t WIDTH, floating* rows
 ) noexcept nogil:
@@ -271,8 +198,8 @@ cdef void gradient_chunk(
     const floating* grad, const floating* x, const double* mask, const double* mean,
     Py_ssize_t PIXELS, Py_ssize_t C, floating* work, double* sum_g, double* sum_gx,
 ) noexcept nogil:
-    """Sum up a chunk; nine rows of work space."""
-    cdef Py_ssize_t WIDTH = pixels_per_row(C) * C, PANEL = pixels_per_panel(C), p = 0, c
+    """Sum up a chunk; five rows of work space."""
+    cdef Py_ssize_t WIDTH = pixels_per_row(C) * C, PANEL = pixels_per_panel(C), p = 0, c, COUNT
     cdef floating* center = work
     cdef floating* first = work + WIDTH
     cdef floating* second = work + 2 * WIDTH
@@ -281,8 +208,11 @@ cdef void gradient_chunk(
     memset(sum_gx, 0, C * sizeof(double))
     widen(mean, C, WIDTH, center)
     while p < PIXELS:
-        gradient_rows(grad + p * C, x + p * C, scale, work + 4 * WIDTH, center,
-                      min(PANEL, PIXELS - p) * C, WIDTH, work + 5 * WIDTH, first, second)
+        COUNT = min(PANEL, PIXELS - p) * C
+        if floating is float:
+            gradients_float(grad + p * C, x + p * C, scale, work + 4 * WIDTH, center, COUNT, WIDTH, first, second)
+        else:
+            gradients_double(grad + p * C, x + p * C, scale, work + 4 * WIDTH, center, COUNT, WIDTH, first, second)
         fold(first, C, WIDTH)
         fold(second, C, WIDTH)
         for c in range(C):
@@ -314,41 +244,26 @@ cdef void gradient_factors(
             grad_weight[c] = <floating>sum_gx
 
 
-cdef void input_gradient_rows(
-    const floating* grad, const floating* x, const floating* scale, const floating* shift, const floating* wide,
-    Py_ssize_t COUNT, Py_ssize_t WIDTH, bint training, floating* row, floating* grad_x,
-) noexcept nogil:
-    cdef const floating* a = wide
-    cdef const floating* b = wide + WIDTH
-    cdef const floating* d = wide + 2 * WIDTH
-    cdef const floating* g
-    cdef Py_ssize_t i = 0, j, LENGTH
-    while i < COUNT:
-        LENGTH = min(WIDTH, COUNT - i)
-        ask_to_write(grad_x + i + AHEAD, LENGTH)
-        g = masked(grad + i, x + i, scale, shift, LENGTH, WIDTH, row)
-        if training:
-            for j in range(LENGTH):
-                grad_x[i + j] = g[j] * a[j] + (x[i + j] * b[j] + d[j])
-        else:
-            for j in range(LENGTH):
-                grad_x[i + j] = g[j] * a[j]
-        i += WIDTH
-
-
 cdef void input_gradient_share(
     const floating* grad, const floating* x, const double* mask, const double* factors,
     Py_ssize_t begin, Py_ssize_t stop, Py_ssize_t C, bint training, floating* work, floating* grad_x,
 ) noexcept nogil:
-    """The gradient of pixels `begin` to `stop`, backwards; six rows of work space."""
-    cdef Py_ssize_t WIDTH = pixels_per_row(C) * C, PANEL = pixels_per_panel(C), panel, p, i
+    """The gradient of pixels `begin` to `stop`, backwards; five rows of work space."""
+    cdef Py_ssize_t WIDTH = pixels_per_row(C) * C, PANEL = pixels_per_panel(C), panel, p, i, COUNT
+    cdef floating* b = work + WIDTH
+    cdef floating* d = b + WIDTH
     cdef floating* scale = widened_mask(mask, C, WIDTH, work + 3 * WIDTH)
     for i in range(3):
         widen(factors + i * C, C, WIDTH, work + i * WIDTH)
     for panel in range(ceil_div(stop - begin, PANEL) - 1, -1, -1):
         p = begin + panel * PANEL
-        input_gradient_rows(grad + p * C, x + p * C, scale, work + 4 * WIDTH, work,
-                            min(PANEL, stop - p) * C, WIDTH, training, work + 5 * WIDTH, grad_x + p * C)
+        COUNT = min(PANEL, stop - p) * C
+        if floating is float:
+            propagate_float(grad + p * C, x + p * C, scale, work + 4 * WIDTH, work, b, d, COUNT, WIDTH, training,
+                            grad_x + p * C)
+        else:
+            propagate_double(grad + p * C, x + p * C, scale, work + 4 * WIDTH, work, b, d, COUNT, WIDTH, training,
+                             grad_x + p * C)
 
 
 def backward(
@@ -372,7 +287,7 @@ def backward(
     cdef const floating* gamma = &weight[0] if weight is not None else NULL
     cdef const floating* beta = &bias[0] if bias is not None else NULL
     cdef floating* grad_gamma = &grad_weight[0] if grad_weight is not None else NULL
-    cdef Block work_block = Block(num_threads * 9 * WIDTH * sizeof(floating))
+    cdef Block work_block = Block(num_threads * 5 * WIDTH * sizeof(floating))
     cdef Block channels_block = Block((5 + 2 * CHUNKS) * C * sizeof(double))
     cdef floating* work = <floating*>work_block.address
     cdef double* factors = <double*>channels_block.address
@@ -386,7 +301,7 @@ def backward(
             for k in range(share_start(CHUNKS, num_threads, task), share_start(CHUNKS, num_threads, task + 1)):
                 start = share_start(P, CHUNKS, k)
                 gradient_chunk(&grad[start, 0], &x[start, 0], mask, &mean[0],
-                               share_start(P, CHUNKS, k + 1) - start, C, work + task * 9 * WIDTH,
+                               share_start(P, CHUNKS, k + 1) - start, C, work + task * 5 * WIDTH,
                                sums_g + k * C, sums_gx + k * C)
         for task in prange(num_threads, schedule="static"):
             gradient_factors(sums_g, sums_gx, &mean[0], &variance[0], gamma, eps, P, C, CHUNKS,
@@ -394,5 +309,5 @@ def backward(
                              factors, grad_gamma, &grad_bias[0])
         for task in prange(num_threads, schedule="static"):
             input_gradient_share(&grad[0, 0], &x[0, 0], mask, factors, share_start(P, num_threads, task),
-                                 share_start(P, num_threads, task + 1), C, training, work + task * 9 * WIDTH,
+                                 share_start(P, num_threads, task + 1), C, training, work + task * 5 * WIDTH,
                                  &grad_x[0, 0])

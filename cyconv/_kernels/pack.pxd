@@ -83,7 +83,7 @@ cdef inline void copy_band(
     const floating* image,  # IN [H, W, C], first wanted channel
     Py_ssize_t H, Py_ssize_t W, Py_ssize_t C, Py_ssize_t channels,
     Py_ssize_t top, Py_ssize_t left, Py_ssize_t rows, Py_ssize_t columns,
-    floating* band,  # OUT [rows, columns, channels]
+    floating* band, Py_ssize_t pixel,  # OUT [rows, columns, channels], pixels so many numbers apart
 ) noexcept nogil:
     """Copy image[top:top + rows, left:left + columns, :channels], zero where that lies outside the image."""
     cdef Py_ssize_t r, c, h
@@ -92,19 +92,19 @@ cdef inline void copy_band(
     cdef floating* line
     cdef const floating* source
     for r in range(rows):
-        line = band + r * columns * channels
+        line = band + r * columns * pixel
         h = top + r
         if h < 0 or h >= H:
-            memset(line, 0, columns * channels * sizeof(floating))
+            memset(line, 0, columns * pixel * sizeof(floating))
             continue
-        memset(line, 0, first * channels * sizeof(floating))
+        memset(line, 0, first * pixel * sizeof(floating))
         source = image + (h * W + left + first) * C
-        if C == channels:
+        if C == channels == pixel:
             memcpy(line + first * channels, source, (stop - first) * channels * sizeof(floating))
         else:
             for c in range(first, stop):
-                memcpy(line + c * channels, source + (c - first) * C, channels * sizeof(floating))
-        memset(line + stop * channels, 0, (columns - stop) * channels * sizeof(floating))
+                memcpy(line + c * pixel, source + (c - first) * C, channels * sizeof(floating))
+        memset(line + stop * pixel, 0, (columns - stop) * pixel * sizeof(floating))
 
 
 cdef inline void copy_planes(

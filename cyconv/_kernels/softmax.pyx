@@ -151,6 +151,17 @@ cdef void cross_entropy_rows(
         losses[row] = <floating>loss
 
 
+def survey(const int64_t[::1] target, Py_ssize_t K, int64_t ignore_index):
+    """Return how many labels count, and where the first is that is neither 0 to K - 1 nor ignored, -1 for nowhere."""
+    cdef Py_ssize_t count = 0, bad = -1, p
+    for p in range(target.shape[0]):
+        if target[p] != ignore_index:
+            count += 1
+            if bad < 0 and not 0 <= target[p] < K:
+                bad = p
+    return count, bad
+
+
 def cross_entropy(
     const floating[:, ::1] x,       # IN  [P, K]
     const int64_t[::1] target,      # IN  [P], each 0 to K - 1 or ignore_index

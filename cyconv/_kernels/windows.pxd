@@ -4,23 +4,17 @@ Along one axis, `windows` [O, 3] holds for each window the ORIGIN (position of t
 taps inside the input, FIRST to STOP. For the way back, each input position gathers from the windows that read it: rows
 start[i] to start[i + 1] of `pairs` [M, 2] are its (window, tap), windows ascending.
 
-Vectors run along the channels, and a block of `width` stays in registers while all taps pass. `width` is a constant:
-the bits of a type, that of the unused argument `kind`, which makes each width a function of its own. The largest that
-fits the channels well is taken; the last block is moved back to end at the last channel, which costs less than a scalar
-tail. Arrays for a block belong to the function around it: gcc does not inline functions that have large ones.
+Vectors run along the channels; see pooling.h.
 
-Few channels do not fill a block. There, a block goes on into the next pixels, and what it writes to them is wrong, but
-they follow and put it right. Only where the memory ends, or the rows that follow are another thread's, has a block no
-room: the windows or positions from there on are not WHOLE, and take their channels one by one.
+Few channels do not fill a vector. There, it goes on into the next pixels, and what it writes to them is wrong, but they
+follow and put it right. Only where the memory ends, or the rows that follow are another thread's, has it no room: the
+windows or positions from there on are not WHOLE.
 """
 
-from libc.stdint cimport int8_t, int16_t, int32_t, int64_t
+from cython cimport floating
 
-ctypedef fused width_t:
-    int8_t
-    int16_t
-    int32_t
-    int64_t
+cdef extern from "simd.h" nogil:
+    const Py_ssize_t VECTOR_BYTES
 
 cdef enum:
     ORIGIN = 0
@@ -29,19 +23,11 @@ cdef enum:
 
 cdef enum:
     PAIR = 2    # rows written at once: more would be too many streams
-    WIDE = 64   # the largest block; bytes of that many channels fill a vector, as gcc wants it
 
 
-cdef inline int block_width(Py_ssize_t C) noexcept nogil:
-    return 64 if C % 64 == 0 else 32 if C >= 32 else 16 if C > 8 else 8
-
-
-cdef inline Py_ssize_t block_count(Py_ssize_t C, const int width) noexcept nogil:
-    return 1 if width == 8 else (C + width - 1) // width
-
-
-cdef inline Py_ssize_t block_start(Py_ssize_t block, Py_ssize_t C, const int width) noexcept nogil:
-    return 0 if width == 8 else max(0, min(block * width, C - width))
+cdef inline Py_ssize_t lanes(const floating* kind) noexcept nogil:
+    """How many numbers a vector holds."""
+    return VECTOR_BYTES // <Py_ssize_t>sizeof(floating)
 
 
 cdef inline Py_ssize_t last_position(const Py_ssize_t* window, Py_ssize_t dilation) noexcept nogil:
@@ -50,7 +36,7 @@ cdef inline Py_ssize_t last_position(const Py_ssize_t* window, Py_ssize_t dilati
 
 
 cdef inline Py_ssize_t whole_windows(
-    const Py_ssize_t* columns, Py_ssize_t OW, Py_ssize_t IW, Py_ssize_t dilation, Py_ssize_t C, const int width,
+    const Py_ssize_t* columns, Py_ssize_t OW, Py_ssize_t IW, Py_ssize_t dilation, Py_ssize_t C, Py_ssize_t width,
     Py_ssize_t IMAGE_ROOM, Py_ssize_t WINDOW_ROOM,
 ) noexcept nogil:
     """How many windows of a row are whole, when so many numbers follow the starts of the image's and windows' rows."""
@@ -64,7 +50,7 @@ cdef inline Py_ssize_t whole_windows(
 
 
 cdef inline Py_ssize_t whole_positions(
-    const Py_ssize_t* start, const Py_ssize_t* pairs, Py_ssize_t OW, Py_ssize_t IW, Py_ssize_t C, const int width,
+    const Py_ssize_t* start, const Py_ssize_t* pairs, Py_ssize_t OW, Py_ssize_t IW, Py_ssize_t C, Py_ssize_t width,
     Py_ssize_t IMAGE_ROOM, Py_ssize_t WINDOW_ROOM,
 ) noexcept nogil:
     """How many positions of a row are whole, likewise."""
@@ -88,3 +74,8 @@ cdef inline Py_ssize_t same_window(
     while count < most and start[i + count + 1] - start[i] == count + 1 and pair[2 * count] == pair[0]:
         count += 1
     return count
+
+
+cdef inline Py_ssize_t fresh_row(const Py_ssize_t* rows, Py_ssize_t oh) noexcept nogil:
+    """The tap from which on a window's rows come after those of the window before."""
+    return 0 if oh == 0 else rows[3 * oh - 3 + ORIGIN] + rows[3 * oh - 3 + STOP] - rows[3 * oh + ORIGIN]

@@ -1,6 +1,26 @@
-"""Data sets and the mini-batches made of them."""
+"""Data sets, the mini-batches made of them, and their augmentation."""
 
+from cyconv.data import augmentation
 from cyconv.data.batches import Batches
+from cyconv.data.cifar import cifar10
 from cyconv.data.datasets import Dataset, digits, mnist
+from cyconv.data.folders import ImageFolder, image_folder
+from cyconv.data.sampling import BalancedSampler, WeightedSampler, split
+from cyconv.data.tiling import predict_tiled, tiles, untile
 
-__all__ = ["Batches", "Dataset", "digits", "mnist"]
+__all__ = [
+    "BalancedSampler",
+    "Batches",
+    "Dataset",
+    "ImageFolder",
+    "WeightedSampler",
+    "augmentation",
+    "cifar10",
+    "digits",
+    "image_folder",
+    "mnist",
+    "predict_tiled",
+    "split",
+    "tiles",
+    "untile",
+]

@@ -126,13 +126,19 @@ def mnist(root: str | os.PathLike[str]) -> Dataset:
     The IDX format: two zero bytes, a type code, the number of axes, each axis's extent as four bytes, highest first,
     then the values. Y. LeCun, C. Cortes, C. J. C. Burges, The MNIST database of handwritten digits.
     """
+    folder = as_folder("mnist", root)
+    train_x, train_y = _read_part(folder, "train")
+    test_x, test_y = _read_part(folder, "t10k")
+    return Dataset(train_x, train_y, test_x, test_y, TEN_DIGITS)
+
+
+def as_folder(op: str, root: str | os.PathLike[str]) -> Path:
+    """Return the folder that a user names."""
     from pathlib import Path  # here, because it takes milliseconds to import
 
     if not isinstance(root, (str, os.PathLike)):
-        raise TypeError(f"mnist: `root` must be a str or a path, got {root!r}")
-    train_x, train_y = _read_part(Path(root), "train")
-    test_x, test_y = _read_part(Path(root), "t10k")
-    return Dataset(train_x, train_y, test_x, test_y, TEN_DIGITS)
+        raise TypeError(f"{op}: `root` must be a str or a path, got {root!r}")
+    return Path(os.fsdecode(root))
 
 
 def _read_part(root: Path, part: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

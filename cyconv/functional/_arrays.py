@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from numpy.typing import DTypeLike, NDArray
 
 from cyconv import memory
 from cyconv._dispatch import elementwise
+from cyconv.functional._calls import AT_ONCE, Calls
 from cyconv.threads import threads_for
 
 Axes = tuple[int, ...]
@@ -18,14 +21,14 @@ def nhwc(image: NDArray) -> NDArray:
     return image.transpose(NHWC)
 
 
-def empty_image(N: int, C: int, H: int, W: int, dtype: DTypeLike) -> NDArray:
+def empty_image(N: int, C: int, H: int, W: int, dtype: DTypeLike, calls: Calls = AT_ONCE) -> NDArray:
     """Return an uninitialised (N, C, H, W) view of fresh channels-last memory."""
-    return memory.empty((N, H, W, C), dtype).transpose(NCHW)
+    return calls.empty((N, H, W, C), dtype).transpose(NCHW)
 
 
-def copy(source: NDArray, target: NDArray) -> None:
+def copy(source: NDArray, target: NDArray, calls: Calls = AT_ONCE) -> None:
     """Copy between two arrays of four axes, any strides; fastest if axis 2 is dense in `source` and 3 in `target`."""
-    elementwise.copy(source, target, threads_for(source.size))
+    calls(elementwise.copy, source, target, threads_for(source.size))
 
 
 def channels_last(image: NDArray) -> NDArray:
@@ -52,7 +55,7 @@ def memory_axes(x: NDArray) -> Axes:
 
 def flat(x: NDArray, axes: Axes) -> NDArray:
     """Return the elements of `x` in the order of `axes`, one-dimensional: a view if they lie so, else a copy."""
-    ordered = x.transpose(axes)
+    ordered = x.transpose(axes) if x.ndim > 1 else x
     if not ordered.flags.c_contiguous:
         target = memory.empty(ordered.shape, x.dtype)
         if x.ndim == 4:
@@ -60,20 +63,24 @@ def flat(x: NDArray, axes: Axes) -> NDArray:
         else:
             target[...] = ordered
         ordered = target
-    return ordered.reshape(-1)
+    return ordered.reshape(-1) if x.ndim != 1 else ordered
 
 
-def empty_ordered(shape: tuple[int, ...], axes: Axes, dtype: DTypeLike) -> NDArray:
+def empty_ordered(shape: tuple[int, ...], axes: Axes, dtype: DTypeLike, calls: Calls = AT_ONCE) -> NDArray:
     """Return an uninitialised array of `shape` whose memory has the order of `axes`."""
-    inverse = sorted(range(len(axes)), key=axes.__getitem__)
-    return memory.empty(tuple(shape[axis] for axis in axes), dtype).transpose(inverse)
+    return calls.empty(tuple([shape[axis] for axis in axes]), dtype).transpose(_inverse(axes))
 
 
-def add(a: NDArray, b: NDArray) -> NDArray:
+@lru_cache(maxsize=256)
+def _inverse(axes: Axes) -> Axes:
+    return tuple(sorted(range(len(axes)), key=axes.__getitem__))
+
+
+def add(a: NDArray, b: NDArray, calls: Calls = AT_ONCE) -> NDArray:
     """Return a + b for two arrays of one shape, in the memory order of `a`."""
     axes = memory_axes(a)
-    total = empty_ordered(a.shape, axes, a.dtype)
-    elementwise.add(flat(a, axes), flat(b, axes), flat(total, axes), threads_for(a.size))
+    total = empty_ordered(a.shape, axes, a.dtype, calls)
+    calls(elementwise.add, flat(a, axes), flat(b, axes), flat(total, axes), threads_for(a.size))
     return total
 
 

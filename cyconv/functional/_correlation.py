@@ -20,15 +20,15 @@ from cyconv._dispatch import grouped as grouped_kernels
 from cyconv._dispatch import images as image_kernels
 from cyconv._dispatch import planar as planar_kernels
 from cyconv._dispatch import winograd as winograd_kernels
-from cyconv.functional._taps import Geometry, Sum, adjoint_sums, forward_sum, phases
-from cyconv.functional.linear import matmul
-from cyconv.functional.unfold import columns_nhwc, columns_nhwc_adjoint
+from cyconv.functional import _columns
+from cyconv.functional._calls import AT_ONCE, Calls
+from cyconv.functional._taps import Geometry, Sum, adjoint_sums, filtered_sums, forward_sum, phases, taps_a_side
 from cyconv.threads import threads_for
 
+Maybe = NDArray | None
 ALGORITHMS = ("auto", "direct", "winograd", "im2col")
 FILTER_BYTES = 48 << 20  # of transformed filters at a time: a 3x3 convolution of 1024 channels would have 151 MB
 PART = 64  # output channels that filters are cut at multiples of: whole panels of the tile on every instruction set
-COLUMN_BYTES = 4 << 20  # of the matrix of patches at a time: it stays in the outer cache
 # Output channels up to which vectors run along pixels: along channels most of their lanes would be idle
 # (`python -m benchmarks conv`: 6 channels, 5x5: 2.5 times faster; the input gradient of 3 channels: 5 times).
 FEW_CHANNELS = 8
@@ -45,8 +45,11 @@ LANES_OF_IMAGES = 16
 LEAST_TILES = 16
 LEAST_GRADIENT_TILES = 32
 LEAST_CHANNELS = 16  # of a group
-
-
+# Filters that grow more than 3x3 ones do, those of 2x2 taps and 5x5 ones of stride 2, save less besides. They need
+# twice as many tiles and channels, and more of the tiles' pixels in the image (4x4, stride 2, 16 tiles: 0.8 to 1.3
+# times; input gradient of 16 channels: 0.9 times; 9 of a tile's 16 pixels: 0.9 to 1.1 times, all: 1.6 to 2 times).
+USUAL_GROWTH = 4
+FILTERED = {((k, k), (s, s)) for k, s in ((2, 1), (3, 1), (5, 1), (4, 2), (5, 2), (6, 2))}
 # Groups of fewer output channels than this share vectors (`python -m benchmarks conv`, weight gradients: groups of 4,
 # 5x5: 4 times as fast as the register tile, whose vectors belong to one group; of 8, 3x3: twice; of 16 that tile is
 # full). The filters reach no further than MOST_REACH: all that lies between their taps is spread, too.
@@ -99,7 +102,7 @@ class Convolution:
             kind = Columns
         elif geometry.depthwise or self._suits_groups(channels):
             kind = Grouped
-        elif self._suits_winograd(LEAST_TILES):
+        elif self._suits_winograd(LEAST_TILES, adjoint):
             kind = Winograd
         elif free and self._suits_images(channels, depth):
             kind = Images
@@ -134,17 +137,25 @@ class Convolution:
             for k, d, s in zip(geometry.kernel, geometry.dilation, geometry.stride, strict=True)
         )
 
-    def _suits_winograd(self, least_tiles: int) -> bool:
+    def _suits_winograd(self, least_tiles: int, adjoint: bool) -> bool:
         """Whether minimal filtering can compute it and pays, from so many tiles on, or was asked for."""
         geometry = self.geometry
         if geometry.algorithm == "winograd":
             return True
         if geometry.algorithm != "auto" or not allows_winograd(self.weight_shape, self.dtype, geometry):
             return False
-        (OH, OW), side = geometry.out_size, 7 - geometry.kernel[0]
+        scale = 2 if filter_growth(geometry) > USUAL_GROWTH else 1
+        if min(self.weight_shape[0] // geometry.groups, self.weight_shape[3]) < scale * LEAST_CHANNELS:
+            return False
+        OH, OW = geometry.out_size
+        if adjoint:  # the outputs of a phase
+            OH, OW = (-(-size // stride) for size, stride in zip(geometry.in_size, geometry.stride, strict=True))
+        side = winograd_kernels.tile_side(taps_a_side(geometry))
         per_image = -(-OH // side) * -(-OW // side)
         # With less than half of the tiles' pixels in the image the direct kernel is faster.
-        return self.out_shape[0] * per_image >= least_tiles and side**2 * per_image <= 2 * OH * OW
+        share = OH * OW / (side**2 * per_image)
+        least_tiles = max(least_tiles, scale * LEAST_TILES)
+        return self.out_shape[0] * per_image >= least_tiles and share >= (0.5 if scale == 1 else 0.6)
 
     def weight_gradient(self, x: NDArray, grad_output: NDArray) -> NDArray:
         """Return the derivative of sum(grad_output * convolution of x), [OC, KH, KW, IC/groups]."""
@@ -157,12 +168,16 @@ class Convolution:
         OC, KH, KW, IC = out.shape
         flat = out.reshape(OC, KH * KW, IC)
         if geometry.algorithm == "im2col":
-            _weight_gradient_im2col(x, grad_output, geometry, out)
+            _columns.weight_gradient(x, grad_output, geometry, out)
             return
-        if self._suits_winograd(LEAST_GRADIENT_TILES):
-            padding = geometry.padding
-            arguments = KH, padding.top, padding.left, geometry.groups
-            winograd_kernels.weight_gradient(x, grad_output, *arguments, flat, threads)
+        if self._suits_winograd(LEAST_GRADIENT_TILES, adjoint=False):
+            stride, n = geometry.stride[0], taps_a_side(geometry)
+            side = stride * n
+            whole = flat if side == KH else memory.empty((OC, side * side, IC), out.dtype)
+            arguments = n, stride, geometry.padding.top, geometry.padding.left, geometry.groups
+            winograd_kernels.weight_gradient(x, grad_output, *arguments, whole, threads)
+            if side != KH:
+                out[...] = whole.reshape(OC, side, side, IC)[:, :KH, :KW]
             return
         free = geometry.groups == 1 and geometry.algorithm != "direct"
         if free and OC <= MOST_IMAGE_GRADIENTS and self._suits_images(OC, KH * KW * IC):
@@ -197,10 +212,17 @@ class Convolution:
 
 
 def allows_winograd(weight_shape: tuple[int, ...], dtype: DTypeLike, geometry: Geometry) -> bool:
-    """Whether Winograd's minimal filtering can compute it: 3x3 or 5x5 of stride 1, some channels, float32."""
-    plain = geometry.kernel in ((3, 3), (5, 5)) and geometry.stride == geometry.dilation == (1, 1)
+    """Whether Winograd's minimal filtering can compute it: some sizes and strides, some channels, float32."""
+    plain = (geometry.kernel, geometry.stride) in FILTERED and geometry.dilation == (1, 1)
     channels = min(weight_shape[0] // geometry.groups, weight_shape[3])
     return plain and channels >= LEAST_CHANNELS and dtype == np.float32
+
+
+def filter_growth(geometry: Geometry) -> float:
+    """Return how many times as large filters are in minimal filtering's form."""
+    n = taps_a_side(geometry)
+    points = winograd_kernels.tile_side(n) + n - 1
+    return float((points * geometry.stride[0] / geometry.kernel[0]) ** 2)
 
 
 class Correlator:
@@ -237,21 +259,27 @@ class Correlator:
         raise NotImplementedError
 
     def apply(
-        self, x: NDArray, filters: Any, bias: NDArray | None, addend: NDArray | None = None, relu: bool = False
+        self, x: NDArray, filters: Any, bias: Maybe, addend: Maybe = None, relu: bool = False, calls: Calls = AT_ONCE
     ) -> NDArray:
         """Return the correlation of x by filters + bias + addend, with `relu` negative numbers set to zero."""
-        out = memory.empty(self.out_shape, x.dtype)
+        out = calls.empty(self.out_shape, x.dtype)
         if self.covers and (self.completes or (addend is None and not relu)):
-            self._apply(x, filters, bias, addend, relu, out)
-            return out
+            self._apply(x, filters, bias, addend, relu, out, calls)
+        else:
+            calls(self._complete, x, filters, bias, addend, relu, out)
+        return out
+
+    def _complete(self, x: NDArray, filters: Any, bias: Maybe, addend: Maybe, relu: bool, out: NDArray) -> None:
+        """Do what `apply` does where `_apply` leaves something to do."""
         out[...] = 0 if bias is None else bias  # where nothing is added it stays so
-        self._apply(x, filters, bias, None, False, out)
+        self._apply(x, filters, bias, None, False, out, AT_ONCE)
         if addend is not None:
             out += addend
-        return np.maximum(out, 0, out=out) if relu else out
+        if relu:
+            np.maximum(out, 0, out=out)
 
     def _apply(
-        self, x: NDArray, filters: Any, bias: NDArray | None, addend: NDArray | None, relu: bool, out: NDArray
+        self, x: NDArray, filters: Any, bias: Maybe, addend: Maybe, relu: bool, out: NDArray, calls: Calls
     ) -> None:
         """Do what `apply` does, for all outputs that any pixel reaches."""
         raise NotImplementedError
@@ -269,59 +297,75 @@ class Direct(Correlator):
         return [_packed(weight, total, self.geometry.groups, self.adjoint, threads) for total in self.sums]
 
     def _apply(
-        self, x: NDArray, filters: Any, bias: NDArray | None, addend: NDArray | None, relu: bool, out: NDArray
+        self, x: NDArray, filters: Any, bias: Maybe, addend: Maybe, relu: bool, out: NDArray, calls: Calls
     ) -> None:
         threads = threads_for(self.work)
         for total, panels in zip(self.sums, filters, strict=True):
             where = np.s_[:, total.start[0] :: self.phase[0], total.start[1] :: self.phase[1]]
             added = None if addend is None else addend[where]
             arguments = total.taps, *self.step, self.geometry.groups
-            kernels.conv_taps(x, panels, bias, added, *arguments, out[where], relu, threads)
+            calls(kernels.conv_taps, x, panels, bias, added, *arguments, out[where], relu, threads)
 
 
 class Winograd(Correlator):
-    """Minimal filtering, F(4x4, 3x3) and F(2x2, 5x5)."""
+    """Minimal filtering, F(4x4, 3x3), F(2x2, 5x5) and F(4x4, 2x2), a sum for each phase of the adjoint's stride."""
 
-    def prepare(self, weight: NDArray) -> NDArray:
-        # Large filters, four times as large in this form, are transformed part by part when they are applied.
-        large = 4 * weight.nbytes > FILTER_BYTES and self.geometry.groups == 1
+    def __init__(self, plan: Convolution, adjoint: bool) -> None:
+        super().__init__(plan, adjoint)
+        self.sums = filtered_sums(self.geometry, adjoint)
+        self.n = taps_a_side(self.geometry)
+        self.growth = filter_growth(self.geometry)
+
+    def prepare(self, weight: NDArray) -> NDArray | list[NDArray]:
+        # Large filters, some times as large in this form, are transformed part by part when they are applied.
+        large = self.growth * weight.nbytes > FILTER_BYTES and self.geometry.groups == 1
         return weight if large else self._transformed(weight)
 
-    def _transformed(self, weight: NDArray) -> NDArray:
-        taps = weight.shape[1] * weight.shape[2]
-        positions = np.arange(taps)[::-1].copy() if self.adjoint else np.arange(taps)
-        groups = self.geometry.groups
-        rows, columns = weight.shape[3], weight.shape[0] // groups
-        if self.adjoint:
-            rows, columns = columns, rows
-        threads = threads_for(weight.size)
-        packed = _packed(weight, Sum(positions, positions), groups, self.adjoint, threads)
-        filters = memory.empty((winograd_kernels.filters_size(groups, rows, columns),), weight.dtype)
-        winograd_kernels.transform_filters(packed, groups, taps, rows, columns, filters, threads)
-        return filters
+    def _transformed(self, weight: NDArray) -> list[NDArray]:
+        OC, KH, KW, IC = weight.shape
+        side = self.geometry.stride[0] * self.n
+        if side != KH:
+            small, weight = weight, memory.zeros((OC, side, side, IC), weight.dtype)
+            weight[:, :KH, :KW] = small
+        groups, threads = self.geometry.groups, threads_for(weight.size)
+        rows, columns = (OC // groups, IC) if self.adjoint else (IC, OC // groups)
+        shape = self.n, self.step[0], rows, columns
+        found = []
+        for total in self.sums:
+            packed = _packed(weight, total, groups, self.adjoint, threads)
+            filters = memory.empty((winograd_kernels.filters_size(groups, *shape),), weight.dtype)
+            winograd_kernels.transform_filters(packed, groups, *shape, filters, threads)
+            found.append(filters)
+        return found
 
     def _apply(
-        self, x: NDArray, filters: Any, bias: NDArray | None, addend: NDArray | None, relu: bool, out: NDArray
+        self, x: NDArray, filters: Any, bias: Maybe, addend: Maybe, relu: bool, out: NDArray, calls: Calls
     ) -> None:
-        if filters.ndim == 1:
-            self._convolve(x, filters, bias, addend, relu, out)
-            return
+        if isinstance(filters, list):
+            self._convolve(x, filters, bias, addend, relu, out, calls)
+        else:
+            calls(self._convolve_in_parts, x, filters, bias, addend, relu, out)
+
+    def _convolve_in_parts(
+        self, x: NDArray, filters: NDArray, bias: Maybe, addend: Maybe, relu: bool, out: NDArray
+    ) -> None:
         channels = out.shape[3]
-        parts = -(-4 * filters.nbytes // FILTER_BYTES)
+        parts = -(-int(self.growth * filters.nbytes) // FILTER_BYTES)
         for start in range(0, channels, width := -(-channels // parts // PART) * PART):
             part = slice(start, start + width)
             chosen = np.ascontiguousarray(filters[..., part]) if self.adjoint else filters[part]
             arrays = None if bias is None else bias[part], None if addend is None else addend[..., part]
-            self._convolve(x, self._transformed(chosen), *arrays, relu, out[..., part])
+            self._convolve(x, self._transformed(chosen), *arrays, relu, out[..., part], AT_ONCE)
 
     def _convolve(
-        self, x: NDArray, filters: NDArray, bias: NDArray | None, addend: NDArray | None, relu: bool, out: NDArray
+        self, x: NDArray, filters: list[NDArray], bias: Maybe, addend: Maybe, relu: bool, out: NDArray, calls: Calls
     ) -> None:
-        size, top, left = self.geometry.kernel[0], self.geometry.padding.top, self.geometry.padding.left
-        if self.adjoint:  # the convolution by the filters turned half round, with the rest of the full padding
-            top, left = size - 1 - top, size - 1 - left
-        arguments = size, top, left, self.geometry.groups
-        winograd_kernels.conv(x, filters, bias, addend, *arguments, out, relu, threads_for(self.work))
+        threads = threads_for(self.work)
+        for total, transformed in zip(self.sums, filters, strict=True):
+            where = np.s_[:, total.start[0] :: self.phase[0], total.start[1] :: self.phase[1]]
+            added = None if addend is None else addend[where]
+            arguments = self.n, self.step[0], *(-total.taps[:, 0]).tolist(), self.geometry.groups
+            calls(winograd_kernels.conv, x, transformed, bias, added, *arguments, out[where], relu, threads)
 
 
 class Grouped(Correlator):
@@ -343,12 +387,12 @@ class Grouped(Correlator):
         return vectors
 
     def _apply(
-        self, x: NDArray, filters: Any, bias: NDArray | None, addend: NDArray | None, relu: bool, out: NDArray
+        self, x: NDArray, filters: Any, bias: Maybe, addend: Maybe, relu: bool, out: NDArray, calls: Calls
     ) -> None:
         if filters is not None:
             taps, table = self.phases
             arguments = taps, *self.step, table, *self.phase
-            grouped_kernels.conv_taps(x, filters, bias, addend, *arguments, out, relu, threads_for(self.work))
+            calls(grouped_kernels.conv_taps, x, filters, bias, addend, *arguments, out, relu, threads_for(self.work))
 
 
 class Images(Correlator):
@@ -362,12 +406,12 @@ class Images(Correlator):
         return filters
 
     def _apply(
-        self, x: NDArray, filters: Any, bias: NDArray | None, addend: NDArray | None, relu: bool, out: NDArray
+        self, x: NDArray, filters: Any, bias: Maybe, addend: Maybe, relu: bool, out: NDArray, calls: Calls
     ) -> None:
         top, left = self.geometry.padding.top, self.geometry.padding.left
         if self.adjoint:
             top, left = self.geometry.kernel[0] - 1 - top, self.geometry.kernel[1] - 1 - left
-        image_kernels.convolve(x, filters, bias, addend, top, left, out, relu, threads_for(self.work))
+        calls(image_kernels.convolve, x, filters, bias, addend, top, left, out, relu, threads_for(self.work))
 
 
 class Planes(Correlator):
@@ -378,12 +422,12 @@ class Planes(Correlator):
         return _taken(filters.transpose(2, 1, 0) if self.adjoint else filters, self.sums, 1)
 
     def _apply(
-        self, x: NDArray, filters: Any, bias: NDArray | None, addend: NDArray | None, relu: bool, out: NDArray
+        self, x: NDArray, filters: Any, bias: Maybe, addend: Maybe, relu: bool, out: NDArray, calls: Calls
     ) -> None:
         if filters is not None:
             taps, table = self.phases
             threads = threads_for(self.work)
-            planar_kernels.conv_taps(x, filters, bias, addend, taps, table, *self.phase, out, relu, threads)
+            calls(planar_kernels.conv_taps, x, filters, bias, addend, taps, table, *self.phase, out, relu, threads)
 
 
 class Columns(Correlator):
@@ -397,11 +441,10 @@ class Columns(Correlator):
         return filters.reshape(self.geometry.groups, weight.shape[0] // self.geometry.groups, -1)
 
     def _apply(
-        self, x: NDArray, filters: Any, bias: NDArray | None, addend: NDArray | None, relu: bool, out: NDArray
+        self, x: NDArray, filters: Any, bias: Maybe, addend: Maybe, relu: bool, out: NDArray, calls: Calls
     ) -> None:
-        (_correlate_adjoint_im2col if self.adjoint else _correlate_im2col)(x, filters, self.geometry, out)
-        if bias is not None:
-            out += bias
+        correlate = _columns.correlate_adjoint if self.adjoint else _columns.correlate
+        calls(correlate, x, filters, bias, self.geometry, out)
 
 
 def _taken(filters: NDArray, sums: list[Sum], axis: int) -> NDArray | None:
@@ -423,45 +466,3 @@ def _packed(weight: NDArray, total: Sum, groups: int, transposed: bool, num_thre
     if size:
         kernels.pack_weights(weight, total.positions, groups, transposed, panels, num_threads)
     return panels
-
-
-def _groups_of(array: NDArray, groups: int) -> list[NDArray]:
-    """Return channel slices [..., C/groups] of a channels-last array."""
-    return np.split(array, groups, axis=-1)
-
-
-def _correlate_im2col(x, filters, geometry, out):
-    for group, (x_g, out_g) in enumerate(
-        zip(_groups_of(x, geometry.groups), _groups_of(out, geometry.groups), strict=True)
-    ):
-        columns = columns_nhwc(x_g, geometry.kernel, geometry.stride, geometry.padding, geometry.dilation)
-        out_g[...] = matmul(columns, filters[group].T).reshape(out_g.shape)
-
-
-def _correlate_adjoint_im2col(grad_output, filters, geometry, out):
-    images = _images_per_chunk(filters, geometry)
-    for start in range(0, out.shape[0], images):
-        chunk = slice(start, start + images)
-        pairs = zip(
-            _groups_of(grad_output[chunk], geometry.groups), _groups_of(out[chunk], geometry.groups), strict=True
-        )
-        for group, (grad_g, out_g) in enumerate(pairs):
-            columns = matmul(grad_g.reshape(-1, grad_g.shape[3]), filters[group])
-            out_g[...] = columns_nhwc_adjoint(
-                columns, out_g.shape, geometry.kernel, geometry.stride, geometry.padding, geometry.dilation
-            )
-
-
-def _images_per_chunk(filters, geometry):
-    """Return how many images' columns fit the workspace."""
-    positions = geometry.out_size[0] * geometry.out_size[1]
-    return max(1, COLUMN_BYTES // (positions * filters.shape[2] * filters.itemsize))
-
-
-def _weight_gradient_im2col(x, grad_output, geometry, out):
-    targets = np.split(out, geometry.groups)
-    for x_g, grad_g, out_g in zip(
-        _groups_of(x, geometry.groups), _groups_of(grad_output, geometry.groups), targets, strict=True
-    ):
-        columns = columns_nhwc(x_g, geometry.kernel, geometry.stride, geometry.padding, geometry.dilation)
-        out_g[...] = matmul(grad_g.reshape(-1, grad_g.shape[3]).T, columns).reshape(out_g.shape)

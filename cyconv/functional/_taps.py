@@ -88,6 +88,40 @@ def adjoint_sums(geometry: Geometry) -> list[Sum]:
 
 
 @lru_cache(maxsize=1024)
+def filtered_sums(geometry: Geometry, adjoint: bool) -> list[Sum]:
+    """Return the sums as minimal filtering computes them, of a square kernel without dilation, each with its first tap.
+
+    Of stride S they are sums over n x n taps, of a kernel that zeros make Sn x Sn: for the convolution one sum, whose
+    positions are those of each phase of the image in turn; for its adjoint a sum for each phase of the outputs.
+    """
+    stride, n = geometry.stride[0], taps_a_side(geometry)
+
+    def sums(axis: int, before: int) -> list[tuple[int, int, list[list[int]]]]:
+        """Start, first displacement and the phases' kernel lines in the order of rising displacements."""
+        if not adjoint:
+            return [(0, -before, [list(range(phase, stride * n, stride)) for phase in range(stride)])]
+        return [
+            ((r, (r + before) // stride - n + 1, [list(range((r + before) % stride, stride * n, stride))[::-1]]))
+            for r in range(min(stride, geometry.in_size[axis]))
+        ]
+
+    return [
+        Sum(
+            np.array([[dh], [dw]], np.intp),
+            np.array([kh * stride * n + kw for R in rows for C in columns for kh in R for kw in C], np.intp),
+            (r_h, r_w),
+        )
+        for r_h, dh, rows in sums(0, geometry.padding.top)
+        for r_w, dw, columns in sums(1, geometry.padding.left)
+    ]
+
+
+def taps_a_side(geometry: Geometry) -> int:
+    """Return how many taps a side each phase of the stride has."""
+    return -(-geometry.kernel[0] // geometry.stride[0])
+
+
+@lru_cache(maxsize=1024)
 def phases(geometry: Geometry, adjoint: bool) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Return all sums' taps, and [first tap, taps, first row, first column] of each sum; there must be a sum."""
     sums = adjoint_sums(geometry) if adjoint else [forward_sum(geometry)]

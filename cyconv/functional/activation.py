@@ -10,17 +10,23 @@ from cyconv import _validation as check
 from cyconv._dispatch import activation as kernels
 from cyconv._dispatch import softmax as softmax_kernels
 from cyconv.functional._arrays import Axes, empty_ordered, flat, memory_axes
+from cyconv.functional._calls import AT_ONCE, Calls
 from cyconv.threads import threads_for
 
 EXP_COST = 8  # operations that one exponential counts for
 
 
-def _forward(op: str, kind: int, x: ArrayLike, slope: float = 0.0, cost: int = 1) -> NDArray:
+def _forward(op: str, kind: int, x: ArrayLike, slope: float = 0.0, cost: int = 1, calls: Calls = AT_ONCE) -> NDArray:
     x = check.as_float_array(op, "x", x)
     axes = memory_axes(x)
-    out = empty_ordered(x.shape, axes, x.dtype)
-    kernels.forward(kind, flat(x, axes), flat(out, axes), slope, threads_for(x.size * cost))
+    out = empty_ordered(x.shape, axes, x.dtype, calls)
+    calls(kernels.forward, kind, flat(x, axes), flat(out, axes), slope, threads_for(x.size * cost))
     return out
+
+
+def rectified(x: ArrayLike, calls: Calls = AT_ONCE) -> NDArray:
+    """Do what `relu` does."""
+    return _forward("relu", kernels.RELU, x, calls=calls)
 
 
 def gradient_and_saved(op: str, grad_output: ArrayLike, name: str, saved: ArrayLike) -> tuple[NDArray, NDArray]:
@@ -70,7 +76,7 @@ def relu(x: ArrayLike) -> NDArray:
     >>> F.relu(np.array([-1.0, 2.0]))
     array([0., 2.])
     """
-    return _forward("relu", kernels.RELU, x)
+    return rectified(x)
 
 
 def relu_backward(grad_output: ArrayLike, output: ArrayLike) -> NDArray:

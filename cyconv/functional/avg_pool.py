@@ -12,6 +12,7 @@ from cyconv import _validation as check
 from cyconv._dispatch import avg_pool2d as kernels
 from cyconv._geometry import Pair
 from cyconv.functional._arrays import channels_last, empty_image, nhwc
+from cyconv.functional._calls import AT_ONCE, Calls
 from cyconv.functional._pooling import Shape, adaptive_axes, check_backward, check_grad, window_axes
 from cyconv.functional._windows import Axes, Axis, are_apart, covering, windows
 from cyconv.threads import threads_for
@@ -58,10 +59,13 @@ def avg_pool2d(
     array([[[[ 2.5,  4.5],
              [10.5, 12.5]]]])
     """
-    op = "avg_pool2d"
+    return averaged("avg_pool2d", x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+
+
+def averaged(op: str, x: ArrayLike, *parameters: Any, calls: Calls = AT_ONCE) -> NDArray:
+    """Do what `avg_pool2d` does with these parameters."""
     x = check.as_image(op, "x", x)
-    parameters = kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
-    return _average(x, *_axes_and_scales(op, x.shape[2:], *parameters))
+    return _average(x, *_axes_and_scales(op, x.shape[2:], *parameters), calls)
 
 
 def avg_pool2d_backward(
@@ -139,10 +143,7 @@ def adaptive_avg_pool2d(x: ArrayLike, output_size: int | Pair) -> NDArray:
     >>> F.adaptive_avg_pool2d(np.arange(5.0).reshape(1, 1, 1, 5), (1, 2))
     array([[[[1., 3.]]]])
     """
-    op = "adaptive_avg_pool2d"
-    x = check.as_image(op, "x", x)
-    axes = adaptive_axes(op, x.shape, output_size)
-    return _average(x, axes, _inside_scales(axes))
+    return averaged_over_parts("adaptive_avg_pool2d", x, output_size)
 
 
 def adaptive_avg_pool2d_backward(
@@ -208,9 +209,14 @@ def global_avg_pool2d(x: ArrayLike) -> NDArray:
     >>> F.global_avg_pool2d(np.arange(4.0).reshape(1, 1, 2, 2))
     array([[[[1.5]]]])
     """
-    x = check.as_image("global_avg_pool2d", "x", x)
-    axes = adaptive_axes("global_avg_pool2d", x.shape, 1)
-    return _average(x, axes, _inside_scales(axes))
+    return averaged_over_parts("global_avg_pool2d", x, 1)
+
+
+def averaged_over_parts(op: str, x: ArrayLike, output_size: Any, calls: Calls = AT_ONCE) -> NDArray:
+    """Do what `adaptive_avg_pool2d` does, and `global_avg_pool2d` for a single part."""
+    x = check.as_image(op, "x", x)
+    axes = adaptive_axes(op, x.shape, output_size)
+    return _average(x, axes, _inside_scales(axes), calls)
 
 
 def global_avg_pool2d_backward(
@@ -248,13 +254,13 @@ def global_avg_pool2d_backward(
     return _average_backward(op, grad, shape, axes, _inside_scales(axes))
 
 
-def _average(x: NDArray, axes: Axes, scales: Scales) -> NDArray:
+def _average(x: NDArray, axes: Axes, scales: Scales, calls: Calls = AT_ONCE) -> NDArray:
     rows, columns = axes
     N, C = x.shape[:2]
-    output = empty_image(N, C, rows.output, columns.output, x.dtype)
+    output = empty_image(N, C, rows.output, columns.output, x.dtype, calls)
     if output.size:
         threads = threads_for(x.size + output.size)
-        kernels.pool(channels_last(x), nhwc(output), *scales, windows(rows), windows(columns), threads)
+        calls(kernels.pool, channels_last(x), nhwc(output), *scales, windows(rows), windows(columns), threads)
     return output
 
 

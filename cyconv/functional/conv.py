@@ -43,13 +43,24 @@ def _parameters(
     op: str, stride: Any, padding: Any, dilation: Any, groups: Any, algorithm: Any
 ) -> tuple[Pair, Padding | str, Pair, int, str]:
     """Return a convolution's parameters in the one form by which plans are kept, each checked for itself."""
+    plain = type(stride) is type(padding) is type(dilation) is type(groups) is int and type(algorithm) is str
+    checked = _remembered_parameters if plain else _checked_parameters  # of these types what is equal means the same
+    return checked(op, stride, padding, dilation, groups, algorithm, is_exact())
+
+
+def _checked_parameters(
+    op: str, stride: Any, padding: Any, dilation: Any, groups: Any, algorithm: Any, exact: bool
+) -> tuple[Pair, Padding | str, Pair, int, str]:
     stride, dilation = check.as_pair(op, "stride", stride), check.as_pair(op, "dilation", dilation)
     if not isinstance(padding, str):  # a string's meaning depends on the image
         padding = check.as_padding(op, padding, stride, stride, stride, dilation)
     algorithm = check.as_choice(op, "algorithm", algorithm, ALGORITHMS)
-    if is_exact() and algorithm in ("auto", "winograd"):
+    if exact and algorithm in ("auto", "winograd"):
         algorithm = "exact"
     return stride, padding, dilation, check.as_int(op, "groups", groups), algorithm
+
+
+_remembered_parameters = lru_cache(maxsize=256)(_checked_parameters)
 
 
 def _check_bias(op: str, bias: Shape | None, channels: int) -> None:
@@ -68,9 +79,9 @@ def _planned(op: str, geometry: Geometry, images: int, weight: Shape, dtype: np.
     shape = OC, KH, KW, IC  # as it lies in memory
     if geometry.algorithm == "winograd" and not allows_winograd(shape, dtype, geometry):
         raise ValueError(
-            f"{op}: `algorithm` 'winograd' needs float32, 3x3 or 5x5 filters of stride 1 and dilation 1, and at "
-            f"least 16 channels a group; got {dtype} `weight` of shape {weight}, stride {geometry.stride}, "
-            f"dilation {geometry.dilation}, groups {geometry.groups}"
+            f"{op}: `algorithm` 'winograd' needs float32, 2x2, 3x3 or 5x5 filters of stride 1, or 4x4, 5x5 or 6x6 "
+            f"ones of stride 2, no dilation, and at least 16 channels a group; got {dtype} `weight` of shape "
+            f"{weight}, stride {geometry.stride}, dilation {geometry.dilation}, groups {geometry.groups}"
         )
     return Convolution(geometry, images, shape, dtype)
 
@@ -158,11 +169,12 @@ def conv2d(
     groups : int, default 1
         The g-th share of the output channels sees only the g-th share of the input channels.
     algorithm : {"auto", "direct", "winograd", "im2col"}, default "auto"
-        "direct" reads the image in place. "winograd" needs a quarter of the multiplications for 3x3 filters, and about
-        a third for 5x5, of stride 1 and 16 channels or more, in float32, with a rounding error some ten times that of
-        "direct" (2e-6 of the output's root mean square at 256 channels), and a NaN or infinity spreads within its tile
-        of 4x4 or 2x2 outputs; "auto" takes it where it is faster. "im2col" builds the matrix of patches, the textbook
-        reference.
+        "direct" reads the image in place. "winograd" needs a quarter of the multiplications for 3x3 filters of stride 1
+        and 6x6 of stride 2, and about a third for 2x2 and 5x5 of stride 1 and 4x4 and 5x5 of stride 2, of 16 channels
+        or more, in float32, with a rounding error some three times that of "direct" (at 256 channels 2e-6 of the
+        output's root mean square, of stride 2 4e-6). A NaN or infinity spreads within its tile of 4x4 outputs, of 5x5
+        filters of stride 1 2x2. "auto" takes it where it is faster. "im2col" builds the matrix of patches, the
+        textbook reference.
 
     Returns
     -------

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cyconv import _validation as check
 from cyconv import memory
-from cyconv.functional._arrays import empty_ordered, memory_axes
+from cyconv.functional.group_normalization import as_pixels, channel_sums, scaled
 from cyconv.functional.loss import REDUCTIONS
 
 
@@ -118,11 +118,7 @@ def dice_loss_backward(
         number = check.as_number(op, "grad_output", grad_output)
         scale = np.full(both.shape, number / (both.size or 1 if reduction == "mean" else 1))
     inverse = np.divide(1.0, size, out=np.zeros_like(size), where=size > 0)
-    pixels = (*both.shape, *(1,) * (p.ndim - 2))
-    grad_p = empty_ordered(p.shape, memory_axes(p), p.dtype)
-    np.multiply(t, (-2 * scale * inverse).astype(p.dtype).reshape(pixels), out=grad_p)
-    grad_p += (scale * both * inverse**2).astype(p.dtype).reshape(pixels)
-    return grad_p
+    return scaled(t, -2 * scale * inverse, scale * both * inverse**2)
 
 
 def _checked(
@@ -138,6 +134,7 @@ def _checked(
 
 def _sums(p: NDArray, t: NDArray, smooth: float) -> tuple[NDArray, NDArray]:
     """Return what the loss divides, and by what, for each image and region, (N, C)."""
-    pixels = tuple(range(2, p.ndim))
-    shared, one, other = (np.asarray(np.sum(x, axis=pixels, dtype=np.float64)) for x in (p * t, p, t))
-    return 2 * shared + smooth, one + other + smooth
+    zero, p, t = np.zeros(p.shape[:2]), as_pixels(p), as_pixels(t)
+    shared = channel_sums(p, t, zero, zero)
+    size = channel_sums(p, None, zero, zero) + channel_sums(t, None, zero, zero)
+    return 2 * shared + smooth, size + smooth

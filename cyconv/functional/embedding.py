@@ -9,6 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from cyconv import _validation as check
 from cyconv import memory
+from cyconv._dispatch import elementwise
+from cyconv.threads import threads_for
 
 
 def embedding(indices: ArrayLike, weight: ArrayLike) -> NDArray:
@@ -43,7 +45,7 @@ def embedding(indices: ArrayLike, weight: ArrayLike) -> NDArray:
     """
     rows, weight = _check("embedding", indices, weight)
     out = memory.empty((*rows.shape, weight.shape[1]), weight.dtype)
-    return np.take(weight, rows, axis=0, out=out) if rows.size else out
+    return np.take(weight, rows, axis=0, out=out, mode="clip") if rows.size else out  # without a copy of `out`
 
 
 def embedding_backward(grad_output: ArrayLike, indices: ArrayLike, weight: ArrayLike) -> NDArray:
@@ -81,10 +83,8 @@ def embedding_backward(grad_output: ArrayLike, indices: ArrayLike, weight: Array
     check.check_shape(op, "grad_output", grad, (*rows.shape, weight.shape[1]))
     grad_weight = memory.zeros(weight.shape, weight.dtype)
     if grad.size:
-        flat = rows.ravel()
-        order = np.argsort(flat, kind="stable")
-        used, starts = np.unique(flat[order], return_index=True)
-        grad_weight[used] = np.add.reduceat(grad.reshape(-1, weight.shape[1])[order], starts, axis=0)
+        added = np.ascontiguousarray(grad.reshape(-1, weight.shape[1]))
+        elementwise.add_rows(added, np.ascontiguousarray(rows.ravel()), grad_weight, threads_for(grad.size))
     return grad_weight
 
 

@@ -7,8 +7,8 @@ import math
 from numpy.typing import ArrayLike, NDArray
 
 from cyconv import _validation as check
-from cyconv import memory
 from cyconv.functional._arrays import NCHW, copied_channels_last, copy
+from cyconv.functional._calls import AT_ONCE, Calls
 
 
 def flatten(x: ArrayLike) -> NDArray:
@@ -38,10 +38,15 @@ def flatten(x: ArrayLike) -> NDArray:
     >>> F.flatten(np.arange(4.0).reshape(1, 2, 1, 2))
     array([[0., 1., 2., 3.]])
     """
-    x = check.as_float_array("flatten", "x", x, 4)
+    return laid_out("flatten", x)
+
+
+def laid_out(op: str, x: ArrayLike, calls: Calls = AT_ONCE) -> NDArray:
+    """Do what `flatten` does."""
+    x = check.as_float_array(op, "x", x, 4)
     N, C, H, W = x.shape
-    rows = memory.empty((N, C, H, W), x.dtype)
-    copy(x.transpose(0, 2, 1, 3), rows.transpose(0, 2, 1, 3))  # channels are contiguous in x, columns in the rows
+    rows = calls.empty((N, C, H, W), x.dtype)
+    copy(x.transpose(0, 2, 1, 3), rows.transpose(0, 2, 1, 3), calls)  # channels are contiguous in x, columns in rows
     return rows.reshape(N, C * H * W)
 
 

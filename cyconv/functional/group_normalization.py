@@ -236,7 +236,7 @@ def layer_norm(
         size = math.prod(x.shape[x.ndim - len(inner) :])
         affine = _elements(weight, 1, size, inner, x.dtype), _elements(bias, 0, size, inner, x.dtype)
         rows = flat(x, axes).reshape(-1, size), flat(out, axes).reshape(-1, size)
-        kernels.layer(rows[0], *affine, np.ones(size, x.dtype), eps, rows[1], threads_for(2 * x.size))
+        kernels.layer(rows[0], *affine, eps, rows[1], threads_for(2 * x.size))
     return out
 
 
@@ -289,7 +289,7 @@ def layer_norm_backward(
     if x.size:
         arrays = rows, flat(x, axes).reshape(-1, size), _elements(weight, 1, size, inner, x.dtype)
         results = flat(grad_x, axes).reshape(-1, size), product
-        kernels.layer_backward(*arrays, np.ones(size, x.dtype), eps, *results, threads_for(4 * x.size))
+        kernels.layer_backward(*arrays, eps, *results, threads_for(4 * x.size))
     grad_weight, grad_bias = (
         None if parameter is None else _unordered(sum_channels(sums), parameter.shape, inner)
         for parameter, sums in ((weight, product), (bias, rows))
@@ -357,7 +357,7 @@ def _check(
     return x, groups, *parameters, check.as_number(op, "eps", eps, 0, open_minimum=True)
 
 
-def _pixels(x: NDArray) -> NDArray:
+def as_pixels(x: NDArray) -> NDArray:
     """Return (N, C, ...) as [N, P, C]: a view where the channels lie last, else a copy."""
     axes = (0, *range(2, x.ndim), 1)
     return flat(x, axes).reshape(x.shape[0], math.prod(x.shape[2:]), x.shape[1])
@@ -374,9 +374,18 @@ def _means(sums: NDArray, groups: int, count: int) -> NDArray:
     return np.repeat(by_group, C // groups, axis=1)
 
 
-def _sums(a: NDArray, b: NDArray | None, mean_a: NDArray, mean_b: NDArray) -> NDArray[np.float64]:
+def channel_sums(a: NDArray, b: NDArray | None, mean_a: NDArray, mean_b: NDArray) -> NDArray[np.float64]:
+    """Return the sums over pixels of (a - mean_a)(b - mean_b), or of a alone: [N, P, C] -> [N, C]."""
     out = np.empty((a.shape[0], a.shape[2]))
     kernels.sums(a, b, mean_a, mean_b, out, threads_for(a.size))
+    return out
+
+
+def scaled(x: NDArray, factor: NDArray, shift: NDArray) -> NDArray:
+    """Return factor * x + shift, both [N, C]."""
+    out, zero = _empty_like(x), np.zeros(x.shape[:2])
+    if x.size:
+        kernels.scale(as_pixels(x), None, factor, zero, zero, shift, as_pixels(out), threads_for(x.size))
     return out
 
 
@@ -384,10 +393,10 @@ def _moments(pixels: NDArray, groups: int, eps: float) -> tuple[NDArray, NDArray
     """Return each channel's group's mean, rounded to the dtype, the rest of it, and 1 / standard deviation, [N, C]."""
     N, P, C = pixels.shape
     zero, count = np.zeros((N, C)), P * C // groups
-    mean = _means(_sums(pixels, None, zero, zero), groups, count)
+    mean = _means(channel_sums(pixels, None, zero, zero), groups, count)
     rounded = mean.astype(pixels.dtype).astype(np.float64)  # what the kernels subtract
     rest = mean - rounded
-    variance = _means(_sums(pixels, pixels, rounded, rounded), groups, count) - rest**2
+    variance = _means(channel_sums(pixels, pixels, rounded, rounded), groups, count) - rest**2
     return rounded, rest, 1 / np.sqrt(variance + eps)
 
 
@@ -395,14 +404,14 @@ def _forward(op: str, x: ArrayLike, num_groups: Any, weight: Any, bias: Any, eps
     x, groups, weight, bias, eps = _check(op, x, num_groups, weight, bias, eps)
     out = _empty_like(x)
     if x.size:
-        pixels = _pixels(x)
+        pixels = as_pixels(x)
         mean, rest, factor = _moments(pixels, groups, eps)
         if weight is not None:
             factor = factor * weight
         shift = -factor * rest
         if bias is not None:
             shift += bias
-        kernels.scale(pixels, None, factor, mean, shift, shift, _pixels(out), threads_for(x.size))
+        kernels.scale(pixels, None, factor, mean, shift, shift, as_pixels(out), threads_for(x.size))
     return out
 
 
@@ -414,17 +423,17 @@ def _backward(
     grad_x, C = _empty_like(x), x.shape[1]
     by_product = by_grad = np.zeros((1, C))
     if x.size:
-        pixels, grad_pixels = _pixels(x), _pixels(grad)
+        pixels, grad_pixels = as_pixels(x), as_pixels(grad)
         mean, rest, rstd = _moments(pixels, groups, eps)
         zero, count = np.zeros_like(mean), pixels.shape[1] * C // groups
-        by_grad = _sums(grad_pixels, None, zero, zero)
-        by_product = (_sums(grad_pixels, pixels, zero, mean) - by_grad * rest) * rstd
+        by_grad = channel_sums(grad_pixels, None, zero, zero)
+        by_product = (channel_sums(grad_pixels, pixels, zero, mean) - by_grad * rest) * rstd
         factor = np.ones_like(mean) if weight is None else np.broadcast_to(weight, mean.shape).astype(np.float64)
         shift = -rstd * _means(by_grad * factor, groups, count)
         slope = -(rstd**2) * _means(by_product * factor, groups, count)
         shift -= slope * rest
         arrays = pixels, np.ascontiguousarray(rstd * factor), mean, slope, shift
-        kernels.scale(grad_pixels, *arrays, _pixels(grad_x), threads_for(2 * x.size))
+        kernels.scale(grad_pixels, *arrays, as_pixels(grad_x), threads_for(2 * x.size))
     grad_weight = None if weight is None else by_product.sum(axis=0).astype(x.dtype)
     grad_bias = None if bias is None else by_grad.sum(axis=0).astype(x.dtype)
     return grad_x, grad_weight, grad_bias

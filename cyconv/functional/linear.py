@@ -9,18 +9,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cyconv import _validation as check
-from cyconv import memory
 from cyconv._dispatch import gemm as kernels
 from cyconv.functional._arrays import sum_channels
+from cyconv.functional._calls import AT_ONCE, Calls
 from cyconv.threads import threads_for
 
 ALL = (True, True, True)
 
 
-def matmul(a: NDArray, b: NDArray, bias: NDArray | None = None, relu: bool = False) -> NDArray:
+def matmul(a: NDArray, b: NDArray, bias: NDArray | None = None, relu: bool = False, calls: Calls = AT_ONCE) -> NDArray:
     """Return a (M, K) @ b (K, N) + bias (N) on cyconv's own threads: a threaded BLAS beside them would slow both."""
-    out = memory.empty((a.shape[0], b.shape[1]), a.dtype)
-    kernels.gemm(a, b, bias, None, out, relu, threads_for(a.shape[0] * b.shape[1] * (a.shape[1] + 1)))
+    out = calls.empty((a.shape[0], b.shape[1]), a.dtype)
+    calls(kernels.gemm, a, b, bias, None, out, relu, threads_for(a.shape[0] * b.shape[1] * (a.shape[1] + 1)))
     return out
 
 
@@ -82,11 +82,11 @@ def linear(x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None) -> ND
     return affine("linear", x, weight, bias)
 
 
-def affine(op: str, x: Any, weight: Any, bias: Any, relu: bool = False) -> NDArray:
+def affine(op: str, x: Any, weight: Any, bias: Any, relu: bool = False, calls: Calls = AT_ONCE) -> NDArray:
     """Apply an affine map to the last axis, then, with `relu`, set negative numbers to zero."""
     x, weight, bias = _check(op, x, weight, bias)
     bias = None if bias is None else np.ascontiguousarray(bias)
-    return matmul(_rows(x), weight.T, bias, relu).reshape(*x.shape[:-1], weight.shape[0])
+    return matmul(_rows(x), weight.T, bias, relu, calls).reshape(*x.shape[:-1], weight.shape[0])
 
 
 def linear_backward(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -38,6 +40,7 @@ class _Classification:
         check.check_shape(op, "target", target, (N, *image), f" (one label for each of `logits` {logits.shape})")
         self.ignore_index = check.as_int(op, "ignore_index", ignore_index, -(2**63), 2**63 - 1)
         self.smoothing = check.as_number(op, "label_smoothing", label_smoothing, 0, 1)
+        self.weighted = weight is not None or sample_weight is not None
         if weight is None:
             self.weight = np.ones(K, logits.dtype)
         else:
@@ -46,10 +49,8 @@ class _Classification:
             check.check_same_dtype(op, logits=logits, weight=self.weight)
         self.logits = logits
         self.target = np.ascontiguousarray(target).reshape(-1)
-        self.counted = self.target != self.ignore_index
-        bad = self.counted & ((self.target < 0) | (self.target >= K))
-        if bad.any():
-            first = int(bad.argmax())
+        self.count, first = kernels.survey(self.target, K, self.ignore_index)
+        if first >= 0:
             where = np.unravel_index(first, target.shape)
             raise ValueError(
                 f"{op}: `target` must be 0 to {K - 1}, got {self.target[first]} at {tuple(map(int, where))}"
@@ -67,10 +68,41 @@ class _Classification:
 
     def norm(self) -> float:
         """Return what a mean divides by: the weights of the labels that count."""
-        weights = self.weight[self.target[self.counted]]
+        if not self.weighted:
+            return float(self.count)
+        counted = self.target != self.ignore_index
+        weights = self.weight[self.target[counted]]
         if self.samples is not None:
-            weights = weights * self.samples[self.counted]
+            weights = weights * self.samples[counted]
         return float(weights.sum(dtype=np.float64))
+
+    def losses(self) -> NDArray:
+        """Return the loss of each label."""
+        losses = memory.empty(self.target.shape, self.logits.dtype)
+        if self.logits.size:
+            kernels.cross_entropy(self.rows(self.logits), *self.settings(), losses, self.threads)
+        if self.samples is not None:
+            losses *= self.samples
+        return losses
+
+    def mean(self, norm: float) -> float:
+        """Return the mean loss, NaN where no label counts."""
+        total = float(self.losses().sum(dtype=np.float64))
+        return total / norm if norm else float("nan")
+
+    def gradient(self, grads: NDArray) -> NDArray:
+        """Return the gradient by the logits from that of each label's loss."""
+        grad_logits = empty_ordered(self.logits.shape, self.axes, self.logits.dtype)
+        if self.samples is not None:
+            grads = grads * self.samples
+        if self.logits.size:
+            rows = self.rows(self.logits), *self.settings(), self.rows(grad_logits)
+            kernels.cross_entropy_backward(grads, *rows, self.threads)
+        return grad_logits
+
+    def shares(self, scale: float, norm: float) -> NDArray:
+        """Return the gradient of each label's loss by `scale` times the mean."""
+        return np.full(self.target.shape, scale / norm if norm else np.nan, self.logits.dtype)
 
     def settings(self) -> tuple[NDArray, NDArray, int, float]:
         return self.target, self.weight, self.ignore_index, self.smoothing
@@ -131,18 +163,9 @@ def cross_entropy(
     """
     options = weight, ignore_index, label_smoothing, sample_weight
     call = _Classification("cross_entropy", logits, target, reduction, *options)
-    losses = memory.empty(call.target.shape, call.logits.dtype)
-    if call.logits.size:
-        kernels.cross_entropy(call.rows(call.logits), *call.settings(), losses, call.threads)
-    if call.samples is not None:
-        losses *= call.samples
     if reduction == "none":
-        return losses.reshape(call.logits.shape[:1] + call.logits.shape[2:])
-    total = float(losses.sum(dtype=np.float64))
-    if reduction == "sum":
-        return total
-    norm = call.norm()
-    return total / norm if norm else float("nan")
+        return call.losses().reshape(call.logits.shape[:1] + call.logits.shape[2:])
+    return call.mean(1.0 if reduction == "sum" else call.norm())
 
 
 def cross_entropy_backward(
@@ -190,20 +213,23 @@ def cross_entropy_backward(
     """
     op = "cross_entropy_backward"
     call = _Classification(op, logits, target, reduction, weight, ignore_index, label_smoothing, sample_weight)
-    grad_logits = empty_ordered(call.logits.shape, call.axes, call.logits.dtype)
     if reduction == "none":
         grads = check.as_float_array(op, "grad_output", grad_output)
         shape = call.logits.shape[:1] + call.logits.shape[2:]
         check.check_shape(op, "grad_output", grads, shape, " (that of `target`)")
         check.check_same_dtype(op, grad_output=grads, logits=call.logits)
-        grads = np.ascontiguousarray(grads).reshape(-1)
-    else:
-        scale = check.as_number(op, "grad_output", grad_output)
-        norm = call.norm() if reduction == "mean" else 1.0
-        grads = np.full(call.target.shape, scale / norm if norm else np.nan, call.logits.dtype)
-    if call.samples is not None:
-        grads = grads * call.samples
-    if call.logits.size:
-        rows = call.rows(call.logits), *call.settings(), call.rows(grad_logits)
-        kernels.cross_entropy_backward(grads, *rows, call.threads)
-    return grad_logits
+        return call.gradient(np.ascontiguousarray(grads).reshape(-1))
+    scale = check.as_number(op, "grad_output", grad_output)
+    return call.gradient(call.shares(scale, call.norm() if reduction == "mean" else 1.0))
+
+
+def mean_cross_entropy_and_gradient(logits: ArrayLike, target: ArrayLike, **options: Any) -> tuple[float, NDArray]:
+    """Return the mean of `cross_entropy` and its gradient, the arguments checked once; 0 where no label counts."""
+    names = "weight", "ignore_index", "label_smoothing", "sample_weight"
+    call = _Classification("cross_entropy", logits, target, "mean", *(options[name] for name in names))
+    if call.samples is not None and not np.any(call.samples[call.target != call.ignore_index] > 0):
+        call.count = 0
+    if not call.count:
+        return 0.0, np.zeros_like(call.logits)
+    norm = call.norm()
+    return call.mean(norm), call.gradient(call.shares(1.0, norm))

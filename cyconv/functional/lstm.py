@@ -9,9 +9,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from cyconv import _validation as check
 from cyconv import memory
+from cyconv._dispatch import lstm as kernels
 from cyconv.functional._arrays import sum_channels
-from cyconv.functional.activation import sigmoid, tanh
 from cyconv.functional.linear import matmul
+from cyconv.threads import threads_for
+
+GATES_COST = 64  # of a cell's gates, in the time of an addition
 
 
 class States(NamedTuple):
@@ -246,14 +249,10 @@ def unroll(
     hidden[0], cells[0] = h, c
     steps = np.ascontiguousarray(x.swapaxes(0, 1))
     from_input = matmul(steps.reshape(T * N, -1), weight_ih.T, bias).reshape(T, N, 4 * H)
+    recurrent, threads = np.ascontiguousarray(weight_hh.T), threads_for(N * H * GATES_COST)
     for t in range(T):
-        z = from_input[t] + matmul(hidden[t], weight_hh.T)
-        gates[t] = sigmoid(z)
-        i, f, g, o = np.split(gates[t], 4, axis=1)
-        g[...] = tanh(z[:, 2 * H : 3 * H])
-        cells[t + 1] = f * cells[t] + i * g
-        squashed[t] = tanh(cells[t + 1])
-        hidden[t + 1] = o * squashed[t]
+        arrays = from_input[t], matmul(hidden[t], recurrent), cells[t]
+        kernels.step(*arrays, gates[t], cells[t + 1], squashed[t], hidden[t + 1], threads)
     return States(hidden, cells, gates, squashed)
 
 
@@ -283,16 +282,13 @@ def through_time(
     N, T, I = x.shape  # noqa: E741
     H = grad_h.shape[1]
     grad_z = memory.empty((T, N, 4 * H), x.dtype)
+    grad_c = np.array(grad_c, order="C")  # each step's takes the place of the next one's
+    grad_h, threads = np.ascontiguousarray(grad_h), threads_for(N * H * GATES_COST)
+    if grad_output.strides[2] != grad_output.itemsize:
+        grad_output = np.ascontiguousarray(grad_output)
     for t in reversed(range(T)):
-        grad_h = grad_h + grad_output[:, t]
-        i, f, g, o = np.split(states.gates[t], 4, axis=1)
-        s = states.squashed[t]
-        grad_c = grad_c + grad_h * o * (1 - s * s)
-        by_gate = grad_c * g, grad_c * states.cells[t], grad_c * i, grad_h * s
-        slopes = i * (1 - i), f * (1 - f), 1 - g * g, o * (1 - o)
-        for gate, (grad, slope) in enumerate(zip(by_gate, slopes, strict=True)):
-            grad_z[t, :, gate * H : (gate + 1) * H] = grad * slope
-        grad_c = grad_c * f
+        arrays = grad_h, grad_output[:, t], states.gates[t], states.cells[t], states.squashed[t]
+        kernels.step_backward(*arrays, grad_c, grad_z[t], threads)
         grad_h = matmul(grad_z[t], weight_hh)
     rows = grad_z.reshape(T * N, 4 * H)
     grad_x = np.ascontiguousarray(matmul(rows, weight_ih).reshape(T, N, I).swapaxes(0, 1))

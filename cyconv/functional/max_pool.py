@@ -12,6 +12,7 @@ from cyconv import _validation as check
 from cyconv._dispatch import max_pool2d as kernels
 from cyconv._geometry import Pair
 from cyconv.functional._arrays import channels_last, empty_image, nhwc
+from cyconv.functional._calls import AT_ONCE, Calls
 from cyconv.functional._pooling import Shape, adaptive_axes, check_backward, check_grad, window_axes
 from cyconv.functional._windows import Axes, are_apart, covering, most_readers, windows
 from cyconv.threads import threads_for
@@ -78,6 +79,22 @@ def max_pool2d(
     x = check.as_image(op, "x", x)
     axes, _ = window_axes(op, x.shape[2:], kernel_size, stride, padding, dilation, ceil_mode)
     return _maximum_and_indices(x, axes, return_indices)
+
+
+def largest(
+    op: str,
+    x: ArrayLike,
+    kernel_size: int | Pair,
+    stride: int | Pair | None,
+    padding: Any,
+    dilation: int | Pair,
+    ceil_mode: bool,
+    calls: Calls = AT_ONCE,
+) -> NDArray:
+    """Return the maximum of each window only."""
+    x = check.as_image(op, "x", x)
+    axes, _ = window_axes(op, x.shape[2:], kernel_size, stride, padding, dilation, ceil_mode)
+    return _maximum(x, axes, False, calls)[0]
 
 
 def max_pool2d_with_winners(
@@ -351,16 +368,17 @@ def _maximum_and_indices(x: NDArray, axes: Axes, return_indices: bool) -> NDArra
     return (output, _flat_indices(winners, axes)) if return_indices else output
 
 
-def _maximum(x: NDArray, axes: Axes, with_winners: bool) -> tuple[NDArray, NDArray]:
+def _maximum(x: NDArray, axes: Axes, with_winners: bool, calls: Calls = AT_ONCE) -> tuple[NDArray, NDArray]:
     """Return the maxima, and the winning taps [N, OH, OW, C] or an empty array."""
     rows, columns = axes
     N, C = x.shape[:2]
-    output = empty_image(N, C, rows.output, columns.output, x.dtype)
+    output = empty_image(N, C, rows.output, columns.output, x.dtype, calls)
     winners = memory.empty(nhwc(output).shape if with_winners else (0, 0, 0, 0), _winner_type(axes))
     if output.size:
-        shape = rows.kernel, columns.kernel, rows.dilation, columns.dilation
+        shape = columns.kernel, rows.dilation, columns.dilation
         threads = threads_for(x.size + output.size)
-        kernels.pool(channels_last(x), nhwc(output), winners, windows(rows), windows(columns), *shape, threads)
+        arrays = channels_last(x), nhwc(output), winners, windows(rows), windows(columns)
+        calls(kernels.pool, *arrays, *shape, threads)
     return output, winners
 
 
@@ -373,7 +391,7 @@ def _maximum_backward(grad: NDArray, winners: NDArray, shape: Shape, axes: Axes)
         threads = threads_for(grad_x.size + grad.size)
         apart, readers = are_apart(columns), most_readers(rows)
         if (apart and readers == 1 and C > 2) or (C >= FEW and readers * most_readers(columns) <= READERS):
-            tables = windows(columns), *covering(rows)
+            tables = windows(columns), *covering(rows), *covering(columns)
             kernels.pool_backward(*images, *tables, columns.kernel, columns.dilation, apart, threads)
         else:
             shape = columns.kernel, rows.dilation, columns.dilation

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cyconv import _validation as check
-from cyconv import memory
 from cyconv._dispatch import normalization as kernels
 from cyconv.functional._arrays import channels_last, empty_image
+from cyconv.functional._calls import AT_ONCE, Calls
 from cyconv.threads import threads_for
 
 
@@ -34,11 +34,11 @@ def _pixels(x: NDArray) -> NDArray:
     return ordered.reshape(x.size // max(1, C), C)
 
 
-def _empty_like(x: NDArray) -> NDArray:
+def _empty_like(x: NDArray, calls: Calls = AT_ONCE) -> NDArray:
     if x.ndim == 2:
-        return memory.empty(x.shape, x.dtype)
+        return calls.empty(x.shape, x.dtype)
     N, C, H, W = x.shape
-    return empty_image(N, C, H, W, x.dtype)
+    return empty_image(N, C, H, W, x.dtype, calls)
 
 
 def _normalize(
@@ -50,18 +50,19 @@ def _normalize(
     eps: float,
     residual: NDArray | None = None,
     relu: bool = False,
+    calls: Calls = AT_ONCE,
 ) -> tuple[NDArray, NDArray, NDArray]:
     """Return the output, and the mean and variance that it was made with: `statistics`, or else those of `x`."""
     weight, bias = _as_optional(op, "weight", weight, x), _as_optional(op, "bias", bias, x)
     check.check_same_dtype(op, x=x, weight=weight, bias=bias, residual=residual)
     eps = check.as_number(op, "eps", eps, 0, open_minimum=True)
-    out = _empty_like(x)
+    out = _empty_like(x, calls)
     mean, var = _moments(x.shape[1]) if statistics is None else np.array(statistics, np.float64)
     if out.size:
         added = None if residual is None else _pixels(residual)
         parameters = _dense(weight), _dense(bias), eps, added
         threads = threads_for(x.size)
-        kernels.forward(_pixels(x), mean, var, *parameters, _pixels(out), relu, statistics is None, threads)
+        calls(kernels.forward, _pixels(x), mean, var, *parameters, _pixels(out), relu, statistics is None, threads)
     return out, mean, var
 
 
@@ -243,11 +244,12 @@ def normalized(
     eps: float,
     residual: ArrayLike | None,
     relu: bool,
+    calls: Calls = AT_ONCE,
 ) -> NDArray:
     """Normalise by given statistics, add a residual and apply ReLU, each if wanted."""
     x = _as_images(op, "x", x)
     statistics = _as_channels(op, "mean", mean, x), _as_channels(op, "var", var, x)
-    return _normalize(op, x, statistics, weight, bias, eps, _as_residual(op, residual, x), relu)[0]
+    return _normalize(op, x, statistics, weight, bias, eps, _as_residual(op, residual, x), relu, calls)[0]
 
 
 def _check_count(op: str, x: NDArray) -> None:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from numbers import Real
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cyconv import _validation as check
+from cyconv._boundary import sources
 from cyconv._geometry import Padding
 from cyconv.functional._arrays import channels_last, empty_image, nhwc
 from cyconv.functional._tables import Table, apply_tables, selection
 
-MODES = ("constant", "reflect", "replicate", "circular")
+BOUNDARY = {"reflect": "mirror", "replicate": "nearest", "circular": "wrap"}
+MODES = ("constant", *BOUNDARY)
 
 
 def pad(x: ArrayLike, padding: tuple[int, ...], value: float = 0.0, *, mode: str = "constant") -> NDArray:
@@ -57,7 +56,7 @@ def pad(x: ArrayLike, padding: tuple[int, ...], value: float = 0.0, *, mode: str
     x = check.as_image("pad", "x", x)
     N, C, H, W = x.shape
     top, bottom, left, right = _check_padding("pad", padding)
-    _check_value(value, x.dtype)
+    value = check.as_fill_value("pad", "value", value, x.dtype)
     if check.as_choice("pad", "mode", mode, MODES) != "constant":
         return apply_tables(x, continued("pad", mode, H, top, bottom), continued("pad", mode, W, left, right))
     output = empty_image(N, C, top + H + bottom, left + W + right, x.dtype)
@@ -122,25 +121,7 @@ def continued(op: str, mode: str, size: int, before: int, after: int) -> Table:
         raise ValueError(
             f"{op}: `padding` must be at most {most} for `mode` {mode!r} and {size} pixels, got {max(before, after)}"
         )
-    position = np.arange(-before, size + after)
-    if mode == "replicate":
-        return selection(size, np.clip(position, 0, size - 1))
-    if mode == "circular":
-        return selection(size, position % size)
-    return selection(size, (size - 1) - np.abs((size - 1) - np.abs(position)))
-
-
-def _check_value(value: Any, dtype: np.dtype) -> None:
-    if not isinstance(value, Real) or isinstance(value, bool):
-        raise TypeError(f"pad: `value` must be a number, got {value!r}")
-    largest = float(np.finfo(dtype).max)
-    try:
-        number = float(value)
-        fits = not math.isfinite(number) or abs(number) <= largest
-    except OverflowError:  # an integer beyond all floats
-        fits = False
-    if not fits:
-        raise ValueError(f"pad: `value` must be within {dtype}, {largest:.4g} at most, got {value}")
+    return selection(size, sources(BOUNDARY[mode], size, before, before + size + after))
 
 
 def _check_padding(op: str, padding: Any) -> Padding:

@@ -29,9 +29,11 @@ def _reduced(losses: NDArray, reduction: str) -> float | NDArray:
     if reduction == "none":
         return losses
     total = float(losses.sum(dtype=np.float64))
-    if reduction == "sum":
-        return total
-    return total / losses.size if losses.size else float("nan")
+    return _mean(total, losses.size) if reduction == "mean" else total
+
+
+def _mean(total: float, count: int) -> float:
+    return total / count if count else float("nan")
 
 
 def _scale(op: str, grad_output: ArrayLike, x: NDArray, reduction: str) -> float | NDArray:
@@ -85,9 +87,7 @@ def mse_loss(x: ArrayLike, target: ArrayLike, reduction: str = "mean") -> float 
         losses = _difference(x, target)
         return np.multiply(losses, losses, out=losses)
     total = elementwise.squared_distance(flat(x, axes), flat(target, axes), threads_for(x.size))
-    if reduction == "sum":
-        return total
-    return total / x.size if x.size else float("nan")
+    return _mean(total, x.size) if reduction == "mean" else total
 
 
 def mse_loss_backward(grad_output: ArrayLike, x: ArrayLike, target: ArrayLike, reduction: str = "mean") -> NDArray:
@@ -176,12 +176,16 @@ def smooth_l1_loss(x: ArrayLike, target: ArrayLike, reduction: str = "mean", bet
     x, target = _check_pair(op, x, target)
     check.as_choice(op, "reduction", reduction, REDUCTIONS)
     beta = check.as_number(op, "beta", beta, 0)
+    if reduction != "none":
+        axes = memory_axes(x)
+        total = elementwise.smooth_distance(flat(x, axes), flat(target, axes), beta, threads_for(x.size))
+        return _mean(total, x.size) if reduction == "mean" else total
     distance = _difference(x, target)
     np.abs(distance, out=distance)
     if beta > 0:
         small = distance < beta
         distance = np.where(small, distance * distance * (0.5 / beta), distance - 0.5 * beta)
-    return _reduced(distance, reduction)
+    return distance
 
 
 def smooth_l1_loss_backward(

@@ -25,10 +25,10 @@ from cyconv.layers.group_normalization import GroupNorm, InstanceNorm2d, LayerNo
 from cyconv.layers.linear import Linear
 from cyconv.layers.lstm import LSTM
 from cyconv.layers.normalization import BatchNorm2d
-from cyconv.layers.pooling import AdaptiveAvgPool2d, AvgPool2d, GlobalAvgPool2d, MaxPool2d
+from cyconv.layers.pooling import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, GlobalAvgPool2d, MaxPool2d
 from cyconv.layers.pooling_axes import AvgPool1d, AvgPool3d, MaxPool1d, MaxPool3d
 from cyconv.layers.resizing import MaxUnpool2d, Pad, Upsample
-from cyconv.layers.routing import ChannelShuffle, Gate, PadChannels, SameSize, SideHead, Split
+from cyconv.layers.routing import ChannelShuffle, Gate, Heads, PadChannels, SameSize, SideHead, Split
 from cyconv.layers.weight_normalization import WeightNorm
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "LSTM",
     "SELU",
     "AdaptiveAvgPool2d",
+    "AdaptiveMaxPool2d",
     "AvgPool1d",
     "AvgPool2d",
     "AvgPool3d",
@@ -56,6 +57,7 @@ __all__ = [
     "Gate",
     "GlobalAvgPool2d",
     "GroupNorm",
+    "Heads",
     "Identity",
     "InstanceNorm2d",
     "Layer",

@@ -8,8 +8,10 @@ from numpy.typing import NDArray
 
 from cyconv import functional as F
 from cyconv._validation import as_choice, as_int, as_number
+from cyconv.functional.activation import rectified
 from cyconv.initializers import constant
-from cyconv.layers.base import Layer, Shape, accumulate
+from cyconv.layers.base import Layer, Shape, accumulate, completed
+from cyconv.layers.recording import Recording
 from cyconv.parameter import Parameter
 
 
@@ -39,6 +41,9 @@ class ReLU(Activation):
         output = F.relu(x)
         self.remember(output)
         return output
+
+    def record(self, x: NDArray, addend: NDArray | None, relu: bool, calls: Recording) -> NDArray:
+        return completed("ReLU", rectified(x, calls), addend, relu, calls)
 
     def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
         (output,) = self.recall()

@@ -5,18 +5,25 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from cyconv._validation import as_array, as_bool, as_generator, as_int, check_shape
 from cyconv.functional._arrays import add
-from cyconv.functional.activation import relu as rectified
+from cyconv.functional._calls import AT_ONCE, Calls
+from cyconv.functional.activation import rectified
 from cyconv.initializers import Initializer, as_initializer, fan_in_uniform, fans, uniform, zeros
 from cyconv.parameter import Parameter
 
+if TYPE_CHECKING:
+    from cyconv.layers.recording import Recording
+
 Shape = tuple[int, ...]
+
+
+PASSING = ("_remembered", "_prepared", "_recorded")  # what a layer keeps for itself, and not in pickles
 
 
 class Step(NamedTuple):
@@ -83,6 +90,7 @@ class Layer:
     counters: ClassVar[tuple[str, ...]] = ()  # integers that move on while training and go into checkpoints only
     _remembered: tuple | None = None
     _prepared: tuple | None = None  # made of the parameters, for predicting: dropped while training
+    _recorded: dict | None = None  # predictions as calls of kernels, by shape: see `recording`
 
     def forward(self, x: NDArray) -> NDArray:
         """Return the layer's output for a batch `x`."""
@@ -103,7 +111,12 @@ class Layer:
     def __init_subclass__(cls, **keywords: Any) -> None:
         # Who writes a `forward` or `backward` anew means it, also where containers would rather run several as one.
         super().__init_subclass__(**keywords)
-        for written, fused in (("forward", "run"), ("backward", "run_backward")):
+        for written, fused in (
+            ("forward", "run"),
+            ("backward", "run_backward"),
+            ("forward", "record"),
+            ("run", "record"),
+        ):
             if written in vars(cls) and fused not in vars(cls):
                 setattr(cls, fused, vars(Layer)[fused])
 
@@ -114,6 +127,14 @@ class Layer:
         means of it.
         """
         return completed(type(self).__name__, self.forward(x), addend, relu)
+
+    def record(self, x: NDArray, addend: NDArray | None, relu: bool, calls: Recording) -> NDArray:
+        """Do what `run` does in evaluation mode, by kernels that `calls` is given to run, now and for later inputs.
+
+        Containers call this through `Recording.run`. What does not go through `calls` is not done again; a subclass
+        that does not write this, or that writes `forward` or `run` only, is called each time.
+        """
+        return calls.apply(self.run, x, addend, relu)
 
     def run_backward(self, grad_output: NDArray, addend: NDArray | None = None) -> NDArray:
         """Return ``backward(grad_output) + addend``: where a layer can, without a pass for the sum."""
@@ -199,6 +220,8 @@ class Layer:
         generator = as_generator("initialize", rng)
         for parameter in self.parameters().values():
             parameter.initialize(generator)
+        for _, layer in self.walk():
+            layer._recorded = None  # which would keep the old values
         self.reseed(generator)
         return self
 
@@ -223,6 +246,7 @@ class Layer:
         for parameter in self.parameters().values():
             parameter.astype(dtype)
         for _, layer in self.walk():
+            layer._recorded = None  # which would keep the old values
             for name in layer.buffers:
                 buffer = getattr(layer, name)
                 if buffer.dtype.kind == "f":
@@ -233,6 +257,7 @@ class Layer:
         """Switch this layer and all inside it to training mode; return it."""
         for _, layer in self.walk():
             layer.training = mode
+            layer._recorded = None
             if mode:
                 layer._prepared = None
         return self
@@ -322,7 +347,7 @@ class Layer:
                 setattr(layer, name, counts[prefix + name])
 
     def __getstate__(self) -> dict:
-        return {name: value for name, value in vars(self).items() if name not in ("_remembered", "_prepared")}
+        return {name: value for name, value in vars(self).items() if name not in PASSING}
 
     def __repr__(self) -> str:
         arguments = []
@@ -351,12 +376,12 @@ def weight_and_bias(
     return weight, Parameter.drawn((outputs,), draw_bias) if as_bool(op, "bias", bias) else None
 
 
-def completed(op: str, output: NDArray, addend: NDArray | None, relu: bool) -> NDArray:
+def completed(op: str, output: NDArray, addend: NDArray | None, relu: bool, calls: Calls = AT_ONCE) -> NDArray:
     """Return ``output + addend``, with `relu` negative numbers set to zero."""
     if addend is not None:
         check_shape(op, "addend", addend, output.shape, " (that of the output)")
-        output = add(output, addend)
-    return rectified(output) if relu else output
+        output = add(output, addend, calls)
+    return rectified(output, calls) if relu else output
 
 
 def data_of(parameter: Parameter | None) -> NDArray | None:

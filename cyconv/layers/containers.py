@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from cyconv._validation import as_choice
 from cyconv.functional._arrays import add, copy, empty_image, nhwc
+from cyconv.functional._calls import AT_ONCE, Calls
 from cyconv.layers.activation import Activation
 from cyconv.layers.base import Layer, Shape, Step, completed
 from cyconv.layers.fusion import Group, grouped, run, run_backward
 from cyconv.layers.recompute import Segment, segments
+from cyconv.layers.recording import Recording, predicted
 from cyconv.settings import is_fusing
 
 Layers = Iterable[Layer] | Mapping[str, Layer]
@@ -34,6 +36,9 @@ class Identity(Activation):
     def forward(self, x: NDArray) -> NDArray:
         self.remember(x.shape)
         return x
+
+    def record(self, x: NDArray, addend: NDArray | None, relu: bool, calls: Recording) -> NDArray:
+        return completed("Identity", x, addend, relu, calls)
 
     def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
         (shape,) = self.recall()
@@ -134,10 +139,20 @@ class Sequential(Container):
                 yield group
 
     def forward(self, x: NDArray) -> NDArray:
-        return self._run(x)
+        known = None if self.training else predicted(self, x, self._record)
+        return self._run(x) if known is None else known
 
     def run(self, x: NDArray, addend: NDArray | None = None, relu: bool = False) -> NDArray:
         return self._run(x, addend, relu)
+
+    def record(self, x: NDArray, addend: NDArray | None, relu: bool, calls: Recording) -> NDArray:
+        return self._record(x, addend, relu, calls)
+
+    def _record(self, x: NDArray, addend: NDArray | None, relu: bool, calls: Recording) -> NDArray:
+        groups = self._groups()
+        for group in groups[:-1]:
+            x = group.record(x, None, False, calls)
+        return groups[-1].record(x, addend, relu, calls) if groups else completed("Sequential", x, addend, relu, calls)
 
     def _run(self, x: NDArray, addend: NDArray | None = None, relu: bool = False) -> NDArray:
         groups: Sequence[Group | Segment] = self._groups()
@@ -209,6 +224,20 @@ class Branches(Container):
             addend = layer.run(x, addend)
         return first.run(x, addend, relu)
 
+    def record(self, x: NDArray, addend: NDArray | None, relu: bool, calls: Recording) -> NDArray:
+        if self.crops or (self.merge == "sum" and not is_fusing()):
+            return super().record(x, addend, relu, calls)
+        if self.merge == "concat":
+            outputs = [calls.run(layer, x) for layer in self]
+            shape = self._merged_shape([output.shape[1:] for output in outputs])
+            if len(shape) == 1:
+                return super().record(x, addend, relu, calls)
+            return completed(type(self).__name__, _joined(outputs, shape, calls), addend, relu, calls)
+        first, *others = self
+        for layer in reversed(others):
+            addend = calls.run(layer, x, addend)
+        return calls.run(first, x, addend, relu)
+
     def _merged(self, x: NDArray) -> NDArray:
         """Return what comes of the branches, each by itself."""
         outputs = [layer.forward(x) for layer in self]
@@ -220,11 +249,7 @@ class Branches(Container):
             return reduce(add, outputs)
         if len(shape) == 1:
             return np.concatenate(outputs, axis=1)
-        C, H, W = shape
-        merged = empty_image(len(x), C, H, W, outputs[0].dtype)
-        for output, part in zip(outputs, np.split(merged, _boundaries(shapes), axis=1), strict=True):
-            copy(nhwc(output), nhwc(part))
-        return merged
+        return _joined(outputs, shape)
 
     def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
         (shapes,) = self.recall()
@@ -303,6 +328,16 @@ class Skip(Branches):
 
     def __init__(self, body: Layer, merge: str = "concat") -> None:
         super().__init__({"skip": Identity(), "body": body}, merge)
+
+
+def _joined(outputs: list[NDArray], shape: Shape, calls: Calls = AT_ONCE) -> NDArray:
+    """Return images side by side along their channels, (N, *shape)."""
+    C, H, W = shape
+    merged = empty_image(len(outputs[0]), C, H, W, outputs[0].dtype, calls)
+    parts = np.split(merged, _boundaries([output.shape for output in outputs]), axis=1)
+    for output, part in zip(outputs, parts, strict=True):
+        copy(nhwc(output), nhwc(part), calls)
+    return merged
 
 
 def _boundaries(shapes: list[Shape]) -> list[int]:

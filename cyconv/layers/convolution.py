@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from cyconv._geometry import Padding, Pair, conv_output, conv_transpose_output
 from cyconv._validation import as_int, as_padding, as_pair, check_shape
 from cyconv.functional._arrays import NCHW, channels_last
+from cyconv.functional._calls import AT_ONCE, Calls
 from cyconv.functional._correlation import Convolution, Correlator
 from cyconv.functional.conv import gradients, planned_conv2d, planned_conv_transpose2d
 from cyconv.initializers import Initializer
@@ -25,6 +26,7 @@ from cyconv.layers.base import (
     windows_fit,
 )
 from cyconv.layers.normalization import BatchNorm2d
+from cyconv.layers.recording import Recording
 from cyconv.parameter import Parameter
 
 KEPT_PIXELS = 2048  # outputs of a prediction up to which prepared filters are kept: they cost a few hundred each
@@ -57,8 +59,28 @@ class _Convolution(Layer):
         """
         return self._run(x, addend, relu, norm)
 
+    def record(self, x: NDArray, addend: NDArray | None, relu: bool, calls: Recording) -> NDArray:
+        if not calls.prepares(self.weight):
+            return super().record(x, addend, relu, calls)
+        calls.reads(self.bias)
+        return self._run(x, addend, relu, None, calls)
+
+    def record_folded(
+        self, x: NDArray, norm: BatchNorm2d, addend: NDArray | None, relu: bool, calls: Recording
+    ) -> NDArray:
+        """Do what `run_folded` does, as `record` does what `run` does."""
+        if not calls.prepares(self.weight):
+            return calls.apply(self.run_folded, x, norm, addend, relu)
+        calls.copies(self.bias, norm.weight, norm.bias, norm.running_mean, norm.running_var)
+        return self._run(x, addend, relu, norm, calls)
+
     def _run(
-        self, x: NDArray, addend: NDArray | None = None, relu: bool = False, norm: BatchNorm2d | None = None
+        self,
+        x: NDArray,
+        addend: NDArray | None = None,
+        relu: bool = False,
+        norm: BatchNorm2d | None = None,
+        calls: Calls = AT_ONCE,
     ) -> NDArray:
         self.remember(x)
         pixels, plan = self._planned(self.op, x)
@@ -67,17 +89,17 @@ class _Convolution(Layer):
             N, H, W, C = correlator.out_shape
             check_shape(type(self).__name__, "addend", addend, (N, C, H, W), " (that of the output)")
             addend = channels_last(addend)
-        filters, bias = self._filters(correlator, norm)
-        return correlator.apply(pixels, filters, bias, addend, relu).transpose(NCHW)
+        filters, bias = self._filters(correlator, norm, calls is not AT_ONCE)
+        return correlator.apply(pixels, filters, bias, addend, relu, calls).transpose(NCHW)
 
-    def _filters(self, correlator: Correlator, norm: BatchNorm2d | None) -> tuple[Any, NDArray | None]:
+    def _filters(self, correlator: Correlator, norm: BatchNorm2d | None, keep: bool) -> tuple[Any, NDArray | None]:
         """Return filters in the form that the correlator takes, and the bias, a normalisation folded into both.
 
-        While predicting a few images at a time they are kept: nobody trains, and bringing them into that form takes as
-        long as using them.
+        While predicting a few images at a time they are kept, or if `keep` says so: nobody trains, and bringing them
+        into that form takes as long as using them.
         """
         bias = data_of(self.bias)
-        if self.training or math.prod(correlator.out_shape[:3]) > KEPT_PIXELS:
+        if self.training or (math.prod(correlator.out_shape[:3]) > KEPT_PIXELS and not keep):
             return self._made_filters(correlator, bias, norm)
         version = self.weight.version
         key = correlator, version, None if bias is None else bias.tobytes(), None if norm is None else norm.state()
@@ -175,10 +197,10 @@ class Conv2d(_Convolution):
         IC, OC, G = _check_channels("Conv2d", in_channels, out_channels, groups)
         self.in_channels, self.out_channels, self.groups = IC, OC, G
         self.kernel_size, self.stride, self.padding, self.dilation = kernel_size, stride, padding, dilation
-        kernel, *_ = self._window((1, 1))
+        kernel, *_ = self.window((1, 1))
         self.weight, self.bias = weight_and_bias("Conv2d", (OC, IC // G, *kernel), OC, bias, initializer)
 
-    def _window(self, size: Pair) -> tuple[Pair, Pair, Padding, Pair]:
+    def window(self, size: Pair) -> tuple[Pair, Pair, Padding, Pair]:
         """Return kernel size, stride, padding and dilation for an input of this size."""
         kernel = as_pair("Conv2d", "kernel_size", self.kernel_size)
         stride = as_pair("Conv2d", "stride", self.stride)
@@ -187,7 +209,7 @@ class Conv2d(_Convolution):
 
     def output_shape(self, input_shape: Shape) -> Shape:
         _, H, W = image_shape("Conv2d", input_shape, self.in_channels)
-        (KH, KW), (stride_h, stride_w), padding, (dilation_h, dilation_w) = self._window((H, W))
+        (KH, KW), (stride_h, stride_w), padding, (dilation_h, dilation_w) = self.window((H, W))
         OH = conv_output(H, KH, stride_h, padding.top, padding.bottom, dilation_h)
         OW = conv_output(W, KW, stride_w, padding.left, padding.right, dilation_w)
         return windows_fit("Conv2d", input_shape, (self.out_channels, OH, OW))
@@ -252,17 +274,17 @@ class ConvTranspose2d(_Convolution):
         self.in_channels, self.out_channels, self.groups = IC, OC, G
         self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
         self.output_padding, self.dilation = output_padding, dilation
-        kernel, *_ = self._window()
+        kernel, *_ = self.window()
         self.weight, self.bias = weight_and_bias("ConvTranspose2d", (IC, OC // G, *kernel), OC, bias, initializer)
 
-    def _window(self) -> tuple[Pair, ...]:
+    def window(self) -> tuple[Pair, ...]:
         """Return kernel size, stride, padding, output padding and dilation."""
         least = {"kernel_size": 1, "stride": 1, "padding": 0, "output_padding": 0, "dilation": 1}
         return tuple(as_pair("ConvTranspose2d", name, getattr(self, name), low) for name, low in least.items())
 
     def output_shape(self, input_shape: Shape) -> Shape:
         _, *size = image_shape("ConvTranspose2d", input_shape, self.in_channels)
-        kernel, stride, padding, extra, dilation = self._window()
+        kernel, stride, padding, extra, dilation = self.window()
         OH, OW = (
             conv_transpose_output(size[i], kernel[i], stride[i], padding[i], padding[i], dilation[i], extra[i])
             for i in (0, 1)

@@ -102,10 +102,10 @@ class _Correlation(_Convolution):
     ) -> None:
         self._set_channels(in_channels, out_channels, groups)
         self.kernel_size, self.stride, self.padding, self.dilation = kernel_size, stride, padding, dilation
-        self._window((1,) * self.axes)
+        self.window((1,) * self.axes)
         self._own((out_channels, in_channels // groups, *self._each("kernel_size")), bias, initializer)
 
-    def _window(self, size: tuple[int, ...]) -> list[tuple[int, int, int, int, int]]:
+    def window(self, size: tuple[int, ...]) -> list[tuple[int, int, int, int, int]]:
         """Return kernel size, stride, padding before and after, and dilation of each axis."""
         kernel, stride, dilation = self._each("kernel_size"), self._each("stride"), self._each("dilation")
         if self.padding == "same":
@@ -122,7 +122,7 @@ class _Correlation(_Convolution):
 
     def output_shape(self, input_shape: Shape) -> Shape:
         size = self._size(input_shape, self.in_channels)
-        windows = zip(size, self._window(size), strict=True)
+        windows = zip(size, self.window(size), strict=True)
         extents = [conv_output(extent, *window) for extent, window in windows]
         return self._fit(input_shape, (self.out_channels, *extents))
 
@@ -147,13 +147,13 @@ class _Transposed(_Convolution):
         self._set_channels(in_channels, out_channels, groups)
         self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
         self.output_padding, self.dilation = output_padding, dilation
-        self._window()
+        self.window()
         self._own((in_channels, out_channels // groups, *self._each("kernel_size")), bias, initializer)
 
     def _options(self) -> tuple[Any, ...]:
         return self.stride, self.padding, self.output_padding, self.groups, self.dilation
 
-    def _window(self) -> list[tuple[int, ...]]:
+    def window(self) -> list[tuple[int, ...]]:
         """Return kernel size, stride, padding before and after, dilation and output padding of each axis."""
         pads = self._each("padding", 0)
         window = self._each("kernel_size"), self._each("stride"), pads, pads, self._each("dilation")
@@ -165,7 +165,7 @@ class _Transposed(_Convolution):
         return self._fit(input_shape, (self.out_channels, *extents))
 
     def _arguments(self, size: tuple[int, ...]) -> list[tuple[int, int, int, int, int, int, int]]:
-        return [(extent, k, s, b, a, d, o) for extent, (k, s, b, a, d, o) in zip(size, self._window(), strict=True)]
+        return [(extent, k, s, b, a, d, o) for extent, (k, s, b, a, d, o) in zip(size, self.window(), strict=True)]
 
 
 class Conv1d(_Correlation):

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from cyconv import functional as F
 from cyconv._validation import as_number
 from cyconv.layers.activation import Activation
+from cyconv.layers.base import completed
+from cyconv.layers.recording import Recording
 from cyconv.parameter import random_seed
 
 
@@ -51,6 +53,9 @@ class Dropout(Activation):
         self.remember(x.shape, self.offset)
         self.offset += x.size
         return output
+
+    def record(self, x: NDArray, addend: NDArray | None, relu: bool, calls: Recording) -> NDArray:
+        return completed(type(self).__name__, x, addend, relu, calls)
 
     def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
         shape, offset = self.recall()

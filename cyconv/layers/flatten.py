@@ -7,7 +7,9 @@ import math
 from numpy.typing import NDArray
 
 from cyconv import functional as F
-from cyconv.layers.base import Layer, Shape, image_shape
+from cyconv.functional.flatten import laid_out
+from cyconv.layers.base import Layer, Shape, completed, image_shape
+from cyconv.layers.recording import Recording
 
 
 class Flatten(Layer):
@@ -26,6 +28,9 @@ class Flatten(Layer):
     def forward(self, x: NDArray) -> NDArray:
         self.remember(x.shape)
         return F.flatten(x)
+
+    def record(self, x: NDArray, addend: NDArray | None, relu: bool, calls: Recording) -> NDArray:
+        return completed("Flatten", laid_out("Flatten", x, calls), addend, relu, calls)
 
     def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
         (shape,) = self.recall()

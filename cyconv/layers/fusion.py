@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 
 from cyconv import functional as F
 from cyconv.functional._arrays import add
+from cyconv.functional.activation import rectified
 from cyconv.layers.activation import ReLU
 from cyconv.layers.base import Layer, completed
 from cyconv.layers.convolution import Conv2d, ConvTranspose2d
 from cyconv.layers.normalization import BatchNorm2d
 from cyconv.layers.pooling import MaxPool2d
+from cyconv.layers.recording import Recording
 
 
 class Group:
@@ -56,6 +58,24 @@ class Group:
                 output = F.relu(output)
         if self.relu is not None and (self.norm is None or self.pool is not None):
             self.relu.remember(output)  # otherwise the normalisation finds out again what was cut off
+        return output
+
+    def record(self, x: NDArray, addend: NDArray | None, relu: bool, calls: Recording) -> NDArray:
+        """Do what `run` does in evaluation mode, by kernels that `calls` is given to run, now and for later inputs."""
+        if self.relu is not None and (addend is not None or relu):
+            return completed(type(self.layers[-1]).__name__, self.record(x, None, False, calls), addend, relu, calls)
+        relu = relu or self.relu is not None
+        if self.norm is not None and isinstance(self.main, (Conv2d, ConvTranspose2d)):
+            for layer in (self.main, self.norm):
+                calls.depend_on(layer)
+            output = self.main.record_folded(x, self.norm, addend, relu, calls)
+        else:  # a normalisation stands alone, or behind a convolution
+            front = self.norm if self.main is None else self.main
+            output = x if front is None else calls.run(front, x, addend, relu)
+        if self.pool is not None:
+            output = calls.run(self.pool, output)
+            if self.main is self.norm is None:  # ReLU and maximum may change places
+                output = rectified(output, calls)
         return output
 
     def run_backward(self, grad_output: NDArray, needs_grad_input: bool, addend: NDArray | None = None) -> Any:

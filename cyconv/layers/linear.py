@@ -6,9 +6,11 @@ from numpy.typing import NDArray
 
 from cyconv import functional as F
 from cyconv._validation import as_int
+from cyconv.functional._calls import AT_ONCE, Calls
 from cyconv.functional.linear import affine
 from cyconv.initializers import Initializer
 from cyconv.layers.base import Layer, Shape, accumulate, completed, data_of, is_trainable, weight_and_bias
+from cyconv.layers.recording import Recording
 
 
 class Linear(Layer):
@@ -60,9 +62,14 @@ class Linear(Layer):
     def run(self, x: NDArray, addend: NDArray | None = None, relu: bool = False) -> NDArray:
         return self._run(x, relu) if addend is None else completed("Linear", self._run(x), addend, relu)
 
-    def _run(self, x: NDArray, relu: bool = False) -> NDArray:
+    def record(self, x: NDArray, addend: NDArray | None, relu: bool, calls: Recording) -> NDArray:
+        calls.reads(self.weight, self.bias)
+        output = self._run(x, relu and addend is None, calls)
+        return output if addend is None else completed("Linear", output, addend, relu, calls)
+
+    def _run(self, x: NDArray, relu: bool = False, calls: Calls = AT_ONCE) -> NDArray:
         self.remember(x)
-        return affine("linear", x, self.weight.read(), data_of(self.bias), relu)
+        return affine("linear", x, self.weight.read(), data_of(self.bias), relu, calls)
 
     def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
         (x,) = self.recall()

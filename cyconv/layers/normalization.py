@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 
 from cyconv import functional as F
 from cyconv._validation import as_int, as_number
+from cyconv.functional._calls import AT_ONCE, Calls
 from cyconv.functional.normalization import follow, normalized
 from cyconv.initializers import ones, zeros
 from cyconv.layers.base import Layer, Shape, accumulate, data_of, image_shape
+from cyconv.layers.recording import Recording
 from cyconv.parameter import Parameter
 
 
@@ -73,10 +75,16 @@ class BatchNorm2d(Layer):
     def run(self, x: NDArray, addend: NDArray | None = None, relu: bool = False) -> NDArray:
         return self._run(x, addend, relu)
 
-    def _run(self, x: NDArray, addend: NDArray | None = None, relu: bool = False) -> NDArray:
+    def record(self, x: NDArray, addend: NDArray | None, relu: bool, calls: Recording) -> NDArray:
+        calls.reads(self.weight, self.bias)
+        calls.copies(self.running_mean, self.running_var)
+        return self._run(x, addend, relu, calls)
+
+    def _run(self, x: NDArray, addend: NDArray | None = None, relu: bool = False, calls: Calls = AT_ONCE) -> NDArray:
         parameters = data_of(self.weight), data_of(self.bias)
         if not self.training:
-            return normalized("batch_norm", x, self.running_mean, self.running_var, *parameters, self.eps, addend, relu)
+            running = self.running_mean, self.running_var
+            return normalized("batch_norm", x, *running, *parameters, self.eps, addend, relu, calls)
         if x.size < 2 * self.num_features:
             raise ValueError(f"BatchNorm2d: training needs more than one value per channel, got `x` of shape {x.shape}")
         output, mean, var = F.batch_norm_with_statistics(x, *parameters, eps=self.eps, residual=addend, relu=relu)

@@ -9,7 +9,10 @@ from numpy.typing import NDArray
 from cyconv import functional as F
 from cyconv._geometry import Pair, effective_kernel, pool_output
 from cyconv._validation import as_pair
-from cyconv.layers.base import Layer, Shape, image_shape, windows_fit
+from cyconv.functional.avg_pool import averaged, averaged_over_parts
+from cyconv.functional.max_pool import largest
+from cyconv.layers.base import Layer, Shape, completed, image_shape, windows_fit
+from cyconv.layers.recording import Recording
 
 
 class MaxPool2d(Layer):
@@ -53,6 +56,10 @@ class MaxPool2d(Layer):
         output, winners = F.max_pool2d_with_winners(x, *arguments)
         self.remember(x.shape, winners)
         return output
+
+    def record(self, x: NDArray, addend: NDArray | None, relu: bool, calls: Recording) -> NDArray:
+        arguments = self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode
+        return completed("MaxPool2d", largest("max_pool2d", x, *arguments, calls), addend, relu, calls)
 
     def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
         shape, winners = self.recall()
@@ -103,6 +110,10 @@ class AvgPool2d(Layer):
         self.remember(x.shape)
         return F.avg_pool2d(x, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad)
 
+    def record(self, x: NDArray, addend: NDArray | None, relu: bool, calls: Recording) -> NDArray:
+        arguments = self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad, None
+        return completed("AvgPool2d", averaged("avg_pool2d", x, *arguments, calls=calls), addend, relu, calls)
+
     def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
         (shape,) = self.recall()
         arguments = self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad
@@ -127,12 +138,53 @@ class GlobalAvgPool2d(Layer):
         self.remember(x.shape)
         return F.global_avg_pool2d(x)
 
+    def record(self, x: NDArray, addend: NDArray | None, relu: bool, calls: Recording) -> NDArray:
+        output = averaged_over_parts("global_avg_pool2d", x, 1, calls)
+        return completed("GlobalAvgPool2d", output, addend, relu, calls)
+
     def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
         (shape,) = self.recall()
         return F.global_avg_pool2d_backward(grad_output, input_shape=shape)
 
 
-class AdaptiveAvgPool2d(Layer):
+class _Adaptive(Layer):
+    """Pooling to a fixed size."""
+
+    def __init__(self, output_size: Any) -> None:
+        self.output_size = output_size
+        as_pair(type(self).__name__, "output_size", output_size)
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        op = type(self).__name__
+        C, *_ = image_shape(op, input_shape)
+        return C, *as_pair(op, "output_size", self.output_size)
+
+
+class AdaptiveMaxPool2d(_Adaptive):
+    """Take the largest number of each of a fixed number of windows, as equal as they can be.
+
+    Parameters
+    ----------
+    output_size : int or pair of ints
+        Height and width of the output.
+
+    Examples
+    --------
+    >>> from cyconv.layers import AdaptiveMaxPool2d
+    >>> AdaptiveMaxPool2d(7).output_shape((512, 10, 13))
+    (512, 7, 7)
+    """
+
+    def forward(self, x: NDArray) -> NDArray:
+        self.remember(x)
+        return cast(NDArray, F.adaptive_max_pool2d(x, self.output_size))
+
+    def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
+        (x,) = self.recall()
+        return F.adaptive_max_pool2d_backward(grad_output, x, self.output_size)
+
+
+class AdaptiveAvgPool2d(_Adaptive):
     """Average the image down to a fixed size, with windows as equal as they can be.
 
     Parameters
@@ -146,14 +198,6 @@ class AdaptiveAvgPool2d(Layer):
     >>> AdaptiveAvgPool2d(7).output_shape((512, 10, 13))
     (512, 7, 7)
     """
-
-    def __init__(self, output_size: Any) -> None:
-        self.output_size = output_size
-        as_pair("AdaptiveAvgPool2d", "output_size", output_size)
-
-    def output_shape(self, input_shape: Shape) -> Shape:
-        C, *_ = image_shape("AdaptiveAvgPool2d", input_shape)
-        return C, *as_pair("AdaptiveAvgPool2d", "output_size", self.output_size)
 
     def forward(self, x: NDArray) -> NDArray:
         self.remember(x.shape)

@@ -22,9 +22,9 @@ class _Pooling(Windows):
     def _set_window(self, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool) -> None:
         self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
         self.ceil_mode = as_bool(type(self).__name__, "ceil_mode", ceil_mode)
-        self._window()
+        self.window()
 
-    def _window(self) -> list[tuple[int, ...]]:
+    def window(self) -> list[tuple[int, ...]]:
         """Return kernel size, stride, padding and dilation of each axis."""
         kernel, pads, dilation = self._each("kernel_size"), self._each("padding", 0), self._each("dilation")
         stride = kernel if self.stride is None else self._each("stride")
@@ -37,7 +37,7 @@ class _Pooling(Windows):
         size = self._size(input_shape)
         extents = (
             pool_output(extent, kernel, stride, pads, pads, dilation, self.ceil_mode)
-            for extent, (kernel, stride, pads, dilation) in zip(size, self._window(), strict=True)
+            for extent, (kernel, stride, pads, dilation) in zip(size, self.window(), strict=True)
         )
         return self._fit(input_shape, (input_shape[0], *extents))
 

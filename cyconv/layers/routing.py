@@ -1,19 +1,21 @@
-"""Layers that lead channels elsewhere: gates, side heads, splits, shuffles, padding, cropping."""
+"""Layers that lead channels elsewhere: gates, heads, splits, shuffles, padding, cropping."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from cyconv import memory
-from cyconv._validation import as_int
+from cyconv._validation import as_array, as_int
 from cyconv.functional._arrays import add, channels_last, copy, empty_image, nhwc
+from cyconv.functional._calls import AT_ONCE, Calls
 from cyconv.layers.activation import Activation
-from cyconv.layers.base import Layer, Shape, Step, image_shape
+from cyconv.layers.base import Layer, Shape, Step, completed, image_shape
 from cyconv.layers.containers import Branches, Container, Layers
+from cyconv.layers.recording import Recording
 
 
 class Gate(Container):
@@ -206,14 +208,14 @@ class Split(Branches):
         return sizes
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        return self._merged_shape([layer.output_shape(shape) for layer, shape in self._inputs(input_shape)])
+        return self._merged_shape([layer.output_shape(shape) for layer, shape in self.inputs(input_shape)])
 
-    def _inputs(self, input_shape: Shape) -> list[tuple[Layer, Shape]]:
+    def inputs(self, input_shape: Shape) -> list[tuple[Layer, Shape]]:
         channels, *size = input_shape
         return [(layer, (share, *size)) for layer, share in zip(self, self._shares(channels), strict=True)]
 
     def trace(self, input_shape: Shape, prefix: str = "") -> Iterator[Step]:
-        for name, (layer, shape) in zip(self.children(), self._inputs(input_shape), strict=True):
+        for name, (layer, shape) in zip(self.children(), self.inputs(input_shape), strict=True):
             yield from layer.trace(shape, f"{prefix}{name}.")
         yield from Layer.trace(self, input_shape, prefix)
 
@@ -233,6 +235,56 @@ class Split(Branches):
 
     def _options(self) -> str:
         return "" if self.sizes is None else f"  sizes={self.sizes!r}\n"
+
+
+class Heads(Branches):
+    """Give a network several outputs: layers side by side on the same input, in one array, one behind the other.
+
+    A loss that knows how many channels are whose trains them together: `cyconv.boxes.BoxLoss` for one, the scores of
+    classes and their boxes.
+
+    Parameters
+    ----------
+    layers : mapping of names to Layer
+        The heads.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv.layers import Heads, Linear
+    >>> heads = Heads({"scores": Linear(64, 10), "boxes": Linear(64, 40)})
+    >>> output = heads(np.zeros((3, 64), np.float32))
+    >>> output.shape, heads.split(output)["boxes"].shape
+    ((3, 50), (3, 40))
+    """
+
+    def __init__(self, layers: Mapping[str, Layer]) -> None:
+        if not isinstance(layers, Mapping):
+            raise TypeError(f"Heads: `layers` must be a mapping of names to layers, got {layers!r}")
+        super().__init__(layers)
+        self._sizes: list[int] | None = None
+
+    def _merged_shape(self, shapes: list[Shape]) -> Shape:
+        self._sizes = [shape[0] for shape in shapes]
+        return super()._merged_shape(shapes)
+
+    def split(self, output: NDArray) -> dict[str, NDArray]:
+        """Return each head's own part of an output of this layer, or of a network that ends in it, as views.
+
+        Raises
+        ------
+        ValueError
+            If the output is not of this layer's number of channels, or nothing has told it yet how many these are.
+        """
+        array = as_array("Heads.split", "output", output)
+        if self._sizes is None:
+            raise ValueError("Heads.split: how many outputs each head has is known after `forward` or `output_shape`")
+        if array.ndim < 2 or array.shape[1] != sum(self._sizes):
+            raise ValueError(f"Heads.split: `output` must have {sum(self._sizes)} channels, got shape {array.shape}")
+        return dict(zip(self.children(), _parts(array, self._sizes), strict=True))
+
+    def _options(self) -> str:
+        return ""
 
 
 class ChannelShuffle(Activation):
@@ -298,12 +350,18 @@ class PadChannels(Layer):
         return self.before + C + self.after, H, W
 
     def forward(self, x: NDArray) -> NDArray:
-        N, C, H, W = x.shape
         self.remember(x.shape)
-        padded = empty_image(N, self.before + C + self.after, H, W, x.dtype)
-        padded[:, : self.before] = 0
-        padded[:, self.before + C :] = 0
-        copy(nhwc(x), nhwc(padded[:, self.before : self.before + C]))
+        return self._padded(x)
+
+    def record(self, x: NDArray, addend: NDArray | None, relu: bool, calls: Recording) -> NDArray:
+        return completed("PadChannels", self._padded(x, calls), addend, relu, calls)
+
+    def _padded(self, x: NDArray, calls: Calls = AT_ONCE) -> NDArray:
+        N, C, H, W = x.shape
+        padded = empty_image(N, self.before + C + self.after, H, W, x.dtype, calls)
+        calls(np.copyto, padded[:, : self.before], 0)
+        calls(np.copyto, padded[:, self.before + C :], 0)
+        copy(nhwc(x), nhwc(padded[:, self.before : self.before + C]), calls)
         return padded
 
     def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:

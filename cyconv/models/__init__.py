@@ -1,6 +1,8 @@
 """Networks of the literature, one page each."""
 
 from cyconv.models.alexnet import alexnet
+from cyconv.models.box_regressor import box_regressor
+from cyconv.models.deconvnet import deconvnet
 from cyconv.models.densenet import densenet, densenet121
 from cyconv.models.fcn import fcn, fcn8s, fcn16s, fcn32s
 from cyconv.models.googlenet import googlenet
@@ -19,6 +21,8 @@ from cyconv.models.xception import xception
 
 __all__ = [
     "alexnet",
+    "box_regressor",
+    "deconvnet",
     "densenet",
     "densenet121",
     "fcn",

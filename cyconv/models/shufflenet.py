@@ -1,9 +1,4 @@
-"""ShuffleNet v1 and v2.
-
-X. Zhang, X. Zhou, M. Lin, J. Sun, ShuffleNet: an extremely efficient convolutional neural network for mobile devices,
-CVPR, 2018; N. Ma, X. Zhang, H.-T. Zheng, J. Sun, ShuffleNet v2: practical guidelines for efficient CNN architecture
-design, ECCV, 2018.
-"""
+"""ShuffleNet v1 and v2."""
 
 from __future__ import annotations
 
@@ -80,6 +75,11 @@ def shufflenet_v1(
     ------
     ValueError
         If `groups` is another, or `width` is not such a multiple.
+
+    References
+    ----------
+    X. Zhang, X. Zhou, M. Lin, J. Sun, ShuffleNet: an extremely efficient convolutional neural network for mobile
+    devices, CVPR, 2018.
 
     Examples
     --------
@@ -167,6 +167,11 @@ def shufflenet_v2(
     ------
     ValueError
         If `width_multiplier` is another, or `widths` are not four numbers of that kind.
+
+    References
+    ----------
+    N. Ma, X. Zhang, H.-T. Zheng, J. Sun, ShuffleNet v2: practical guidelines for efficient CNN architecture design,
+    ECCV, 2018.
 
     Examples
     --------

@@ -1,4 +1,7 @@
-"""SimpleConvNet: K. Saito, Deep Learning from Scratch, O'Reilly Japan, 2016, chapter 7."""
+"""SimpleConvNet.
+
+K. Saito, Deep Learning from Scratch, O'Reilly Japan, 2016, chapter 7.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +9,29 @@ from functools import partial
 
 import numpy as np
 
+from cyconv._validation import as_pair
 from cyconv.initializers import normal
-from cyconv.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU
+from cyconv.layers import Conv2d, Flatten, Layer, Linear, MaxPool2d, ReLU, Sequential
 from cyconv.network import Network
 
 
-def simple_convnet(num_classes: int = 10, *, seed: np.random.Generator | int | None = None) -> Network:
-    """Build a network with one convolution, for images of shape (1, 28, 28): 433,890 parameters.
+def simple_convnet(
+    num_classes: int = 10,
+    in_channels: int = 1,
+    *,
+    input_size: int | tuple[int, int] = 28,
+    seed: np.random.Generator | int | None = None,
+) -> Network:
+    """Build a network with one convolution: 433,890 parameters.
 
     Parameters
     ----------
     num_classes : int, default 10
         Outputs, one score a class.
+    in_channels : int, default 1
+        Channels of the images.
+    input_size : int or pair of ints, default 28
+        Height and width of the images, at least 6.
     seed : numpy.random.Generator, int or None
         Source of the initial weights: normal, of standard deviation 0.01.
 
@@ -32,13 +46,8 @@ def simple_convnet(num_classes: int = 10, *, seed: np.random.Generator | int | N
     433890
     """
     initializer = partial(normal, std=0.01)
-    layers = [
-        Conv2d(1, 30, 5, initializer=initializer),  # 24x24
-        ReLU(),
-        MaxPool2d(2),  # 12x12
-        Flatten(),
-        Linear(30 * 12 * 12, 100, initializer=initializer),
-        ReLU(),
-        Linear(100, num_classes, initializer=initializer),
-    ]
-    return Network(layers, input_shape=(1, 28, 28), seed=seed)
+    features: list[Layer] = [Conv2d(in_channels, 30, 5, initializer=initializer), ReLU(), MaxPool2d(2), Flatten()]
+    shape = (in_channels, *as_pair("simple_convnet", "input_size", input_size))
+    (pooled,) = Sequential(*features).output_shape(shape)  # 28x28 -> 24x24 -> 12x12, 4,320 numbers
+    head = [Linear(pooled, 100, initializer=initializer), ReLU(), Linear(100, num_classes, initializer=initializer)]
+    return Network([*features, *head], input_shape=shape, seed=seed)

@@ -15,7 +15,7 @@ from cyconv import memory
 from cyconv._validation import FLOATS, as_bool, as_int, as_number
 from cyconv.parameter import Parameter
 
-Hook = Callable[[Mapping[str, Parameter]], None]
+Hook = Callable[[Mapping[str, Parameter]], object]
 
 
 class Step(NamedTuple):
@@ -155,22 +155,21 @@ class Optimizer:
         ValueError
             If the state kept for a name is that of a parameter of another size or dtype; nothing has been changed then.
         """
-        chosen = {
-            name: each
-            for name, each in parameters.items()
-            if each.trainable and each.grad is not None and not any(g.frozen for g in self._groups if name in g)
-        }
+        chosen = {name: each for name, each in parameters.items() if each.trainable and each.grad is not None}
         for group in self._groups:
             if not any(name in group for name in parameters):
                 raise ValueError(f"{type(self).__name__}: no parameter's name matches the group {group.names!r}")
+            if group.frozen:
+                chosen = {name: each for name, each in chosen.items() if name not in group}
         for name, parameter in chosen.items():
             if name in self._state and not _suits(self._state[name], parameter):
                 raise ValueError(_foreign(type(self).__name__, name))
         for hook in self._hooks:
             hook(chosen)
+        slots = len(self.slots)
         for name, parameter in chosen.items():
             state = self._state.get(name)
-            if state is None or len(state) != len(self.slots):  # as when momentum was turned on or off
+            if state is None or len(state) != slots:  # as when momentum was turned on or off
                 state = self._state[name] = self.fresh_state(parameter.size, parameter.dtype)
             self._steps[name] = self._steps.get(name, 0) + 1
             data, gradient = parameter.flat(parameter.data), parameter.flat(cast(NDArray, parameter.grad))
@@ -278,4 +277,5 @@ def _foreign(op: str, name: str) -> str:
 
 
 def _suits(state: list[NDArray], parameter: Parameter) -> bool:
-    return all(array.shape == (parameter.size,) and array.dtype == parameter.dtype for array in state)
+    shape, dtype = (parameter.size,), parameter.dtype
+    return not [array for array in state if array.shape != shape or array.dtype != dtype]

@@ -185,10 +185,10 @@ def test_an_exception_reaches_the_consumer_at_its_batch(x, y, prefetch, monkeypa
     batches = Batches(x, y, 4, prefetch=prefetch)
     prepare = batches._prepare
 
-    def failing(rows):
+    def failing(rows, seed):
         if rows.start == 8:
             raise OSError("the disk is gone")
-        return prepare(rows)
+        return prepare(rows, seed)
 
     monkeypatch.setattr(batches, "_prepare", failing)
     iterator = iter(batches)
@@ -201,9 +201,9 @@ def test_preparing_runs_while_the_consumer_works(x, y, monkeypatch):
     batches = Batches(x, y, 4, prefetch=2)
     prepare, prepared = batches._prepare, threading.Semaphore(0)
 
-    def counting(rows):
+    def counting(rows, seed):
         assert threading.current_thread() is not threading.main_thread()
-        batch = prepare(rows)
+        batch = prepare(rows, seed)
         prepared.release()
         return batch
 

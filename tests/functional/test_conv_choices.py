@@ -25,6 +25,18 @@ CHOICES = {
     "rows of two pixels": ((16, 32, 32, (2, 64), 3, 1, 1, 1), Winograd, Winograd),
     "rows of one pixel": ((3, 32, 32, (1, 64), 3, 1, 1, 1), Direct, Direct),
     "15 channels": ((3, 15, 15, 32, 3, 1, 1, 1), Direct, Direct),
+    "DCGAN": ((64, 128, 256, 32, 4, 2, 1, 1), Winograd, Winograd),
+    "DCGAN, to an image": ((64, 3, 128, 64, 4, 2, 1, 1), Direct, Planes),
+    "4x4, strided, 32 tiles": ((32, 256, 512, 8, 4, 2, 1, 1), Winograd, Winograd),
+    "4x4, strided, 31 tiles": ((31, 256, 512, 8, 4, 2, 1, 1), Direct, Direct),
+    "4x4, strided, 31 channels": ((64, 31, 64, 32, 4, 2, 1, 1), Direct, Direct),
+    "4x4, strided, 9 of 16 pixels": ((64, 256, 256, 12, 4, 2, 1, 1), Direct, Direct),
+    "4x4, strided, only its outputs fill tiles": ((64, 64, 64, 10, 4, 2, 0, 1), Winograd, Direct),
+    "5x5, strided": ((16, 64, 128, 32, 5, 2, 2, 1), Winograd, Winograd),
+    "6x6, strided, 16 channels, 16 tiles": ((1, 16, 16, 32, 6, 2, 2, 1), Winograd, Winograd),
+    "2x2": ((16, 64, 64, 33, 2, 1, 0, 1), Winograd, Winograd),
+    "2x2, strided": ((16, 64, 64, 32, 2, 2, 0, 1), Direct, Direct),
+    "4x4": ((16, 64, 64, 32, 4, 1, 0, 1), Direct, Direct),
     "dilated": ((16, 64, 64, 32, (3, 2), 1, 2, 1), Direct, Direct),
 }
 

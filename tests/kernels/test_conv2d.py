@@ -79,9 +79,9 @@ def test_winograd(size, channels, with_bias, with_addend, relu, threads):
     epilogue = Epilogue((3, *size, channels), dtype, with_bias, with_addend, relu)
     taps = np.empty(conv2d.packed_size(1, 9, 32, channels, x.reshape(-1)[:1]), dtype)
     conv2d.pack_weights(weight, np.arange(9), 1, False, taps, threads)
-    filters = np.empty(winograd.filters_size(1, 32, channels), dtype)
-    winograd.transform_filters(taps, 1, 9, 32, channels, filters, threads)
-    winograd.conv(x, filters, epilogue.bias, epilogue.addend, 3, 1, 1, 1, epilogue.out, relu, threads)
+    filters = np.empty(winograd.filters_size(1, 3, 1, 32, channels), dtype)
+    winograd.transform_filters(taps, 1, 3, 1, 32, channels, filters, threads)
+    winograd.conv(x, filters, epilogue.bias, epilogue.addend, 3, 1, 1, 1, 1, epilogue.out, relu, threads)
     epilogue.check(convolve(x, weight), 3e-3)
 
 
@@ -98,5 +98,5 @@ def test_relu_lets_nan_pass(channels, dtype):
 def test_winograd_relu_lets_nan_pass():
     x, filters = np.full((1, 4, 4, 16), np.nan, np.float32), np.ones(36 * 16 * 16, np.float32)
     out = np.zeros_like(x)
-    winograd.conv(x, filters, None, None, 3, 1, 1, 1, out, True, 1)
+    winograd.conv(x, filters, None, None, 3, 1, 1, 1, 1, out, True, 1)
     assert np.isnan(out).all()

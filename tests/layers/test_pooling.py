@@ -3,7 +3,7 @@ import pytest
 
 from cyconv import functional as F
 from cyconv.gradient_check import check_gradients
-from cyconv.layers import AdaptiveAvgPool2d, AvgPool2d, GlobalAvgPool2d, MaxPool2d
+from cyconv.layers import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, GlobalAvgPool2d, MaxPool2d
 
 POOLINGS = [
     MaxPool2d(2),
@@ -14,6 +14,7 @@ POOLINGS = [
     AvgPool2d(3, stride=2, padding=1, count_include_pad=False),
     GlobalAvgPool2d(),
     AdaptiveAvgPool2d((3, 2)),
+    AdaptiveMaxPool2d((3, 2)),
 ]
 
 
@@ -64,3 +65,5 @@ def test_shapes_that_do_not_fit_are_named():
         AvgPool2d(4).output_shape((1, 3, 3))
     with pytest.raises(ValueError, match="AdaptiveAvgPool2d: `output_size` must be at least 1, got 0"):
         AdaptiveAvgPool2d(0)
+    with pytest.raises(ValueError, match=r"AdaptiveMaxPool2d: needs images of shape \(C, H, W\), got \(10,\)"):
+        AdaptiveMaxPool2d(2).output_shape((10,))

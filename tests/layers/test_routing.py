@@ -10,6 +10,7 @@ from cyconv.layers import (
     Flatten,
     Gate,
     GlobalAvgPool2d,
+    Heads,
     Identity,
     Linear,
     MaxPool2d,
@@ -33,6 +34,7 @@ LAYERS = {
     "gate of each pixel": Gate(Sequential(Conv2d(6, 6, 3, padding=1), Sigmoid())),
     "split": Split([Identity(), Sequential(Conv2d(3, 4, 3, padding=1), BatchNorm2d(4))]),
     "uneven split": Split({"a": Conv2d(1, 2, 1), "b": Tanh(), "c": Conv2d(2, 1, 1)}, sizes=(1, 3, 2)),
+    "heads": Heads({"first": Conv2d(6, 2, 3), "second": Sequential(Conv2d(6, 3, 3), Tanh())}),
     "shuffle": ChannelShuffle(3),
     "padding": PadChannels(1, 2),
     "same size": SameSize(Sequential(MaxPool2d(2, ceil_mode=True), ConvTranspose2d(6, 3, 3, stride=2))),
@@ -189,3 +191,20 @@ def test_bad_arguments():
     y = layer(images())
     with pytest.raises(ValueError, match=r"PadChannels.backward: `grad_output` must have shape \(2, 7, 5, 4\)"):
         layer.backward(y[:, 1:])
+
+
+def test_heads_split_by_name():
+    heads = Heads({"scores": Linear(4, 3), "boxes": Linear(4, 12)}).initialize(0)
+    with pytest.raises(ValueError, match=r"Heads\.split: how many outputs each head has is known after `forward`"):
+        heads.split(np.zeros((2, 15)))
+    x = np.random.default_rng(0).standard_normal((2, 4)).astype(np.float32)
+    output = heads(x)
+    parts = heads.split(output)
+    assert list(parts) == ["scores", "boxes"]
+    for name, part in parts.items():
+        np.testing.assert_array_equal(part, heads[name].eval()(x))
+        assert np.shares_memory(part, output)
+    with pytest.raises(ValueError, match=r"Heads\.split: `output` must have 15 channels, got shape \(2, 14\)"):
+        heads.split(output[:, 1:])
+    with pytest.raises(TypeError, match="Heads: `layers` must be a mapping of names to layers, got"):
+        Heads([Linear(4, 3)])

@@ -24,19 +24,20 @@ def test_each_is_built_without_arguments_and_draws_no_weights(name):
     network = build()
     assert type(network) is Network
     assert not any(parameter.is_drawn for parameter in network.parameters().values())
-    classes, *_ = network.output_shape(network.input_shape)
-    assert classes == next(p.default for n, p in inspect.signature(build).parameters.items() if n == "num_classes")
-    assert name == "simple_convnet" or build(num_classes=7).output_shape(network.input_shape)[0] == 7
+    outputs, *_ = network.output_shape(network.input_shape)
+    each = 5 if name == "box_regressor" else 1  # a score and a box
+    default = inspect.signature(build).parameters["num_classes"].default
+    assert outputs == each * default
+    assert build(num_classes=7).output_shape(network.input_shape)[0] == each * 7
     assert network.summary().startswith("layer")
 
 
 @pytest.mark.parametrize("name", BUILDERS)
 def test_a_seed_and_other_channels_are_taken(name):
     build = getattr(models, name)
-    if name != "simple_convnet":
-        assert build(in_channels=5, seed=3).input_shape[0] == 5
+    assert build(in_channels=5, seed=3).input_shape[0] == 5
     first, same, other = (list(build(seed=seed).parameters().values())[-2] for seed in (1, 1, 2))
-    if first.size < 10**6 and "fcn" not in name:  # the scores of an FCN start at zero
+    if first.size < 10**6 and "fcn" not in name and "box" not in name:  # scores of an FCN and boxes start at zero
         assert np.array_equal(first.data, same.data)
         assert len(first.shape) == 1 or not np.array_equal(first.data, other.data)
 

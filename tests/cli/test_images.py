@@ -1,0 +1,110 @@
+import numpy as np
+import pytest
+
+from cyconv.cli import images
+from cyconv.data import digits
+
+RNG = np.random.default_rng(0)
+
+
+def test_grey_is_what_pillow_makes_of_colour():
+    image_module = pytest.importorskip("PIL.Image")
+    colours = RNG.integers(0, 256, (6, 5, 3), np.uint8)
+    expected = np.asarray(image_module.fromarray(colours).convert("L"), float)
+    grey, _ = images.Fit(1, (6, 5))((colours.transpose(2, 0, 1)[np.newaxis] / 255).astype(np.float32), np.zeros(1))
+    np.testing.assert_allclose(grey[0, 0] * 255, expected, atol=0.51)  # Pillow rounds
+
+
+def test_colour_is_grey_three_times():
+    x = RNG.random((2, 1, 4, 4), np.float32)
+    coloured, labels = images.Fit(3, (4, 4))(x, np.arange(2))
+    assert labels.tolist() == [0, 1]
+    for channel in range(3):
+        np.testing.assert_array_equal(coloured[:, channel], x[:, 0])
+
+
+def test_sizes_are_interpolated():
+    x = np.array([[[[0.0, 1.0], [0.0, 1.0]]]])
+    enlarged, _ = images.Fit(1, (2, 4))(x, np.zeros(1))
+    np.testing.assert_allclose(enlarged[0, 0], [[0, 0.25, 0.75, 1]] * 2)
+
+
+def test_nothing_is_done_to_images_that_fit():
+    x = np.zeros((1, 3, 8, 8), np.uint8)
+    assert images.fitting(x, (3, 8, 8)) == []
+    with pytest.raises(ValueError, match="the network takes images of 4 channels, but these are grey or coloured"):
+        images.fitting(x, (4, 8, 8))
+
+
+def test_batches_are_in_the_networks_shape_and_bounded():
+    x, y = np.full((300, 1, 8, 8), 255, np.uint8), np.arange(300)
+    for shape, most in (((1, 8, 8), 256), ((3, 256, 256), 42)):
+        found = list(images.batches(x, y, shape))
+        assert {batch.shape[1:] for batch, _ in found} == {shape}
+        assert max(len(batch) for batch, _ in found) == most
+        np.testing.assert_array_equal(np.concatenate([labels for _, labels in found]), y)
+        assert found[0][0].max() == 1
+
+
+def test_digits_have_a_border():
+    data = images.load("digits", None, (1, 28, 28))
+    np.testing.assert_array_equal(data.test_x[:, :, 4:-4, 4:-4], digits(20).test_x)
+    assert data.test_x.sum() == digits(20).test_x.sum()
+
+
+@pytest.mark.parametrize("name", images.ROOTS)
+def test_other_data_needs_a_folder(name):
+    with pytest.raises(ValueError, match=f"--data {name} needs --root, {images.ROOTS[name]}"):
+        images.load(name, None, (1, 28, 28))
+
+
+@pytest.mark.parametrize("name", images.AUGMENTATIONS)
+@pytest.mark.parametrize("size", [(28, 28), (32, 48), (224, 224)])
+def test_augmentations_keep_the_shape(name, size):
+    x = RNG.random((4, 3, *size), np.float32)
+    changed, labels = images.AUGMENTATIONS[name](size)(x, np.arange(4), np.random.default_rng(0))
+    assert changed.shape == x.shape
+    assert labels.tolist() == [0, 1, 2, 3]
+    assert not np.array_equal(changed, x)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two classes, ten pictures each: bright ones and dark ones."""
+    image_module = pytest.importorskip("PIL.Image")
+    for name, level in (("bright", 200), ("dark", 20)):
+        (tmp_path / name).mkdir()
+        for number in range(10):
+            pixels = RNG.integers(level, level + 40, (20, 24, 3), np.uint8)
+            image_module.fromarray(pixels).save(tmp_path / name / f"{number}.png")
+    return tmp_path
+
+
+def test_a_folder_is_divided_always_alike(folder):
+    data, again = (images.load("folder", folder, (3, 16, 16)) for _ in range(2))
+    assert data.class_names == ("bright", "dark")
+    assert data.train_x.shape == (16, 3, 16, 16)
+    assert np.bincount(data.test_y).tolist() == [2, 2]
+    np.testing.assert_array_equal(data.test_x, again.test_x)
+
+
+def test_a_folder_may_be_divided_already(folder, tmp_path):
+    for part in ("train", "test"):
+        (tmp_path / part).mkdir()
+    for name in ("bright", "dark"):
+        (tmp_path / "test" / name).mkdir()
+        for number in range(3):
+            (tmp_path / name / f"{number}.png").rename(tmp_path / "test" / name / f"{number}.png")
+        (tmp_path / name).rename(tmp_path / "train" / name)
+    data = images.load("folder", tmp_path, (1, 16, 16), ["dark", "bright"])
+    assert data.class_names == ("dark", "bright")
+    assert (len(data.train_x), len(data.test_x)) == (14, 6)
+    assert data.train_x[data.train_y == 0].max() < data.train_x[data.train_y == 1].min()
+
+
+def test_pictures_are_read_in_the_networks_shape(folder):
+    path = folder / "bright" / "0.png"
+    assert images.read_image(path, (1, 8, 12), False).shape == (1, 8, 12)
+    coloured = images.read_image(path, (3, 8, 12), False)
+    assert coloured.shape == (3, 8, 12)
+    np.testing.assert_array_equal(images.read_image(path, (3, 8, 12), True), 255 - coloured)
