@@ -32,7 +32,6 @@ KERNELS = [
     "channel_activation",
     "conv2d",
     "conv2d_weight",
-    "depthwise",
     "elementwise",
     "filter2d",
     "gemm",

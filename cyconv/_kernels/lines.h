@@ -23,25 +23,26 @@
 static const ptrdiff_t cyconv_tile_pixels[] = {TILE_ROWS, TILE_ROWS / 2, TILE_ROWS / 4, 1};
 
 /* A filter's KW taps in a row that share pixels, and the step S between the pixels of the tile. */
-#define FOR_EACH_KIND(F, T) F(T, 1, 1) F(T, 2, 1) F(T, 3, 1) F(T, 4, 1) F(T, 5, 1) F(T, 7, 1) \
-  F(T, 3, 2) F(T, 5, 2) F(T, 7, 2)
+#define FOR_EACH_KIND(F, T, I) F(T, I, 1, 1) F(T, I, 2, 1) F(T, I, 3, 1) F(T, I, 4, 1) F(T, I, 5, 1) F(T, I, 7, 1) \
+  F(T, I, 3, 2) F(T, I, 5, 2) F(T, I, 7, 2)
 
-#define DEFINE_FINISH(T)                                                                                           \
-  /* Stores P pixels, but for the lanes before `skip`. */                                                          \
-  INLINE void finish_##T(const int P, const vector_##T *total, ptrdiff_t skip, ptrdiff_t addend, int finish,       \
-                         T *out, ptrdiff_t out_step) {                                                             \
-    UNROLL for (int i = 0; i < P; i++, out += out_step) {                                                          \
-      vector_##T sum = total[i];                                                                                   \
+#define DEFINE_STORE_LINE(T)                                                                                       \
+  /* Stores the lanes from `skip` to `channels` of a line of vectors, each a pixel's. */                           \
+  static __attribute__((noinline)) void store_line_##T(ptrdiff_t pixels, const T *line, ptrdiff_t skip,            \
+                                                       ptrdiff_t channels, ptrdiff_t addend, int finish, T *out,   \
+                                                       ptrdiff_t out_step) {                                       \
+    for (ptrdiff_t i = 0; i < pixels; i++, line += LANES(T), out += out_step) {                                    \
+      if (skip || channels < LANES(T)) {                                                                           \
+        store_edge_##T(line + skip, channels - skip, out + skip, addend, finish);                                  \
+        continue;                                                                                                  \
+      }                                                                                                            \
+      vector_##T sum = *(const vector_##T *)line;                                                                  \
       if (finish & ADD_ARRAY) sum += *(const vector_##T *)beside_##T(out, addend);                                 \
-      if (finish & RELU) sum = relu_##T(sum);                                                                      \
-      if (skip)                                                                                                    \
-        memcpy(out + skip, (const T *)&sum + skip, (LANES(T) - skip) * sizeof(T));                                 \
-      else                                                                                                         \
-        *(vector_##T *)out = sum;                                                                                  \
+      *(vector_##T *)out = finish & RELU ? relu_##T(sum) : sum;                                                    \
     }                                                                                                              \
   }
 
-DEFINE_FINISH(float)
-DEFINE_FINISH(double)
+DEFINE_STORE_LINE(float)
+DEFINE_STORE_LINE(double)
 
 #endif

@@ -1,5 +1,7 @@
 """Tiles of an output line's pixels, and the taps that they are unrolled for."""
 
+from cyconv._kernels.parallel cimport ceil_div
+
 cdef extern from "lines.h" nogil:
     const Py_ssize_t TILE_ROWS
     const Py_ssize_t tile_pixels "cyconv_tile_pixels"[4]
@@ -31,3 +33,14 @@ cdef inline Py_ssize_t widest(Py_ssize_t room) noexcept nogil:
     while tile_pixels[i] > room:
         i += 1
     return tile_pixels[i]
+
+
+cdef inline Py_ssize_t cheapest(Py_ssize_t room) noexcept nogil:
+    """The tile that does so many pixels at the least cost, where the last one may do some again: a tile has its own."""
+    cdef Py_ssize_t i, best = 1
+    for i in range(4):
+        if tile_pixels[i] <= room and (
+            ceil_div(room, tile_pixels[i]) * (tile_pixels[i] + 1) < ceil_div(room, best) * (best + 1)
+        ):
+            best = tile_pixels[i]
+    return best

@@ -5,7 +5,8 @@
 
 A handful of output channels would leave most of a vector's lanes idle. So a band of the image is turned into planes,
 one a channel, with their border of zeros. There a tap is a distance, and the register tile runs over pixels: its rows
-are the filters, its columns whole runs of the band, line ends included, whose results are dropped.
+are the filters, its columns whole runs of the band, line ends included, whose results are dropped. A single tap on
+whole vectors of channels needs no planes: it takes dot products along these (dots.h).
 """
 
 from cpython.exc cimport PyErr_CheckSignals
@@ -21,6 +22,12 @@ from cyconv._kernels.simd cimport (
 from cyconv._kernels.taps cimport run_length
 from cyconv._memory cimport Block
 
+cdef extern from "dots.h" nogil:
+    void dots_float "cyconv_dots_float"(
+        Py_ssize_t M, Py_ssize_t C, const float* x, const float* w, float* out, Py_ssize_t out_step)
+    void dots_double "cyconv_dots_double"(
+        Py_ssize_t M, Py_ssize_t C, const double* x, const double* w, double* out, Py_ssize_t out_step)
+
 cdef enum:
     BAND_BYTES = 256 << 10  # of a task's planes, in L2
     FEW = 8                 # channels of the image below which a line of taps makes the longer inner loop
@@ -31,6 +38,7 @@ cdef struct Plan:
     Py_ssize_t top, left, band_h, band_w, plane     # of the band around all taps; numbers of a plane
     Py_ssize_t block_rows, blocks_per_image, width  # of the tile, in numbers
     Py_ssize_t scratch_bytes
+    bint dots                                       # whether it takes dot products
 
 
 cdef struct Phase:
@@ -66,6 +74,15 @@ cdef void interleave(
         i += L
 
 
+cdef inline void dot_products(
+    Plan* s, const floating* pixels, const floating* weight, floating* out, Py_ssize_t out_step,
+) noexcept nogil:
+    if floating is float:
+        dots_float(s.OC, s.C, pixels, weight, out, out_step)
+    else:
+        dots_double(s.OC, s.C, pixels, weight, out, out_step)
+
+
 cdef void run_task(
     Plan* s, Py_ssize_t task, const Phase* phases, Py_ssize_t F, const Py_ssize_t* a_offset,
     const Py_ssize_t* b_offset, const floating* x, const floating* weight, const floating* bias,
@@ -83,6 +100,19 @@ cdef void run_task(
     cdef floating** c_rows = <floating**>(rows + s.OC)
     cdef const Phase* phase
     cdef Py_ssize_t f, m, m0, p, q, stop, line
+    if s.dots:
+        for q in range(q0, q1):
+            p = 0
+            while p < s.QW:
+                p = min(p, s.QW - L)  # the last of them may do some pixels again
+                dot_products(
+                    s, x + ((n * s.IH + q) * s.IW + p) * s.C, weight, result + (q - q0) * s.QW + p, columns)
+                p += L
+            line = n * out_n + q * out_h
+            interleave(
+                result + (q - q0) * s.QW, columns, s.OC, s.QW, bias, relu, addend + line if addend != NULL else NULL,
+                out + line, out_w, out + n * out_n + q1 * out_h)
+        return
     copy_planes(
         x + n * s.IH * s.IW * s.C, x + s.N * s.IH * s.IW * s.C, s.IH, s.IW, s.C, s.C, q0 + s.top, s.left,
         q1 - q0 + s.band_h - s.block_rows, s.band_w, band, s.plane)
@@ -149,6 +179,9 @@ def conv_taps(
     s.block_rows = ceil_div(s.QH, s.blocks_per_image)
     s.band_h = s.block_rows + bottom - s.top
     s.plane = s.band_h * s.band_w + lanes(&out[0, 0, 0, 0])
+    s.dots = (
+        s.T == 1 and F == 1 and taps[0, 0] == taps[1, 0] == 0 and s.QH == s.IH and s.QW == s.IW
+        and s.C % lanes(&out[0, 0, 0, 0]) == 0 and s.QW >= lanes(&out[0, 0, 0, 0]))
     # The tile runs over the end of the last plane by less than its width, and a tap's distance is within the plane.
     s.scratch_bytes = ceil_div(
         (s.C * s.plane + s.width + s.OC * (s.block_rows * s.band_w + s.width) + lanes(&out[0, 0, 0, 0])) * item

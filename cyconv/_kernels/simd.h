@@ -1,4 +1,4 @@
-/* The register tile, and the only place that knows a vector's width; depthwise.h and winograd.h build on it.
+/* The register tile, and the only place that knows a vector's width; grouped.h and winograd.h build on it.
 
    tile: C[m][n] = sum over b < batch, k < K of  rows[m][a_offset[b] + k*a_step] * B[b_offset[b] + k*ldb + n]
    and then what `finish` asks for, in this order: a bias vector is added, if given; ADD_ARRAY, what lies `addend` bytes

@@ -5,7 +5,7 @@ import pytest
 
 from cyconv._dispatch import images
 from cyconv.functional import conv
-from cyconv.functional._correlation import FILTER_BYTES, Columns, Depthwise, Direct, Images, Planes, Winograd
+from cyconv.functional._correlation import FILTER_BYTES, Columns, Direct, Grouped, Images, Planes, Winograd
 from cyconv.functional.conv import planned_conv2d
 from tests import references
 
@@ -18,7 +18,7 @@ CHOICES = {
     "ResNet-50 1x1": ((8, 256, 64, 56, 1, 1, 0, 1), Direct, Direct),
     "ResNet-50 3x3, strided": ((8, 128, 128, 56, 3, 2, 1, 1), Direct, Direct),
     "GoogLeNet 5x5": ((16, 48, 128, 14, 5, 1, 2, 1), Winograd, Winograd),
-    "MobileNet depthwise": ((16, 128, 128, 56, 3, 1, 1, 128), Depthwise, Depthwise),
+    "MobileNet depthwise": ((16, 128, 128, 56, 3, 1, 1, 128), Grouped, Grouped),
     "LeNet-5 conv1, one image": ((1, 1, 6, 28, 5, 1, 2, 1), Planes, Planes),
     "one image of 16 tiles": ((1, 256, 256, 14, 3, 1, 1, 1), Winograd, Winograd),
     "one image of 4 tiles": ((1, 512, 512, 7, 3, 1, 1, 1), Direct, Direct),

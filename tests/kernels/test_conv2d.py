@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cyconv._dispatch import conv2d, depthwise, winograd
+from cyconv._dispatch import conv2d, winograd
 from tests.references import conv2d as reference
 
 TYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -86,35 +86,12 @@ def test_winograd(size, channels, with_bias, with_addend, relu, threads):
 
 
 @TYPES
-@THREADS
-@EPILOGUES
-@pytest.mark.parametrize("channels", [3, 16, 40, 130])
-@pytest.mark.parametrize("width", [1, 14, 17])
-def test_depthwise(width, channels, with_bias, with_addend, relu, threads, dtype):
-    if with_addend == "view":
-        pytest.skip("its results are contiguous")
-    x, weight = normal((2, 18, width, channels), dtype, 0), normal((9, channels), dtype, 1)
-    epilogue = Epilogue(x.shape, dtype, with_bias, with_addend, relu)
-    phases = np.array([[0, 9, 0, 0]], np.intp)
-    depthwise.conv_taps(
-        x, weight, epilogue.bias, epilogue.addend, TAPS, 1, 1, phases, 1, 1, epilogue.out, relu, threads
-    )
-    filters = weight.T.reshape(channels, 3, 3, 1)
-    epilogue.check(convolve(x, filters, channels), 1e-4 if dtype == np.float32 else 1e-12)
-
-
-@TYPES
 @pytest.mark.parametrize("channels", [5, 16, 40])
 def test_relu_lets_nan_pass(channels, dtype):
     x = np.full((1, 4, 4, 3), np.nan, dtype)
     panels = np.ones(conv2d.packed_size(1, 1, 3, channels, x.reshape(-1)[:1]), dtype)
     out = np.zeros((1, 4, 4, channels), dtype)
     conv2d.conv_taps(x, panels, None, None, np.zeros((2, 1), np.intp), 1, 1, 1, out, True, 1)
-    assert np.isnan(out).all()
-    phases = np.array([[0, 1, 0, 0]], np.intp)
-    weight, image = np.ones((1, channels), dtype), np.full((1, 4, 4, channels), np.nan, dtype)
-    out = np.zeros((1, 4, 4, channels), dtype)
-    depthwise.conv_taps(image, weight, None, None, np.zeros((2, 1), np.intp), 1, 1, phases, 1, 1, out, True, 1)
     assert np.isnan(out).all()
 
 

@@ -10,13 +10,12 @@ ONE_PHASE = np.array([[0, 9, 0, 0]], np.intp)
 GROUPS = [(16, 2, 1), (3, 4, 2), (5, 4, 4), (4, 8, 8), (9, 1, 5), (2, 7, 3)]  # and of each the outputs and inputs
 
 
-def in_vectors(weight, taps=9):
-    """Return weight [OC, ..., IC] in the kernel's form: channel o in lane o % L of vector o // L."""
-    lanes = grouped.vector_lanes(weight.reshape(-1)[:1])
-    channels, depth = weight.shape[0], weight.shape[-1]
-    padded = np.zeros((-(-channels // lanes) * lanes, taps, depth), weight.dtype)
-    padded[:channels] = weight.reshape(channels, taps, depth)
-    return padded.reshape(-1, lanes, taps, depth).transpose(0, 2, 3, 1).copy()
+def packed(weight):
+    """Return weight [OC, KH, KW, IC] as the kernel wants it."""
+    filters = weight.reshape(weight.shape[0], -1, weight.shape[-1])
+    vectors = np.empty(grouped.filters_shape(filters, filters.shape[1]), weight.dtype)
+    grouped.pack_filters(filters, np.arange(filters.shape[1]), vectors)
+    return vectors
 
 
 @TYPES
@@ -31,7 +30,7 @@ def test_grouped(groups, width, with_bias, with_addend, relu, threads, dtype):
     x, weight = normal((2, 18, width, G * IC), dtype, 0), normal((G * M, 3, 3, IC), dtype, 1)
     epilogue = Epilogue((2, 18, width, G * M), dtype, with_bias, with_addend, relu)
     grouped.conv_taps(
-        x, in_vectors(weight), epilogue.bias, epilogue.addend, TAPS, 1, 1, ONE_PHASE, 1, 1, epilogue.out, relu, threads
+        x, packed(weight), epilogue.bias, epilogue.addend, TAPS, 1, 1, ONE_PHASE, 1, 1, epilogue.out, relu, threads
     )
     epilogue.check(convolve(x, weight, G), 1e-4 if dtype == np.float32 else 1e-12)
 
@@ -47,7 +46,7 @@ def test_grouped_in_phases(with_bias, with_addend, relu, dtype, threads):
     epilogue = Epilogue((2, 7, 17, 6), dtype, with_bias, with_addend, relu)
     phases = np.array([(t, 1, t // 2, t % 2) for t in range(4)], np.intp)
     grouped.conv_taps(
-        x, in_vectors(weight, 4), epilogue.bias, epilogue.addend, np.zeros((2, 4), np.intp), 1, 1, phases, 2, 2,
+        x, packed(weight), epilogue.bias, epilogue.addend, np.zeros((2, 4), np.intp), 1, 1, phases, 2, 2,
         epilogue.out, relu, threads)  # fmt: skip
     wanted = np.zeros((2, 8, 18, 6))
     for t in range(4):
@@ -65,7 +64,7 @@ def test_grouped_keeps_groups_apart(groups, value, dtype):
     x, weight = normal((2, 9, 17, G * IC), dtype, 0), normal((G * M, 3, 3, IC), dtype, 1)
     x[1, 3, 5, -1] = value
     out = np.empty((2, 9, 17, G * M), dtype)
-    grouped.conv_taps(x, in_vectors(weight), None, None, TAPS, 1, 1, ONE_PHASE, 1, 1, out, False, 1)
+    grouped.conv_taps(x, packed(weight), None, None, TAPS, 1, 1, ONE_PHASE, 1, 1, out, False, 1)
     touched = np.zeros(out.shape, bool)
     touched[1, 2:5, 4:7, -M:] = True
     np.testing.assert_array_equal(~np.isfinite(out), touched)
@@ -79,6 +78,6 @@ def test_grouped_keeps_groups_apart(groups, value, dtype):
 @TYPES
 def test_relu_lets_nan_pass(dtype):
     x, out = np.full((1, 4, 4, 4), np.nan, dtype), np.zeros((1, 4, 4, 8), dtype)
-    weight, phases = in_vectors(np.ones((8, 2), dtype), 1), np.array([[0, 1, 0, 0]], np.intp)
+    weight, phases = packed(np.ones((8, 1, 2), dtype)), np.array([[0, 1, 0, 0]], np.intp)
     grouped.conv_taps(x, weight, None, None, np.zeros((2, 1), np.intp), 1, 1, phases, 1, 1, out, True, 1)
     assert np.isnan(out).all()
