@@ -1,8 +1,4 @@
-<<<<<<< HEAD
 """Outputs in tiles of some pixels a side, and blocks of tiles: where they lie, which pixels they read, what is next."""
-=======
-"""Outputs in tiles of some pixels a side, and blocks of tiles: where they lie, what they read, what comes next."""
->>>>>>> wino2
 
 from libc.string cimport memcpy, memset
 
