@@ -37,6 +37,7 @@ KERNELS = [
     "gemm",
     "group_normalization",
     "grouped",
+    "grouped_weight",
     "im2col",
     "images",
     "lstm",

@@ -182,7 +182,7 @@ struct cyconv_walk {
         if (walk->channels < LANES(T) || walk->finish & ADD_ARRAY) {                                               \
           T buffer[TILE_ROWS * VECTOR_BYTES / sizeof(T)];                                                          \
           UNROLL for (int i = 0; i < P; i++) *(vector_##T *)(buffer + i * LANES(T)) = total[i];                    \
-          const ptrdiff_t skip = walk->done > walk->place[v] ? walk->done - walk->place[v] : 0;                    \
+          const ptrdiff_t skip = walk->done + v * LANES(T) - walk->place[v]; /* channels of the vector before */   \
           store_line_##T(P, buffer, skip, walk->channels, walk->addend, walk->finish, target, out_step);           \
         } else {                                                                                                   \
           const ptrdiff_t ahead = walk->ahead;                                                                     \

@@ -17,6 +17,7 @@ from cyconv import memory
 from cyconv._dispatch import conv2d as kernels
 from cyconv._dispatch import conv2d_weight as weight_kernels
 from cyconv._dispatch import grouped as grouped_kernels
+from cyconv._dispatch import grouped_weight as grouped_weight_kernels
 from cyconv._dispatch import images as image_kernels
 from cyconv._dispatch import planar as planar_kernels
 from cyconv._dispatch import winograd as winograd_kernels
@@ -201,7 +202,7 @@ class Convolution:
             return
         arguments = x, grad_output, total.taps, *geometry.stride
         if geometry.depthwise or self._suits_groups(out.shape[0] // geometry.groups):
-            grouped_kernels.weight_gradient(*arguments, out, threads)
+            grouped_weight_kernels.weight_gradient(*arguments, out, threads)
         elif geometry.kernel == geometry.stride == (1, 1) and out.shape[0] <= FEW_CHANNELS < out.shape[2]:
             # A matrix product, whose vectors had better lie along the longer side (64 -> 2 channels: 2.5 times).
             turned = memory.empty(out.shape[::-1], out.dtype)

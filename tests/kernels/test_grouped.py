@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cyconv._dispatch import grouped
+from cyconv._dispatch import grouped, grouped_weight
 from tests.kernels.test_conv2d import EPILOGUES, TAPS, THREADS, TYPES, Epilogue, convolve, normal
 
 ONE_PHASE = np.array([[0, 9, 0, 0]], np.intp)
@@ -69,7 +69,7 @@ def test_grouped_keeps_groups_apart(groups, value, dtype):
     touched[1, 2:5, 4:7, -M:] = True
     np.testing.assert_array_equal(~np.isfinite(out), touched)
     grad_weight = np.empty((G * M, 9, IC), dtype)
-    grouped.weight_gradient(x, normal(out.shape, dtype, 2), TAPS, 1, 1, grad_weight, 1)
+    grouped_weight.weight_gradient(x, normal(out.shape, dtype, 2), TAPS, 1, 1, grad_weight, 1)
     assert not np.isfinite(grad_weight[-M:, :, -1]).any()
     grad_weight[-M:, :, -1] = 0
     assert np.isfinite(grad_weight).all()
