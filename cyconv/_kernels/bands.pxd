@@ -199,7 +199,8 @@ cdef inline char* place_tables(Plan* s, Tables* tables, char* memory, const floa
 
 
 cdef inline void set_band(
-    Plan* s, Band* band, const Tables* tables, Py_ssize_t block, Py_ssize_t vector_block, char* scratch, Py_ssize_t item,
+    Plan* s, Band* band, const Tables* tables, Py_ssize_t block, Py_ssize_t vector_block, char* scratch,
+    Py_ssize_t item,
 ) noexcept nogil:
     """Begin a task in a thread's scratch memory."""
     band.n, band.v0 = block // s.blocks_per_image, vector_block * s.task_vectors
@@ -243,9 +244,9 @@ cdef inline void start_strip(
     if s.band and band.stop - band.before < band.columns:
         numbers = <floating*>band.numbers
         for i in range(s.band // s.plane):
-            memset(numbers, 0, band.before * s.L * sizeof(floating))
-            memset(numbers + band.stop * s.L, 0, (band.columns - band.stop) * s.L * sizeof(floating))
-            numbers += s.plane
+            memset(numbers + i * s.plane, 0, band.before * s.L * sizeof(floating))
+            memset(
+                numbers + i * s.plane + band.stop * s.L, 0, (band.columns - band.stop) * s.L * sizeof(floating))
 
 
 cdef inline void fetch_line(
