@@ -35,6 +35,8 @@ def prepare(family: str, op: str, shape: list[int], options: dict) -> Work:
     forward, backward = getattr(F, op), getattr(F, f"{op}_backward")
     if op.startswith("conv"):
         return _convolution(forward, backward, shape, **options)
+    if "max_pool" in op:
+        return _max_pool(getattr(F, f"{op}_with_winners"), backward, shape, **options)
     if "pool" in op:
         return _pool(forward, backward, shape, **options)
     if family == "losses":
@@ -72,6 +74,19 @@ def _convolution(op, gradient, shape, out_channels, kernel, stride, padding) -> 
 def _pool(op, gradient, shape, kernel, stride, padding) -> Work:
     x = array(*shape)
     return _pair(lambda: op(x, kernel, stride, padding), lambda grad: gradient(grad, x, kernel, stride, padding))
+
+
+def _max_pool(op, gradient, shape, kernel, stride, padding) -> Work:
+    """Return what a layer calls when it trains."""
+    x = array(*shape)
+    grad, winners = op(x, kernel, stride, padding)
+    grad[...] = normal(*grad.shape, seed=2)
+    return Work(
+        {
+            "forward": lambda: op(x, kernel, stride, padding),
+            "backward": lambda: gradient(grad, None, kernel, stride, padding, winners=winners, input_shape=shape),
+        }
+    )
 
 
 def _layer_norm(shape) -> Work:

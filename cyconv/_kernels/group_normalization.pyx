@@ -4,18 +4,28 @@ layer normalisation are made of. Layer normalisation of vectors, one row at a ti
 
 from cython cimport floating
 from cython.parallel cimport prange
-from libc.math cimport sqrt
 from libc.string cimport memset
 
 from cyconv._kernels.channels cimport fold, pixels_per_row, widen
 from cyconv._kernels.parallel cimport ceil_div, share_start, this_thread
 from cyconv._memory cimport Block
 
+cdef extern from "layer_rows.h" nogil:
+    void layer_float "cyconv_layer_float"(
+        const float* x, const float* weight, const float* bias, Py_ssize_t K, double eps, float* out)
+    void layer_double "cyconv_layer_double"(
+        const double* x, const double* weight, const double* bias, Py_ssize_t K, double eps, double* out)
+    void layer_backward_float "cyconv_layer_backward_float"(
+        const float* grad, const float* x, const float* weight, Py_ssize_t K, double eps, float* grad_x,
+        float* by_weight, float* by_bias)
+    void layer_backward_double "cyconv_layer_backward_double"(
+        const double* grad, const double* x, const double* weight, Py_ssize_t K, double eps, double* grad_x,
+        double* by_weight, double* by_bias)
+
 cdef enum:
     CHUNK = 32768           # numbers of an image that are worth a thread
     MOST_CHUNKS = 16
-    LANES = 32              # running sums, so that a reduction is a vector operation with a fixed order
-    SHORT = 4096            # numbers that they sum in their own precision
+    SLICES = 32             # of the sums of rows, at most
 
 
 cdef void sum_chunk(
@@ -125,70 +135,6 @@ def scale(
 
 # ------------------------------------------------------------------------------------------------ layer normalisation
 
-cdef double total(const floating* a, Py_ssize_t K) noexcept nogil:
-    """Sum of a, in its own precision for SHORT numbers at a time."""
-    cdef floating lanes[LANES]
-    cdef double sum = 0
-    cdef Py_ssize_t block, i, lane, start, stop
-    for block in range(ceil_div(K, SHORT)):
-        start = block * SHORT
-        stop = min(start + SHORT, K)
-        for lane in range(LANES):
-            lanes[lane] = 0
-        for i in range((stop - start) // LANES):
-            for lane in range(LANES):
-                lanes[lane] += a[start + i * LANES + lane]
-        for i in range(start + (stop - start) // LANES * LANES, stop):
-            lanes[0] += a[i]
-        for lane in range(LANES):
-            sum += lanes[lane]
-    return sum
-
-
-cdef double total_product(
-    const floating* a, const floating* b, floating mean_a, floating mean_b, Py_ssize_t K
-) noexcept nogil:
-    """Sum of (a - mean_a)(b - mean_b), likewise."""
-    cdef floating lanes[LANES]
-    cdef double sum = 0
-    cdef Py_ssize_t block, i, lane, start, stop
-    for block in range(ceil_div(K, SHORT)):
-        start = block * SHORT
-        stop = min(start + SHORT, K)
-        for lane in range(LANES):
-            lanes[lane] = 0
-        for i in range((stop - start) // LANES):
-            for lane in range(LANES):
-                lanes[lane] += (a[start + i * LANES + lane] - mean_a) * (b[start + i * LANES + lane] - mean_b)
-        for i in range(start + (stop - start) // LANES * LANES, stop):
-            lanes[0] += (a[i] - mean_a) * (b[i] - mean_b)
-        for lane in range(LANES):
-            sum += lanes[lane]
-    return sum
-
-
-cdef void normalize_row(const floating* x, Py_ssize_t K, double eps, double* rstd, floating* out) noexcept nogil:
-    """out = (x - mean) / std. The mean is subtracted rounded, and then the rest of it."""
-    cdef double mean = total(x, K) / K, rest
-    cdef floating rounded = <floating>mean, scale, shift
-    cdef Py_ssize_t i
-    rest = mean - rounded
-    rstd[0] = 1 / sqrt(total_product(x, x, rounded, rounded, K) / K - rest * rest + eps)
-    scale, shift = <floating>rstd[0], <floating>(-rest * rstd[0])
-    for i in range(K):
-        out[i] = (x[i] - rounded) * scale + shift
-
-
-cdef void layer_row(
-    const floating* x, const floating* weight, const floating* bias, Py_ssize_t K, double eps, floating* out,
-) noexcept nogil:
-    cdef double rstd
-    cdef Py_ssize_t i
-    normalize_row(x, K, eps, &rstd, out)
-    for i in range(K):
-        out[i] = out[i] * weight[i] + bias[i]
-
-
 def layer(
     const floating[:, ::1] x,           # IN  [ROWS, K]
     const floating[::1] weight,         # IN  [K]
@@ -200,40 +146,45 @@ def layer(
     """Bring each row to mean 0 and variance 1, then scale and shift its elements."""
     cdef Py_ssize_t ROWS = x.shape[0], K = x.shape[1], row
     for row in prange(ROWS, nogil=True, num_threads=num_threads, schedule="static"):
-        layer_row(&x[row, 0], &weight[0], &bias[0], K, eps, &out[row, 0])
-
-
-cdef void layer_backward_row(
-    const floating* grad, const floating* x, const floating* weight, Py_ssize_t K, double eps, floating* grad_x,
-    floating* product,
-) noexcept nogil:
-    """With u = weight * grad: grad_x = (u - mean(u) - y mean(u y)) / std, where y is x normalised."""
-    cdef double rstd
-    cdef floating inner, outer, scale
-    cdef Py_ssize_t i
-    normalize_row(x, K, eps, &rstd, product)
-    for i in range(K):
-        grad_x[i] = grad[i] * weight[i]
-    outer = <floating>(total(grad_x, K) / K)
-    inner = <floating>(total_product(grad_x, product, 0, 0, K) / K)
-    scale = <floating>rstd
-    for i in range(K):
-        grad_x[i] = (grad_x[i] - outer - product[i] * inner) * scale
-        product[i] *= grad[i]
+        if floating is float:
+            layer_float(&x[row, 0], &weight[0], &bias[0], K, eps, &out[row, 0])
+        else:
+            layer_double(&x[row, 0], &weight[0], &bias[0], K, eps, &out[row, 0])
 
 
 def layer_backward(
-    const floating[:, ::1] grad,        # IN  [ROWS, K]
+    const floating[:, ::1] grad,        # IN  [ROWS, K], at least one row
     const floating[:, ::1] x,           # IN  [ROWS, K]
     const floating[::1] weight,         # IN  [K]
     double eps,
     floating[:, ::1] grad_x,            # OUT [ROWS, K]
-    floating[:, ::1] product,           # OUT [ROWS, K] grad * normalised x, whose column sums are the weight's gradient
+    floating[::1] grad_weight,          # OUT [K]
+    floating[::1] grad_bias,            # OUT [K]
     int num_threads,
 ):
-    """Gradient of `layer` by x."""
-    cdef Py_ssize_t ROWS = x.shape[0], K = x.shape[1], row
-    for row in prange(ROWS, nogil=True, num_threads=num_threads, schedule="static"):
-        layer_backward_row(
-            &grad[row, 0], &x[row, 0], &weight[0], K, eps, &grad_x[row, 0], &product[row, 0]
-        )
+    """Gradients of `layer`; those of the parameters are sums of slices of rows, cut by the shape alone."""
+    cdef Py_ssize_t ROWS = x.shape[0], K = x.shape[1], SUMS = min(ROWS, <Py_ssize_t>SLICES), task, row, part, j
+    cdef Block block = Block(2 * SUMS * K * sizeof(floating))
+    cdef floating* by_weight = <floating*>block.address
+    cdef floating* by_bias = by_weight + SUMS * K
+    cdef floating* own
+    cdef floating* other
+    for task in prange(SUMS, nogil=True, num_threads=num_threads, schedule="static"):
+        own, other = by_weight + task * K, by_bias + task * K
+        memset(own, 0, K * sizeof(floating))
+        memset(other, 0, K * sizeof(floating))
+        for row in range(share_start(ROWS, SUMS, task), share_start(ROWS, SUMS, task + 1)):
+            if floating is float:
+                layer_backward_float(
+                    &grad[row, 0], &x[row, 0], &weight[0], K, eps, &grad_x[row, 0], own, other)
+            else:
+                layer_backward_double(
+                    &grad[row, 0], &x[row, 0], &weight[0], K, eps, &grad_x[row, 0], own, other)
+    for task in prange(ceil_div(K, CHUNK), nogil=True, num_threads=num_threads, schedule="static"):
+        for j in range(task * CHUNK, min(K, (task + 1) * CHUNK)):
+            grad_weight[j] = by_weight[j]
+            grad_bias[j] = by_bias[j]
+        for part in range(1, SUMS):
+            for j in range(task * CHUNK, min(K, (task + 1) * CHUNK)):
+                grad_weight[j] += by_weight[part * K + j]
+                grad_bias[j] += by_bias[part * K + j]

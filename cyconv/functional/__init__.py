@@ -68,8 +68,20 @@ from cyconv.functional.pointwise_loss import (
     smooth_l1_loss,
     smooth_l1_loss_backward,
 )
-from cyconv.functional.pool1d import avg_pool1d, avg_pool1d_backward, max_pool1d, max_pool1d_backward
-from cyconv.functional.pool3d import avg_pool3d, avg_pool3d_backward, max_pool3d, max_pool3d_backward
+from cyconv.functional.pool1d import (
+    avg_pool1d,
+    avg_pool1d_backward,
+    max_pool1d,
+    max_pool1d_backward,
+    max_pool1d_with_winners,
+)
+from cyconv.functional.pool3d import (
+    avg_pool3d,
+    avg_pool3d_backward,
+    max_pool3d,
+    max_pool3d_backward,
+    max_pool3d_with_winners,
+)
 from cyconv.functional.response_normalization import local_response_norm, local_response_norm_backward
 from cyconv.functional.smooth_activation import (
     elu,
@@ -164,11 +176,13 @@ __all__ = [
     "lstm_cell_backward",
     "max_pool1d",
     "max_pool1d_backward",
+    "max_pool1d_with_winners",
     "max_pool2d",
     "max_pool2d_backward",
     "max_pool2d_with_winners",
     "max_pool3d",
     "max_pool3d_backward",
+    "max_pool3d_with_winners",
     "max_unpool2d",
     "max_unpool2d_backward",
     "maxout",

@@ -16,9 +16,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from cyconv import _geometry, memory
 from cyconv import _validation as check
+from cyconv._geometry import Padding, Pair
 from cyconv.functional._arrays import NCHW, add, sum_channels
 from cyconv.functional._triples import Triple, as_triple
 from cyconv.functional.conv import ALL, conv2d, conv2d_backward, conv_transpose2d, conv_transpose2d_backward
+from cyconv.functional.unfold import columns_nhwc, columns_nhwc_adjoint
 
 Gradients = tuple[NDArray | None, NDArray | None, NDArray | None]
 STACK_BYTES = 64 << 20  # of the images with several slices as channels, at a time; those of one volume at least
@@ -34,15 +36,11 @@ class _Depth(NamedTuple):
     before: int
     dilation: int
 
-    def pairs(self) -> Iterator[tuple[int, slice, slice]]:
-        """Yield each tap with the outputs that see an input slice through it, and these input slices."""
-        for tap in range(self.kernel):
-            offset = tap * self.dilation - self.before
-            first = max(0, -(offset // self.stride))
-            stop = min(self.outputs, (self.size - 1 - offset) // self.stride + 1)
-            if first < stop:
-                start = first * self.stride + offset
-                yield tap, slice(first, stop), slice(start, start + (stop - first - 1) * self.stride + 1, self.stride)
+    def window(self) -> tuple[Pair, Pair, Padding, Pair]:
+        """Return kernel, stride, padding and dilation over images of `size` rows, each of which is a slice."""
+        reach = (self.outputs - 1) * self.stride + (self.kernel - 1) * self.dilation + 1
+        after = reach - self.before - self.size  # negative where the last rows are left out
+        return (self.kernel, 1), (self.stride, 1), (self.before, after, 0, 0), (self.dilation, 1)
 
 
 def conv3d(
@@ -312,23 +310,18 @@ def _volumes(images: NDArray, depth: int) -> NDArray:
 def _stack(x: NDArray, depth: _Depth, groups: int) -> NDArray:
     """Return (N, C, size, H, W) as images (N*outputs, C*kernel, H, W): what each output slice sees, group by group."""
     N, C, _, H, W = x.shape
-    by_group = _pixels(x).reshape(N, depth.size, H, W, groups, C // groups)
-    stack = memory.zeros((N, depth.outputs, H, W, groups, depth.kernel, C // groups), x.dtype)
-    for tap, outputs, inputs in depth.pairs():
-        stack[:, outputs, :, :, :, tap] = by_group[:, inputs]
+    columns = _pixels(x).reshape(N, depth.size, H * W * groups, C // groups)
+    stack = columns_nhwc(columns, *depth.window())
     return stack.reshape(N * depth.outputs, H, W, depth.kernel * C).transpose(NCHW)
 
 
 def _unstack(images: NDArray, depth: _Depth, groups: int) -> NDArray:
     """Do the adjoint of `_stack`: add up where a slice is seen more than once."""
-    pixels = images.transpose(0, 2, 3, 1)
-    _, H, W, channels = pixels.shape
-    C = channels // depth.kernel
-    stack = np.ascontiguousarray(pixels).reshape(-1, depth.outputs, H, W, groups, depth.kernel, C // groups)
-    volume = memory.zeros((len(stack), depth.size, H, W, groups, C // groups), images.dtype)
-    for tap, outputs, inputs in depth.pairs():
-        volume[:, inputs] += stack[:, outputs, :, :, :, tap]
-    return volume.reshape(len(stack), depth.size, H, W, C).transpose(0, 4, 1, 2, 3)
+    stack = np.ascontiguousarray(images.transpose(0, 2, 3, 1))
+    count, H, W, channels = stack.shape
+    N, C = count // depth.outputs, channels // depth.kernel
+    columns = columns_nhwc_adjoint(stack, (N, depth.size, H * W * groups, C // groups), *depth.window())
+    return columns.reshape(N, depth.size, H, W, C).transpose(0, 4, 1, 2, 3)
 
 
 def _stacked_filters(weight: NDArray) -> NDArray:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from cyconv import _validation as check
 from cyconv import memory
 from cyconv._dispatch import group_normalization as kernels
-from cyconv.functional._arrays import NHWC, Axes, empty_ordered, flat, sum_channels
+from cyconv.functional._arrays import NHWC, Axes, empty_ordered, flat
 from cyconv.threads import threads_for
 
 Shape = tuple[int, ...]
@@ -284,15 +284,16 @@ def layer_norm_backward(
     grad = _check_gradient(op, grad_output, x)
     size = math.prod(x.shape[x.ndim - len(inner) :])
     grad_x = empty_ordered(x.shape, axes, x.dtype)
-    product = memory.empty((x.size // size, size), x.dtype)
-    rows = flat(grad, axes).reshape(-1, size)
+    sums = memory.zeros((2, size), x.dtype)
     if x.size:
-        arrays = rows, flat(x, axes).reshape(-1, size), _elements(weight, 1, size, inner, x.dtype)
-        results = flat(grad_x, axes).reshape(-1, size), product
-        kernels.layer_backward(*arrays, eps, *results, threads_for(4 * x.size))
+        arrays = (flat(array, axes).reshape(-1, size) for array in (grad, x))
+        results = flat(grad_x, axes).reshape(-1, size), *sums
+        kernels.layer_backward(
+            *arrays, _elements(weight, 1, size, inner, x.dtype), eps, *results, threads_for(4 * x.size)
+        )
     grad_weight, grad_bias = (
-        None if parameter is None else _unordered(sum_channels(sums), parameter.shape, inner)
-        for parameter, sums in ((weight, product), (bias, rows))
+        None if parameter is None else _unordered(total, parameter.shape, inner)
+        for parameter, total in zip((weight, bias), sums, strict=True)
     )
     return grad_x, grad_weight, grad_bias
 

@@ -10,7 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 from cyconv import _validation as check
 from cyconv._geometry import Pair
 from cyconv.functional.avg_pool import avg_pool2d, avg_pool2d_backward
-from cyconv.functional.max_pool import max_pool2d, max_pool2d_backward
+from cyconv.functional.max_pool import max_pool2d, max_pool2d_backward, max_pool2d_with_winners
+
+Shape = tuple[int, ...]
 
 
 def max_pool1d(
@@ -64,14 +66,56 @@ def max_pool1d(
     return (result[0][:, :, 0], result[1][:, :, 0]) if isinstance(result, tuple) else result[:, :, 0]
 
 
-def max_pool1d_backward(
-    grad_output: ArrayLike,
+def max_pool1d_with_winners(
     x: ArrayLike,
     kernel_size: int,
     stride: int | None = None,
     padding: int = 0,
     dilation: int = 1,
     ceil_mode: bool = False,
+) -> tuple[NDArray, NDArray]:
+    """Return the maximum of each window, and compactly where it is: what a layer keeps for `max_pool1d_backward`.
+
+    Parameters
+    ----------
+    x, kernel_size, stride, padding, dilation, ceil_mode
+        As in `max_pool1d`.
+
+    Returns
+    -------
+    output : ndarray of shape (N, C, OL)
+    winners : ndarray of shape (N, 1, OL, C)
+        Position of each maximum in its window: uint8, or int32 if a window has over 256 positions.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `max_pool1d`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv import functional as F
+    >>> F.max_pool1d_with_winners(np.array([[[1.0, 5.0, 2.0, 3.0]]]), 2)[1].ravel()
+    array([1, 1], dtype=uint8)
+    """
+    op = "max_pool1d_with_winners"
+    window = _window(op, kernel_size, stride, padding, dilation)
+    output, winners = max_pool2d_with_winners(_as_row(op, "x", x), *window, ceil_mode)
+    return output[:, :, 0], winners
+
+
+def max_pool1d_backward(
+    grad_output: ArrayLike,
+    x: ArrayLike | None,
+    kernel_size: int,
+    stride: int | None = None,
+    padding: int = 0,
+    dilation: int = 1,
+    ceil_mode: bool = False,
+    *,
+    winners: NDArray | None = None,
+    input_shape: Shape | None = None,
 ) -> NDArray:
     """Return the gradient of `max_pool1d` with respect to `x`: each output's gradient goes to its maximum.
 
@@ -81,6 +125,10 @@ def max_pool1d_backward(
         Gradient of the result.
     x, kernel_size, stride, padding, dilation, ceil_mode
         As in `max_pool1d`.
+    winners : ndarray of shape (N, 1, OL, C), optional
+        From `max_pool1d_with_winners`: the maxima are not searched again, and `x` may be None.
+    input_shape : tuple (N, C, L), optional
+        The shape of `x` where `x` is None.
 
     Returns
     -------
@@ -89,7 +137,7 @@ def max_pool1d_backward(
     Raises
     ------
     TypeError, ValueError
-        As `max_pool1d`, and if `grad_output` has the wrong shape.
+        As `max_pool1d`, and if an array has the wrong shape.
 
     Examples
     --------
@@ -99,8 +147,11 @@ def max_pool1d_backward(
     array([[[0., 1., 0., 1.]]])
     """
     op = "max_pool1d_backward"
-    arrays = _as_row(op, "grad_output", grad_output), _as_row(op, "x", x)
-    return max_pool2d_backward(*arrays, *_window(op, kernel_size, stride, padding, dilation), ceil_mode)[:, :, 0]
+    row = None if x is None else _as_row(op, "x", x)
+    shape = None if input_shape is None else (*input_shape[:2], 1, *input_shape[2:])
+    arguments = row, *_window(op, kernel_size, stride, padding, dilation), ceil_mode
+    grad = _as_row(op, "grad_output", grad_output)
+    return max_pool2d_backward(grad, *arguments, winners=winners, input_shape=shape)[:, :, 0]
 
 
 def avg_pool1d(

@@ -19,6 +19,8 @@ from cyconv.functional._triples import Triple, as_triple
 from cyconv.functional.avg_pool import avg_pool2d, avg_pool2d_backward
 from cyconv.functional.max_pool import max_pool2d, max_pool2d_backward, max_pool2d_with_winners
 
+Winners = tuple[NDArray, NDArray]
+
 
 def max_pool3d(
     x: ArrayLike,
@@ -81,14 +83,61 @@ def max_pool3d(
     return _volumes(pooled, shape), _volumes(depth * (x.shape[3] * x.shape[4]) + inner, shape)
 
 
-def max_pool3d_backward(
-    grad_output: ArrayLike,
+def max_pool3d_with_winners(
     x: ArrayLike,
     kernel_size: int | Triple,
     stride: int | Triple | None = None,
     padding: int | Triple = 0,
     dilation: int | Triple = 1,
     ceil_mode: bool = False,
+) -> tuple[NDArray, Winners]:
+    """Return the maximum of each box, and compactly where it is: what a layer keeps for `max_pool3d_backward`.
+
+    Parameters
+    ----------
+    x, kernel_size, stride, padding, dilation, ceil_mode
+        As in `max_pool3d`.
+
+    Returns
+    -------
+    output : ndarray of shape (N, C, OD, OH, OW)
+    winners : two ndarrays, of shape (N*D, OH, OW, C) and (N, OD, OH*OW, C)
+        Position of each slice's maximum in its window, and which slice of a box has the largest: uint8, or int32 for
+        more than 256 positions.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `max_pool3d`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv import functional as F
+    >>> output, (in_slice, slice_) = F.max_pool3d_with_winners(np.arange(8.0).reshape(1, 1, 2, 2, 2), 2)
+    >>> in_slice.ravel(), slice_.ravel()
+    (array([3, 3], dtype=uint8), array([1], dtype=uint8))
+    """
+    op = "max_pool3d_with_winners"
+    x = _checked(op, "x", x)
+    boxes = _boxes(op, kernel_size, stride, padding, dilation)
+    flat, in_slice = max_pool2d_with_winners(_slices(x), *boxes.plane, ceil_mode)
+    columns, shape = _columns(flat, x.shape[2])
+    pooled, slices = max_pool2d_with_winners(columns, *boxes.depth, ceil_mode)
+    return _volumes(pooled, shape), (in_slice, slices)
+
+
+def max_pool3d_backward(
+    grad_output: ArrayLike,
+    x: ArrayLike | None,
+    kernel_size: int | Triple,
+    stride: int | Triple | None = None,
+    padding: int | Triple = 0,
+    dilation: int | Triple = 1,
+    ceil_mode: bool = False,
+    *,
+    winners: Winners | None = None,
+    input_shape: tuple[int, ...] | None = None,
 ) -> NDArray:
     """Return the gradient of `max_pool3d` with respect to `x`: each output's gradient goes to its maximum.
 
@@ -98,6 +147,10 @@ def max_pool3d_backward(
         Gradient of the result.
     x, kernel_size, stride, padding, dilation, ceil_mode
         As in `max_pool3d`.
+    winners : two ndarrays, optional
+        From `max_pool3d_with_winners`: the maxima are not searched again, and `x` may be None.
+    input_shape : tuple (N, C, D, H, W), optional
+        The shape of `x` where `x` is None.
 
     Returns
     -------
@@ -106,7 +159,7 @@ def max_pool3d_backward(
     Raises
     ------
     TypeError, ValueError
-        As `max_pool3d`, and if `grad_output` has the wrong shape.
+        As `max_pool3d`, and if an array has the wrong shape.
 
     Examples
     --------
@@ -116,15 +169,37 @@ def max_pool3d_backward(
     array([0., 0., 0., 1.])
     """
     op = "max_pool3d_backward"
-    x, grad = _checked(op, "x", x), check.as_float_array(op, "grad_output", grad_output, 5)
-    check.check_same_dtype(op, grad_output=grad, x=x)
-    boxes = _boxes(op, kernel_size, stride, padding, dilation)
-    flat, winners = max_pool2d_with_winners(_slices(x), *boxes.plane, ceil_mode)
-    columns, shape = _columns(flat, x.shape[2])
-    grad_columns = max_pool2d_backward(_grad_columns(op, grad, shape), columns, *boxes.depth, ceil_mode)
-    grad_flat, input_shape = _images(grad_columns, flat.shape), (len(flat), x.shape[1], *x.shape[3:])
-    grad_x = max_pool2d_backward(grad_flat, None, *boxes.plane, ceil_mode, winners=winners, input_shape=input_shape)
-    return _as_volumes(grad_x, x.shape[2])
+    grad, boxes = (
+        check.as_float_array(op, "grad_output", grad_output, 5),
+        _boxes(op, kernel_size, stride, padding, dilation),
+    )
+    if x is not None:
+        x = _checked(op, "x", x)
+        check.check_same_dtype(op, grad_output=grad, x=x)
+        input_shape = x.shape
+    if input_shape is None or len(input_shape) != 5:
+        raise ValueError(f"{op}: without `x`, `input_shape` must be (N, C, D, H, W), got {input_shape}")
+    if winners is None:
+        if x is None:
+            raise ValueError(f"{op}: without `winners`, `x` is needed")
+        winners = max_pool3d_with_winners(x, kernel_size, stride, padding, dilation, ceil_mode)[1]
+    if not isinstance(winners, (tuple, list)) or len(winners) != 2:
+        raise TypeError(f"{op}: `winners` must be two arrays, got {type(winners).__name__}")
+    in_slice, slices = winners
+    N, C, D, H, W = input_shape
+    OH, OW = boxes.plane_output((H, W), ceil_mode)
+    grad_columns = max_pool2d_backward(
+        _grad_columns(op, grad, (OH, OW)), None, *boxes.depth, ceil_mode, winners=slices, input_shape=(N, C, D, OH * OW)
+    )
+    grad_x = max_pool2d_backward(
+        _images(grad_columns, (N * D, C, OH, OW)),
+        None,
+        *boxes.plane,
+        ceil_mode,
+        winners=in_slice,
+        input_shape=(N * D, C, H, W),
+    )
+    return _as_volumes(grad_x, D)
 
 
 def avg_pool3d(
@@ -214,10 +289,7 @@ def avg_pool3d_backward(
     x, grad = _checked(op, "x", x), check.as_float_array(op, "grad_output", grad_output, 5)
     check.check_same_dtype(op, grad_output=grad, x=x)
     boxes, (N, C, D, H, W) = _boxes(op, kernel_size, stride, padding), x.shape
-    kernel, step, pads, _ = boxes.plane
-    OH, OW = (
-        _geometry.pool_output(size, kernel[i], step[i], pads[i], pads[i], 1, ceil_mode) for i, size in enumerate((H, W))
-    )
+    OH, OW = boxes.plane_output((H, W), ceil_mode)
     options = ceil_mode, count_include_pad
     grad_columns = _grad_columns(op, grad, (OH, OW))
     grad_columns = avg_pool2d_backward(grad_columns, None, *boxes.depth[:3], *options, input_shape=(N, C, D, OH * OW))
@@ -232,6 +304,14 @@ class _Boxes(NamedTuple):
 
     plane: tuple[Pair, Pair, Pair, Pair]
     depth: tuple[Pair, Pair, Pair, Pair]
+
+    def plane_output(self, size: Pair, ceil_mode: bool) -> Pair:
+        """Return the size of a pooled slice."""
+        (kernel, step, pads, spread), (H, W) = self.plane, size
+        return (
+            _geometry.pool_output(H, kernel[0], step[0], pads[0], pads[0], spread[0], ceil_mode),
+            _geometry.pool_output(W, kernel[1], step[1], pads[1], pads[1], spread[1], ceil_mode),
+        )
 
 
 def _boxes(op: str, kernel_size: Any, stride: Any, padding: Any, dilation: Any = 1) -> _Boxes:

@@ -64,6 +64,19 @@ class _MaxPool(_Pooling):
     def _options(self) -> tuple[Any, ...]:
         return self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode
 
+    def forward(self, x: NDArray) -> NDArray:
+        if not self.training:
+            return getattr(F, self.op)(x, *self._options())
+        output, winners = getattr(F, f"{self.op}_with_winners")(x, *self._options())
+        self.remember(x.shape, winners)
+        return output
+
+    def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
+        shape, winners = self.recall()
+        gradient = self.check_gradient(grad_output, (shape[0], *self.output_shape(shape[1:])))
+        operation = getattr(F, f"{self.op}_backward")
+        return operation(gradient, None, *self._options(), winners=winners, input_shape=shape)
+
 
 class _AvgPool(_Pooling):
     def __init__(

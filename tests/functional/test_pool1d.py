@@ -25,6 +25,23 @@ def test_max_equals_reference(window):
     check_gradients(F.max_pool1d, X, backward=F.max_pool1d_backward, **dict(zip(names, window, strict=True)))
 
 
+@pytest.mark.parametrize("window", WINDOWS, ids=str)
+def test_winners_stand_for_the_input(window):
+    output, winners = F.max_pool1d_with_winners(X, *window)
+    np.testing.assert_array_equal(output, F.max_pool1d(X, *window))
+    grad = np.random.default_rng(1).normal(size=output.shape)
+    found = F.max_pool1d_backward(grad, None, *window, winners=winners, input_shape=X.shape)
+    np.testing.assert_array_equal(found, F.max_pool1d_backward(grad, X, *window))
+
+
+def test_backward_without_input_says_what_it_needs():
+    grad, (_, winners) = np.ones((2, 3, 5)), F.max_pool1d_with_winners(X, 2)
+    with pytest.raises(ValueError, match="max_pool2d_backward: `x` or `input_shape` is needed"):
+        F.max_pool1d_backward(grad, None, 2, winners=winners)
+    with pytest.raises(ValueError, match="max_pool2d_backward: without `winners`, `x` is needed"):
+        F.max_pool1d_backward(grad, None, 2, input_shape=X.shape)
+
+
 @pytest.mark.parametrize("include", [True, False])
 @pytest.mark.parametrize("window", WINDOWS[:2], ids=str)
 def test_average_equals_reference(window, include):

@@ -56,6 +56,27 @@ def test_max_equals_reference(window):
     check_gradients(F.max_pool3d, X, backward=F.max_pool3d_backward, **options)
 
 
+@pytest.mark.parametrize("window", WINDOWS, ids=str)
+def test_winners_stand_for_the_input(window):
+    output, winners = F.max_pool3d_with_winners(X, *window)
+    np.testing.assert_array_equal(output, F.max_pool3d(X, *window))
+    grad = np.random.default_rng(1).normal(size=output.shape)
+    found = F.max_pool3d_backward(grad, None, *window, winners=winners, input_shape=X.shape)
+    np.testing.assert_array_equal(found, F.max_pool3d_backward(grad, X, *window))
+
+
+def test_backward_without_input_says_what_it_needs():
+    output, winners = F.max_pool3d_with_winners(X, 2)
+    with pytest.raises(ValueError, match="max_pool3d_backward: without `x`, `input_shape` must be"):
+        F.max_pool3d_backward(output, None, 2, winners=winners)
+    with pytest.raises(ValueError, match="max_pool3d_backward: without `winners`, `x` is needed"):
+        F.max_pool3d_backward(output, None, 2, input_shape=X.shape)
+    with pytest.raises(TypeError, match="max_pool3d_backward: `winners` must be two arrays, got int"):
+        F.max_pool3d_backward(output, None, 2, winners=1, input_shape=X.shape)
+    with pytest.raises(ValueError, match="`winners` must have shape"):
+        F.max_pool3d_backward(output, None, 2, winners=winners[::-1], input_shape=X.shape)
+
+
 @pytest.mark.parametrize("include", [True, False])
 @pytest.mark.parametrize("window", [WINDOWS[0], WINDOWS[1], WINDOWS[3]], ids=str)
 def test_average_equals_reference(window, include):
