@@ -3,27 +3,15 @@
    backward: with u = weight * grad, grad_x = (u - mean(u) - y * mean(u * y)) / std, and adds grad * y and grad to the
              sums of which the weight's and the bias's gradients are made
 
-   The mean is subtracted rounded, and then the rest of it. Sums are taken in T for SHORT numbers at a time, then in
-   double. A row is read several times, from the first-level cache. */
+   The mean is subtracted rounded, and then the rest of it. A row is read several times,
+   from the first-level cache. */
 
 #ifndef CYCONV_LAYER_ROWS_H
 #define CYCONV_LAYER_ROWS_H
 
-#include <math.h>
-
-#include "simd.h"
-
-#define SHORT 4096 /* numbers */
-#define CHAINS 4   /* of additions, which hide their latency */
+#include "sums.h"
 
 #define DEFINE_LAYER(T)                                                                                            \
-  INLINE double across_##T(vector_##T sum) {                                                                       \
-    T half[VECTOR_BYTES / sizeof(T)];                                                                              \
-    memcpy(half, &sum, sizeof(sum));                                                                               \
-    UNROLL for (ptrdiff_t n = LANES(T) / 2; n > 0; n /= 2)                                                         \
-      for (ptrdiff_t l = 0; l < n; l++) half[l] += half[l + n];                                                    \
-    return half[0];                                                                                                \
-  }                                                                                                                \
   /* The sum of x - center, or of its squares. */                                                                  \
   INLINE double deviations_##T(const int squares, const T *x, T center, ptrdiff_t K) {                             \
     double total = 0;                                                                                              \

@@ -2,7 +2,7 @@
 
 from cython cimport floating
 from cython.parallel cimport prange
-from libc.math cimport INFINITY, log
+from libc.math cimport log
 from libc.stdint cimport int64_t
 from libc.string cimport memset
 
@@ -10,8 +10,17 @@ from cyconv._kernels.parallel cimport ceil_div, this_thread
 from cyconv._kernels.vecmath cimport exp_nonpositive
 from cyconv._memory cimport Block
 
+cdef extern from "sums.h" nogil:
+    float largest_float "cyconv_largest_float"(const float* a, Py_ssize_t K)
+    double largest_double "cyconv_largest_double"(const double* a, Py_ssize_t K)
+    double sum_float "cyconv_sum_float"(const float* a, const float* b, Py_ssize_t K)
+    double sum_double "cyconv_sum_double"(const double* a, const double* b, Py_ssize_t K)
+    void softmax_backward_float "cyconv_softmax_backward_float"(
+        const float* grad, const float* y, Py_ssize_t rows, Py_ssize_t K, float* grad_x)
+    void softmax_backward_double "cyconv_softmax_backward_double"(
+        const double* grad, const double* y, Py_ssize_t rows, Py_ssize_t K, double* grad_x)
+
 cdef enum:
-    LANES = 8           # running results, so that a reduction is a vector operation with a fixed order
     TASK = 2048         # numbers a task takes, about: they stay in the first-level cache
     MOST_ROWS = 64      # rows a task takes, at most
 
@@ -22,33 +31,17 @@ cdef inline Py_ssize_t rows_per_task(Py_ssize_t K) noexcept nogil:
 
 cdef inline floating largest(const floating* x, Py_ssize_t K) noexcept nogil:
     """The largest number; NaN is passed over, it reaches the result through the sum."""
-    cdef floating lanes[LANES]
-    cdef Py_ssize_t i, lane
-    for lane in range(LANES):
-        lanes[lane] = -INFINITY
-    for i in range(K // LANES):
-        for lane in range(LANES):
-            lanes[lane] = x[i * LANES + lane] if x[i * LANES + lane] > lanes[lane] else lanes[lane]
-    for i in range(K // LANES * LANES, K):
-        lanes[0] = x[i] if x[i] > lanes[0] else lanes[0]
-    for lane in range(1, LANES):
-        lanes[0] = lanes[lane] if lanes[lane] > lanes[0] else lanes[0]
-    return lanes[0]
+    if floating is float:
+        return largest_float(x, K)
+    else:
+        return largest_double(x, K)
 
 
 cdef inline double total(const floating* x, Py_ssize_t K) noexcept nogil:
-    cdef double lanes[LANES]
-    cdef Py_ssize_t i, lane
-    for lane in range(LANES):
-        lanes[lane] = 0
-    for i in range(K // LANES):
-        for lane in range(LANES):
-            lanes[lane] += x[i * LANES + lane]
-    for i in range(K // LANES * LANES, K):
-        lanes[0] += x[i]
-    for lane in range(1, LANES):
-        lanes[0] += lanes[lane]
-    return lanes[0]
+    if floating is float:
+        return sum_float(x, NULL, K)
+    else:
+        return sum_double(x, NULL, K)
 
 
 cdef void exponentials(
@@ -93,21 +86,17 @@ def softmax(
         softmax_rows(&x[p, 0], min(ROWS, P - p), K, &out[p, 0], logarithm)
 
 
-cdef void softmax_backward_row(
-    const floating* grad, const floating* y, Py_ssize_t K, floating* grad_x, bint logarithm
+cdef void log_softmax_backward_rows(
+    const floating* grad, const floating* y, Py_ssize_t ROWS, Py_ssize_t K, floating* grad_x
 ) noexcept nogil:
-    cdef Py_ssize_t i
+    cdef Py_ssize_t row, i
     cdef floating inner
-    if logarithm:
-        inner = <floating>total(grad, K)
-        for i in range(K):
-            grad_x[i] = grad[i] - exp_nonpositive(y[i]) * inner
-    else:
-        for i in range(K):
-            grad_x[i] = grad[i] * y[i]
-        inner = <floating>total(grad_x, K)
-        for i in range(K):
-            grad_x[i] = (grad[i] - inner) * y[i]
+    for i in range(ROWS * K):
+        grad_x[i] = exp_nonpositive(y[i])
+    for row in range(ROWS):
+        inner = <floating>total(grad + row * K, K)
+        for i in range(row * K, row * K + K):
+            grad_x[i] = grad[i] - grad_x[i] * inner
 
 
 def softmax_backward(
@@ -118,9 +107,16 @@ def softmax_backward(
     int num_threads,
 ):
     """grad_x = y * (g - sum of g * y), or g - exp(y) * sum of g for the logarithm."""
-    cdef Py_ssize_t P = y.shape[0], K = y.shape[1], p
-    for p in prange(P, nogil=True, num_threads=num_threads, schedule="static"):
-        softmax_backward_row(&grad[p, 0], &y[p, 0], K, &grad_x[p, 0], logarithm)
+    cdef Py_ssize_t P = y.shape[0], K = y.shape[1], ROWS = rows_per_task(K), task, p, count
+    for task in prange(ceil_div(P, ROWS), nogil=True, num_threads=num_threads, schedule="static"):
+        p = task * ROWS
+        count = min(ROWS, P - p)
+        if logarithm:
+            log_softmax_backward_rows(&grad[p, 0], &y[p, 0], count, K, &grad_x[p, 0])
+        elif floating is float:
+            softmax_backward_float(&grad[p, 0], &y[p, 0], count, K, &grad_x[p, 0])
+        else:
+            softmax_backward_double(&grad[p, 0], &y[p, 0], count, K, &grad_x[p, 0])
 
 
 # ------------------------------------------------------------------------------------------------------- cross-entropy
