@@ -40,7 +40,7 @@ class _Depth(NamedTuple):
         """Return kernel, stride, padding and dilation over images of `size` rows, each of which is a slice."""
         reach = (self.outputs - 1) * self.stride + (self.kernel - 1) * self.dilation + 1
         after = reach - self.before - self.size  # negative where the last rows are left out
-        return (self.kernel, 1), (self.stride, 1), (self.before, after, 0, 0), (self.dilation, 1)
+        return (self.kernel, 1), (self.stride, 1), Padding(self.before, after, 0, 0), (self.dilation, 1)
 
 
 def conv3d(
@@ -151,7 +151,7 @@ def conv3d_backward(
     filters, volumes = _stacked_filters(weight), []
     grad_weight = grad_bias = None
     for part, grads in zip(_parts(x, depth, x.shape[1]), _parts(grad, depth, x.shape[1]), strict=True):
-        arrays = _slices(grads), _stack(part, depth, groups), filters, bias
+        arrays = _slices(grads), _stack(part, depth, groups, filled=needs[1]), filters, bias
         grad_stack, by_weight, by_bias = conv2d_backward(*arrays, *plane, groups, needs=needs)
         if grad_stack is not None:
             volumes.append(_unstack(grad_stack, depth, groups))
@@ -307,12 +307,17 @@ def _volumes(images: NDArray, depth: int) -> NDArray:
     return slices.reshape(-1, depth, *slices.shape[1:]).transpose(0, 4, 1, 2, 3)
 
 
-def _stack(x: NDArray, depth: _Depth, groups: int) -> NDArray:
-    """Return (N, C, size, H, W) as images (N*outputs, C*kernel, H, W): what each output slice sees, group by group."""
+def _stack(x: NDArray, depth: _Depth, groups: int, filled: bool = True) -> NDArray:
+    """Return (N, C, size, H, W) as images (N*outputs, C*kernel, H, W): what each output slice sees, group by group.
+
+    Not filled where the numbers do not matter.
+    """
     N, C, _, H, W = x.shape
+    shape = N * depth.outputs, H, W, depth.kernel * C
+    if not filled:
+        return memory.empty(shape, x.dtype).transpose(NCHW)
     columns = _pixels(x).reshape(N, depth.size, H * W * groups, C // groups)
-    stack = columns_nhwc(columns, *depth.window())
-    return stack.reshape(N * depth.outputs, H, W, depth.kernel * C).transpose(NCHW)
+    return columns_nhwc(columns, *depth.window()).reshape(shape).transpose(NCHW)
 
 
 def _unstack(images: NDArray, depth: _Depth, groups: int) -> NDArray:
