@@ -20,7 +20,7 @@ from benchmarks.libraries import PEERS
 REST = 0.05  # seconds between two workers: idle threads of OpenBLAS and OpenMP spin on for up to some 25 ms
 BUDGET = 20.0  # seconds after which a direction gets no further round
 LAYERS = ("conv", "direct", "pool", "norm", "ops", "image")
-NETWORKS = ("train", "predict")
+NETWORKS = ("train", "models", "predict")
 KINDS = (*LAYERS, "scaling", *NETWORKS, "memory")
 
 
@@ -44,6 +44,7 @@ def cases(kinds: list[str], only: str) -> Iterator[Case]:
         "ops": operations.OPERATIONS,
         "image": shapes.FILTERS,
         "train": shapes.TRAINED,
+        "models": shapes.MODELS,
         "predict": shapes.PREDICTED,
         "memory": shapes.TRAINED,
     }
@@ -51,6 +52,8 @@ def cases(kinds: list[str], only: str) -> Iterator[Case]:
         found = [Case(kind, shape.label, kind, shape) for shape in lists.get(kind, [])]
         if kind == "direct":
             found = [case._replace(label=f"{case.label} direct") for case in found]
+        if kind == "models":
+            found = [case._replace(work="train") for case in found]
         if kind == "scaling":
             for name, layers in shapes.SWEEPS.items():
                 for layer in layers:

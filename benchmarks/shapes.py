@@ -358,6 +358,22 @@ TRAINED = [
     Network("ResNet-50", 8, (3, 224, 224), 1000),
     Network("U-Net", 2, (1, 256, 256), 2),
 ]
+MODELS = [  # the others of cyconv.models, at the size that they are made for
+    Network("alexnet", 8, (3, 227, 227), 1000),
+    Network("vgg16", 2, (3, 224, 224), 1000),
+    Network("vgg19", 2, (3, 224, 224), 1000),
+    Network("googlenet", 8, (3, 224, 224), 1000),
+    Network("resnet18", 8, (3, 224, 224), 1000),
+    Network("resnet_v2", 4, (3, 224, 224), 1000),
+    Network("densenet121", 4, (3, 224, 224), 1000),
+    Network("se_resnet50", 4, (3, 224, 224), 1000),
+    Network("xception", 2, (3, 299, 299), 1000),
+    Network("mobilenet_v1", 8, (3, 224, 224), 1000),
+    Network("shufflenet_v1", 8, (3, 224, 224), 1000),
+    Network("shufflenet_v2", 8, (3, 224, 224), 1000),
+    Network("simple_convnet", 64, (1, 28, 28), 10),
+    Network("fcn8s", 1, (3, 256, 256), 21),
+]
 PREDICTED = [
     LENET5_64._replace(batch=1),
     LENET5_64,

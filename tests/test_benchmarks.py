@@ -13,6 +13,7 @@ from benchmarks.libraries import LEARNING_RATE, MOMENTUM, operations_of_cyconv, 
 from benchmarks.libraries.data import labels, normal
 from benchmarks.libraries.numpy_lenet5 import LeNet5
 from cyconv import functional as F
+from cyconv import models
 from cyconv.functional import _correlation
 from cyconv.functional.conv import planned_conv2d
 from cyconv.losses import CrossEntropyLoss
@@ -82,6 +83,36 @@ def test_pytorch_has_the_same_network(network):
     peer = NETWORKS[network.network](network.input_shape[0], network.classes)
     _, parameters, _ = with_cyconv._network(network.network, network.input_shape, network.classes)
     assert parameters == sum(parameter.numel() for parameter in peer.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "shape"),
+    [
+        ("alexnet", {"hidden": 32}, (3, 99, 99)),
+        ("googlenet", {}, (3, 64, 64)),
+        ("resnet18", {"width": 8}, (3, 64, 64)),
+        ("resnet_v2", {}, (3, 64, 64)),
+        ("densenet121", {}, (3, 64, 64)),
+        ("se_resnet50", {}, (3, 64, 64)),
+        ("xception", {}, (3, 71, 71)),
+        ("shufflenet_v1", {}, (3, 64, 64)),
+        ("shufflenet_v2", {}, (3, 64, 64)),
+        ("fcn8s", {}, (3, 64, 96)),
+        ("unet", {}, (1, 188, 188)),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_the_translation_computes_the_same(name, options, shape):
+    torch = pytest.importorskip("torch")
+    from benchmarks.libraries.torch_models import as_torch
+
+    options = {"num_classes": 10, "in_channels": shape[0], "input_size": shape[1:], **options}
+    network, x = getattr(models, name)(**options, seed=0), normal(2, *shape)
+    for parameter in network.parameters().values():  # some are zero at first
+        parameter.data += 0.01 * normal(*parameter.data.shape, seed=1)
+    with torch.no_grad():
+        expected = as_torch(network).eval()(torch.from_numpy(x)).numpy()
+    np.testing.assert_allclose(network.predict(x), expected, atol=1e-4 * np.abs(expected).max(), rtol=1e-3)
 
 
 def test_every_function_with_a_gradient_is_measured():

@@ -141,8 +141,8 @@ def _image(op, extent, channels, dtype, size) -> Work:
 
 def _network(network: str, input_shape: tuple, classes: int) -> tuple[cyconv.Network, int, int]:
     """Return a network, its parameters, and the operations of one image's prediction."""
-    name, options = NETWORKS[network]
-    net = getattr(models, name)(classes, input_shape[0], **options, seed=0)
+    name, options = NETWORKS.get(network, (network, {}))
+    net = getattr(models, name)(num_classes=classes, in_channels=input_shape[0], **options, seed=0)
     operations = 0
     for step in net.trace(tuple(input_shape)):
         if isinstance(step.layer, Conv2d | ConvTranspose2d | Linear):

@@ -123,7 +123,14 @@ def _ops(**parameters) -> Work:
 
 def _network(network: str, batch: int, input_shape: tuple, classes: int) -> tuple[torch.nn.Module, torch.Tensor, int]:
     torch.manual_seed(0)
-    net = NETWORKS[network](input_shape[0], classes).to(memory_format=LAYOUT)
+    if network in NETWORKS:
+        net = NETWORKS[network](input_shape[0], classes)
+    else:  # imported here, as another kind measures how much memory a process takes that has PyTorch alone
+        from benchmarks.libraries.torch_models import as_torch
+        from cyconv import models
+
+        net = as_torch(getattr(models, network)(num_classes=classes, in_channels=input_shape[0], seed=0))
+    net = net.to(memory_format=LAYOUT)
     return net, image(batch, *input_shape), sum(parameter.numel() for parameter in net.parameters())
 
 
