@@ -2,7 +2,8 @@
 
 Kinds: conv, pool, norm (layers, with their gradients), direct (the direct kernel alone), ops (all other operations and
 the steps of optimizers), image (filters of a picture of four megapixels), scaling (one layer at several batch sizes,
-image sizes and channels), train, predict (whole networks), memory (of training steps), all.
+image sizes and channels), train, predict (whole networks), models (a training step of all others), memory (of training
+steps), all.
 """
 
 from __future__ import annotations
