@@ -43,7 +43,7 @@ class Operation(NamedTuple):
         """Return the bytes of input and result, of both gradients and the input; 0 where that is not said so simply."""
         if self.family not in ONE_TO_ONE:
             return 0
-        return ITEM * math.prod(self.shape) * (2 if direction == "forward" else 3)
+        return ITEM * math.prod(self.shape) * (2 if direction == "forward" or self.op == "dropout" else 3)
 
 
 SEQUENCES = "1-D convolution and pooling"

@@ -185,7 +185,7 @@ def roofline(runs: list[dict], machine: str) -> Figure | None:
     panels[0].set_ylabel("GFLOP/s of cyconv, by the definition's operations")
     figure.suptitle(
         f"Roofline of the convolutions, float32, {machine}\n"
-        "3x3 layers may lie above it: Winograd's minimal filtering needs fewer operations than the definition",
+        "layers may lie above it: Winograd's minimal filtering needs fewer operations than the definition",
         fontsize=10,
     )
     return figure

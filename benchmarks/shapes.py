@@ -1,4 +1,4 @@
-"""What is measured: the distinct layers of real networks, at the batch sizes people train them with on a CPU."""
+"""What is measured: layers of real networks at the batches people train them with on a CPU, sweeps, whole networks."""
 
 from __future__ import annotations
 

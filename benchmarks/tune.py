@@ -7,6 +7,7 @@ tenth ends in "<".
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -54,7 +55,7 @@ def convolution(direction: str, n: int, ic: int, oc: int, size: int, kernel: int
 def few_channels():
     """Vary the output channels; the input gradient's are those of the input."""
     for channels in (1, 3, 4, 6, 8, 10, 12, 16):
-        yield "5x5, 6 in, @28 n64, forward", channels, convolution("forward", 64, 6, channels, 28, 5)
+        yield "5x5, 6 in, @112 n4, forward", channels, convolution("forward", 4, 6, channels, 112, 5)
     for channels in (1, 3, 4, 6, 8, 10, 12, 16):
         yield "3x3, 64 out, @112 n4, input gradient", channels, convolution("grad_input", 4, channels, 64, 112)
 
@@ -120,11 +121,11 @@ THRESHOLDS = [
     Threshold(
         "LEAST_TILES",
         _correlation,
-        "4x4 tiles from which Winograd's filters pay, forward and for the input gradient",
+        "4x4 tiles from which Winograd's filters pay",
         WINOGRAD,
         0,
         lambda value, threshold: value >= threshold,
-        lambda: tiles("forward"),
+        lambda: itertools.chain(tiles("forward"), tiles("grad_input")),
     ),
     Threshold(
         "LEAST_GRADIENT_TILES",

@@ -14,7 +14,7 @@ from cyconv._kernels.parallel cimport ceil_div
 cdef extern from "grouped.h" nogil:
     bint tile_picks "cyconv_tile_picks"(Py_ssize_t kind)
     ctypedef struct Walk "struct cyconv_walk":
-        Py_ssize_t rows, step, spacing, IC, vectors, plane, pixels, channels, w_step, sums_step, out_step, ahead
+        Py_ssize_t rows, step, spacing, IC, vectors, plane, pixels, channels, w_step, out_step, ahead
         Py_ssize_t next_line, next_step, addend, done
         const Py_ssize_t* filter
         const Py_ssize_t* shift
@@ -82,7 +82,7 @@ cdef struct Tables:
 
 cdef struct Band:  # a thread's lines of a strip of columns
     Py_ssize_t n, v0
-    Py_ssize_t w, before, stop, columns  # the first column, which may lie before the image; those that are in it; all
+    Py_ssize_t w, before, stop  # the first column, which may lie before the image; those that are in it
     Py_ssize_t* held       # [lines] the line of the image that each is
     Py_ssize_t* where      # [rows] numbers of the lines of the output row; -1 outside the image
     Py_ssize_t* tile       # [F] width of each phase's
@@ -213,7 +213,7 @@ cdef inline void set_band(
     band.pixel = <const void**>(band.line + s.T)
     band.walk.step, band.walk.IC, band.walk.plane = s.step_w, s.IC, s.plane
     band.walk.vectors, band.walk.channels = min(s.task_vectors, s.vectors - band.v0), min(s.L, s.OC)
-    band.walk.w_step = band.walk.sums_step = s.T * s.IC * s.L
+    band.walk.w_step = s.T * s.IC * s.L
     band.walk.spacing, band.walk.next_step = s.L if s.band else s.C, s.C
     band.walk.addend, band.walk.done, band.walk.finish = s.addend, band.v0 * s.L, s.finish
     band.walk.filter = band.filter
@@ -225,28 +225,27 @@ cdef inline void start_strip(
     Plan* s, Band* band, const Tables* tables, Py_ssize_t first, const floating* like,
 ) noexcept nogil:
     """Forget the lines of the strip before; point at zeros around those to come, and in a band at its pixels."""
-    cdef Py_ssize_t i, j
+    cdef Py_ssize_t i, j, columns = (min(s.strip, s.QW - first) - 1) * s.step_w + s.span_w
     cdef const void** pixel = band.pixel
     cdef floating* numbers = <floating*>band.numbers
-    band.columns = (min(s.strip, s.QW - first) - 1) * s.step_w + s.span_w
     band.w = first * s.step_w + s.left
-    band.before = min(max(-band.w, <Py_ssize_t>0), band.columns)
-    band.stop = max(band.before, min(s.IW - band.w, band.columns))
+    band.before = min(max(-band.w, <Py_ssize_t>0), columns)
+    band.stop = max(band.before, min(s.IW - band.w, columns))
     for i in range(s.lines):
         band.held[i] = -1
-        for j in range(band.columns):
+        for j in range(columns):
             if s.band:
                 pixel[j] = numbers + j * s.L
             elif not band.before <= j < band.stop:
                 pixel[j] = tables.zeros
         pixel += s.columns
         numbers += s.band // (s.task_vectors * s.lines)
-    if s.band and band.stop - band.before < band.columns:
+    if s.band and band.stop - band.before < columns:
         numbers = <floating*>band.numbers
         for i in range(s.band // s.plane):
             memset(numbers + i * s.plane, 0, band.before * s.L * sizeof(floating))
             memset(
-                numbers + i * s.plane + band.stop * s.L, 0, (band.columns - band.stop) * s.L * sizeof(floating))
+                numbers + i * s.plane + band.stop * s.L, 0, (columns - band.stop) * s.L * sizeof(floating))
 
 
 cdef inline void fetch_line(

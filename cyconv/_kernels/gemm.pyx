@@ -45,7 +45,7 @@ cdef void scatter_turned(
 ) noexcept nogil:
     """c[j, i] = buffer[i, j]."""
     cdef floating square[16 * 16]
-    cdef Py_ssize_t L = lanes(buffer), half = max(1, L // 2), i = 0, j, k, J, count
+    cdef Py_ssize_t L = lanes(buffer), half = L // 2, i = 0, j, k, J, count
     cdef floating* target
     while i < m:
         count = min(L, m - i)

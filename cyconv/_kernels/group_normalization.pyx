@@ -26,6 +26,7 @@ cdef enum:
     CHUNK = 32768           # numbers of an image that are worth a thread
     MOST_CHUNKS = 16
     SLICES = 32             # of the sums of rows, at most
+    COLUMNS = 4096          # of these sums that are worth a thread
 
 
 cdef void sum_chunk(
@@ -180,11 +181,11 @@ def layer_backward(
             else:
                 layer_backward_double(
                     &grad[row, 0], &x[row, 0], &weight[0], K, eps, &grad_x[row, 0], own, other)
-    for task in prange(ceil_div(K, CHUNK), nogil=True, num_threads=num_threads, schedule="static"):
-        for j in range(task * CHUNK, min(K, (task + 1) * CHUNK)):
+    for task in prange(ceil_div(K, COLUMNS), nogil=True, num_threads=num_threads, schedule="static"):
+        for j in range(task * COLUMNS, min(K, (task + 1) * COLUMNS)):
             grad_weight[j] = by_weight[j]
             grad_bias[j] = by_bias[j]
         for part in range(1, SUMS):
-            for j in range(task * CHUNK, min(K, (task + 1) * CHUNK)):
+            for j in range(task * COLUMNS, min(K, (task + 1) * COLUMNS)):
                 grad_weight[j] += by_weight[part * K + j]
                 grad_bias[j] += by_bias[part * K + j]

@@ -46,8 +46,8 @@
 
 /* What is to be done, but for the numbers themselves. */
 struct cyconv_walk {
-  ptrdiff_t rows, step, spacing, IC, vectors, plane, pixels, channels, w_step, sums_step, out_step, ahead, next_line, next_step;
-  ptrdiff_t addend, done;
+  ptrdiff_t rows, step, spacing, IC, vectors, plane, pixels, channels, w_step, out_step, ahead;
+  ptrdiff_t next_line, next_step, addend, done;
   const ptrdiff_t *filter, *shift, *origin, *place;
   int finish;
 };
@@ -203,11 +203,11 @@ struct cyconv_walk {
     const ptrdiff_t IC = walk->IC, step = KW == 1 ? walk->step : S, pixels = walk->pixels;                         \
     const ptrdiff_t spacing = KW == 1 ? step * walk->spacing : walk->spacing;                                      \
     const ptrdiff_t g_step = walk->out_step, ahead = walk->ahead, next_step = walk->next_step;                     \
-    for (ptrdiff_t v = 0; v < walk->vectors; v++, sums += walk->sums_step)                                         \
+    for (ptrdiff_t v = 0; v < walk->vectors; v++, sums += walk->w_step)                                            \
       for (ptrdiff_t ic = 0; ic < IC; ic++) {                                                                      \
         index_##T choice;                                                                                          \
         if (picks) memcpy(&choice, index + (v * IC + ic) * LANES(T), sizeof(choice));                              \
-        vector_##T total[4 * 9];                                                                                   \
+        vector_##T total[2 * 7];                                                                                   \
         UNROLL_TAPS for (int t = 0; t < sets * R * KW; t++) total[t] = (vector_##T){0};                            \
         const ptrdiff_t at = walk->shift[v] + (picks ? 0 : ic * walk->plane);                                      \
         const T *source = g + walk->place[v], *soon = next + walk->origin[v];                                      \

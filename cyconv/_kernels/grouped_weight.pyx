@@ -97,7 +97,7 @@ def weight_gradient(
     if s.N == 0:
         grad_weight[:, :, :] = 0
         return
-    s.QH, s.QW, s.regular, s.picks = 0, 0, True, True
+    s.QH, s.QW, s.regular, s.picks, s.addend, s.finish = 0, 0, True, True, 0, 0
     set_phase(&s, &phase, 0, s.T, grad_output.shape[1], grad_output.shape[2], 0)
     make_plan(&s, lanes(&grad_weight[0, 0, 0]), item, TASKS)
     slices = min(s.blocks, <Py_ssize_t>SLICES)

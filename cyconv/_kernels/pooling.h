@@ -274,7 +274,7 @@
       else if (part == 0)                                                                                              \
         mean_block_##T(1, 0, image, step_h, step_w, first_h, stop_h, first_w, stop_w, fresh, scale, output);           \
       else                                                                                                             \
-        mean_block_##T(1, C, image, step_h, step_w, first_h, stop_h, first_w, stop_w, stop_h, scale, output);          \
+        mean_block_##T(1, C, image, step_h, step_w, first_h, stop_h, first_w, stop_w, fresh, scale, output);           \
       return;                                                                                                          \
     }                                                                                                                  \
     for (ptrdiff_t c = 0; c < C;)                                                                                      \

@@ -88,24 +88,6 @@ cdef inline void tile(
             <const char*>B, 0)
 
 
-cdef inline void fetching_tile(
-    Py_ssize_t M, Py_ssize_t batch, Py_ssize_t K,
-    const floating** rows, const Py_ssize_t* a_offset, Py_ssize_t a_step,
-    const floating* B, const Py_ssize_t* b_offset, Py_ssize_t ldb,
-    floating** c_rows, Py_ssize_t c_offset, Py_ssize_t columns, const floating* bias, int accumulate,
-    const char* ahead,
-) noexcept nogil:
-    """The same, asking for a cache line from `ahead` on with each step of k."""
-    if floating is float:
-        tile_float(
-            M, batch, K, rows, a_offset, a_step, B, b_offset, ldb, c_rows, c_offset, columns, bias, 0, accumulate,
-            ahead, 64)
-    else:
-        tile_double(
-            M, batch, K, rows, a_offset, a_step, B, b_offset, ldb, c_rows, c_offset, columns, bias, 0, accumulate,
-            ahead, 64)
-
-
 cdef inline void finishing_tile(
     Py_ssize_t M, Py_ssize_t batch, Py_ssize_t K,
     const floating** rows, const Py_ssize_t* a_offset, Py_ssize_t a_step,

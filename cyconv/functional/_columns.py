@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,18 +14,12 @@ from cyconv.functional.unfold import columns_nhwc, columns_nhwc_adjoint
 COLUMN_BYTES = 4 << 20  # of the matrix of patches at a time: it stays in the outer cache
 
 
-def _groups_of(array: NDArray, groups: int) -> list[NDArray]:
-    """Return channel slices [..., C/groups] of a channels-last array."""
-    return np.split(array, groups, axis=-1)
-
-
 def correlate(x: NDArray, filters: NDArray, bias: NDArray | None, geometry: Geometry, out: NDArray) -> None:
     """Fill out [N, OH, OW, OC] with the convolution of x by filters [G, OC/G, KH*KW*IC/G] + bias."""
-    for group, (x_g, out_g) in enumerate(
-        zip(_groups_of(x, geometry.groups), _groups_of(out, geometry.groups), strict=True)
-    ):
-        columns = columns_nhwc(x_g, geometry.kernel, geometry.stride, geometry.padding, geometry.dilation)
-        out_g[...] = matmul(columns, filters[group].T).reshape(out_g.shape)
+    for chunk in _chunks(len(x), filters.shape[2], geometry, x.itemsize):
+        pairs = zip(_groups_of(x[chunk], geometry.groups), _groups_of(out[chunk], geometry.groups), strict=True)
+        for group, (x_g, out_g) in enumerate(pairs):
+            out_g[...] = matmul(_columns_of(x_g, geometry), filters[group].T).reshape(out_g.shape)
     if bias is not None:
         out += bias
 
@@ -32,9 +28,7 @@ def correlate_adjoint(
     grad_output: NDArray, filters: NDArray, bias: NDArray | None, geometry: Geometry, out: NDArray
 ) -> None:
     """Fill out [N, IH, IW, IC] with its adjoint + bias."""
-    images = _images_per_chunk(filters, geometry)
-    for start in range(0, out.shape[0], images):
-        chunk = slice(start, start + images)
+    for chunk in _chunks(len(out), filters.shape[2], geometry, out.itemsize):
         pairs = zip(
             _groups_of(grad_output[chunk], geometry.groups), _groups_of(out[chunk], geometry.groups), strict=True
         )
@@ -47,17 +41,27 @@ def correlate_adjoint(
         out += bias
 
 
-def _images_per_chunk(filters: NDArray, geometry: Geometry) -> int:
-    """Return how many images' columns fit the workspace."""
-    positions = geometry.out_size[0] * geometry.out_size[1]
-    return max(1, COLUMN_BYTES // (positions * filters.shape[2] * filters.itemsize))
-
-
 def weight_gradient(x: NDArray, grad_output: NDArray, geometry: Geometry, out: NDArray) -> None:
     """Fill out [OC, KH, KW, IC/G] with the filters' gradient."""
     targets = np.split(out, geometry.groups)
-    for x_g, grad_g, out_g in zip(
-        _groups_of(x, geometry.groups), _groups_of(grad_output, geometry.groups), targets, strict=True
-    ):
-        columns = columns_nhwc(x_g, geometry.kernel, geometry.stride, geometry.padding, geometry.dilation)
-        out_g[...] = matmul(grad_g.reshape(-1, grad_g.shape[3]).T, columns).reshape(out_g.shape)
+    out.fill(0)
+    for chunk in _chunks(len(x), out[0].size, geometry, x.itemsize):
+        pairs = zip(_groups_of(x[chunk], geometry.groups), _groups_of(grad_output[chunk], geometry.groups), strict=True)
+        for out_g, (x_g, grad_g) in zip(targets, pairs, strict=True):
+            out_g += matmul(grad_g.reshape(-1, grad_g.shape[3]).T, _columns_of(x_g, geometry)).reshape(out_g.shape)
+
+
+def _groups_of(array: NDArray, groups: int) -> list[NDArray]:
+    """Return channel slices [..., C/groups] of a channels-last array."""
+    return np.split(array, groups, axis=-1)
+
+
+def _columns_of(x: NDArray, geometry: Geometry) -> NDArray:
+    return columns_nhwc(x, geometry.kernel, geometry.stride, geometry.padding, geometry.dilation)
+
+
+def _chunks(N: int, patch: int, geometry: Geometry, itemsize: int) -> Iterator[slice]:
+    """Yield as many images at a time as fit the workspace with all their patches of so many numbers."""
+    several = max(1, COLUMN_BYTES // (geometry.out_size[0] * geometry.out_size[1] * patch * itemsize))
+    for start in range(0, N, several):
+        yield slice(start, start + several)

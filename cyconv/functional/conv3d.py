@@ -7,7 +7,6 @@ channels-last here, [N, D, H, W, C].
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -98,7 +97,7 @@ def conv3d(
     depth, plane = _convolution(op, x, weight, stride, padding, dilation)
     filters = _stacked_filters(weight)
     parts = [
-        conv2d(_stack(part, depth, groups), filters, bias, *plane, groups) for part in _parts(x, depth, x.shape[1])
+        conv2d(_stack(x[some], depth, groups), filters, bias, *plane, groups) for some in _parts(x, x.shape[1:], depth)
     ]
     return _volumes(_joined(parts), depth.outputs)
 
@@ -150,8 +149,8 @@ def conv3d_backward(
     grad = _checked_gradient(op, grad_output, x, weight.shape[0], depth.outputs)
     filters, volumes = _stacked_filters(weight), []
     grad_weight = grad_bias = None
-    for part, grads in zip(_parts(x, depth, x.shape[1]), _parts(grad, depth, x.shape[1]), strict=True):
-        arrays = _slices(grads), _stack(part, depth, groups, filled=needs[1]), filters, bias
+    for some in _parts(x, x.shape[1:], depth):
+        arrays = _slices(grad[some]), _stack(x[some], depth, groups, filled=needs[1]), filters, bias
         grad_stack, by_weight, by_bias = conv2d_backward(*arrays, *plane, groups, needs=needs)
         if grad_stack is not None:
             volumes.append(_unstack(grad_stack, depth, groups))
@@ -218,8 +217,10 @@ def conv_transpose3d(
     if bias is not None:
         check.check_shape(op, "bias", bias, (OC,), " (one per output channel)")
     filters = _stacked_filters(weight)
+    size = conv_transpose2d(_slices(x[:0, :, :1]), filters, None, *plane).shape[2:]
     parts = [
-        _unstack(conv_transpose2d(_slices(part), filters, None, *plane), depth, groups) for part in _parts(x, depth, OC)
+        _unstack(conv_transpose2d(_slices(x[some]), filters, None, *plane), depth, groups)
+        for some in _parts(x, (OC, depth.size, *size), depth)
     ]
     output = _joined(parts)
     if bias is not None:
@@ -277,8 +278,8 @@ def conv_transpose3d_backward(
     grad = _checked_gradient(op, grad_output, x, OC, depth.size)
     filters, volumes = _stacked_filters(weight), []
     grad_weight = None
-    for part, grads in zip(_parts(x, depth, OC), _parts(grad, depth, OC), strict=True):
-        arrays = _stack(grads, depth, groups), _slices(part), filters, None
+    for some in _parts(x, grad.shape[1:], depth):
+        arrays = _stack(grad[some], depth, groups), _slices(x[some]), filters, None
         grad_slices, by_weight, _ = conv_transpose2d_backward(*arrays, *plane, needs=(*needs[:2], False))
         if grad_slices is not None:
             volumes.append(_volumes(grad_slices, depth.outputs))
@@ -342,12 +343,12 @@ def _unstacked_filters(filters: NDArray | None, shape: tuple[int, ...]) -> NDArr
     return filters.reshape(A, KD, B, KH, KW).transpose(0, 2, 1, 3, 4)
 
 
-def _parts(x: NDArray, depth: _Depth, channels: int) -> Iterator[NDArray]:
-    """Yield a few volumes at a time, so that their stacks of so many channels take bounded memory."""
-    per_volume = depth.kernel * max(depth.size, depth.outputs) * channels * math.prod(x.shape[3:]) * x.itemsize
-    several = max(1, STACK_BYTES // per_volume)
+def _parts(x: NDArray, stacked: tuple[int, ...], depth: _Depth) -> Iterator[slice]:
+    """Yield a few volumes of the batch at a time, whose stacks, of shape `stacked`, take bounded memory."""
+    C, _, H, W = stacked
+    several = max(1, STACK_BYTES // max(1, depth.outputs * depth.kernel * C * H * W * x.itemsize))
     for start in range(0, max(1, len(x)), several):
-        yield x[start : start + several]
+        yield slice(start, start + several)
 
 
 def _joined(parts: list[NDArray]) -> NDArray:
@@ -374,8 +375,10 @@ def _checked(op: str, x: Any, weight: Any, bias: Any, groups: Any) -> tuple[NDAr
     if 0 in x.shape[1:] or 0 in weight.shape:
         raise ValueError(f"{op}: only the batch may be empty, got `x` {x.shape} and `weight` {weight.shape}")
     groups = check.as_int(op, "groups", groups)
+    if weight.shape[0] % groups:
+        raise ValueError(f"{op}: `groups` must divide the first axis of `weight` {weight.shape}, got {groups}")
     expected = weight.shape[0] if "transpose" in op else weight.shape[1] * groups
-    if x.shape[1] != expected or weight.shape[0] % groups:
+    if x.shape[1] != expected:
         raise ValueError(
             f"{op}: `weight` of shape {weight.shape} expects {expected} input channels with `groups` {groups}, "
             f"but `x` has shape {x.shape}"

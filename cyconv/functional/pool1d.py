@@ -147,8 +147,7 @@ def max_pool1d_backward(
     array([[[0., 1., 0., 1.]]])
     """
     op = "max_pool1d_backward"
-    row = None if x is None else _as_row(op, "x", x)
-    shape = None if input_shape is None else (*input_shape[:2], 1, *input_shape[2:])
+    row, shape = _input(op, x, input_shape)
     arguments = row, *_window(op, kernel_size, stride, padding, dilation), ceil_mode
     grad = _as_row(op, "grad_output", grad_output)
     return max_pool2d_backward(grad, *arguments, winners=winners, input_shape=shape)[:, :, 0]
@@ -201,12 +200,14 @@ def avg_pool1d(
 
 def avg_pool1d_backward(
     grad_output: ArrayLike,
-    x: ArrayLike,
+    x: ArrayLike | None,
     kernel_size: int,
     stride: int | None = None,
     padding: int = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
+    *,
+    input_shape: Shape | None = None,
 ) -> NDArray:
     """Return the gradient of `avg_pool1d` with respect to `x`: each output's gradient shared equally.
 
@@ -216,6 +217,8 @@ def avg_pool1d_backward(
         Gradient of the result.
     x, kernel_size, stride, padding, ceil_mode, count_include_pad
         As in `avg_pool1d`.
+    input_shape : tuple (N, C, L), optional
+        The shape of `x` where `x` is None.
 
     Returns
     -------
@@ -234,14 +237,23 @@ def avg_pool1d_backward(
     array([[[0.5, 0.5, 0.5, 0.5]]])
     """
     op = "avg_pool1d_backward"
-    arrays = _as_row(op, "grad_output", grad_output), _as_row(op, "x", x)
-    window = _window(op, kernel_size, stride, padding)[:3]
-    return avg_pool2d_backward(*arrays, *window, ceil_mode, count_include_pad)[:, :, 0]
+    row, shape = _input(op, x, input_shape)
+    arguments = row, *_window(op, kernel_size, stride, padding)[:3], ceil_mode, count_include_pad
+    return avg_pool2d_backward(_as_row(op, "grad_output", grad_output), *arguments, input_shape=shape)[:, :, 0]
 
 
 def _as_row(op: str, name: str, value: Any) -> NDArray:
     """Return (N, C, L) as (N, C, 1, L)."""
     return check.as_float_array(op, name, value, 3)[:, :, np.newaxis]
+
+
+def _input(op: str, x: ArrayLike | None, input_shape: Shape | None) -> tuple[NDArray | None, Shape | None]:
+    """Return x, if given, and the shape as those of images."""
+    if x is not None:
+        return _as_row(op, "x", x), None
+    if not isinstance(input_shape, (tuple, list)) or len(input_shape) != 3:
+        raise ValueError(f"{op}: without `x`, `input_shape` must be (N, C, L), got {input_shape}")
+    return None, (*input_shape[:2], 1, input_shape[2])
 
 
 def _window(op: str, kernel_size: Any, stride: Any, padding: Any, dilation: Any = 1) -> tuple[Pair, Pair, Pair, Pair]:

@@ -19,6 +19,7 @@ from cyconv.functional._triples import Triple, as_triple
 from cyconv.functional.avg_pool import avg_pool2d, avg_pool2d_backward
 from cyconv.functional.max_pool import max_pool2d, max_pool2d_backward, max_pool2d_with_winners
 
+Shape = tuple[int, ...]
 Winners = tuple[NDArray, NDArray]
 
 
@@ -137,7 +138,7 @@ def max_pool3d_backward(
     ceil_mode: bool = False,
     *,
     winners: Winners | None = None,
-    input_shape: tuple[int, ...] | None = None,
+    input_shape: Shape | None = None,
 ) -> NDArray:
     """Return the gradient of `max_pool3d` with respect to `x`: each output's gradient goes to its maximum.
 
@@ -173,12 +174,7 @@ def max_pool3d_backward(
         check.as_float_array(op, "grad_output", grad_output, 5),
         _boxes(op, kernel_size, stride, padding, dilation),
     )
-    if x is not None:
-        x = _checked(op, "x", x)
-        check.check_same_dtype(op, grad_output=grad, x=x)
-        input_shape = x.shape
-    if input_shape is None or len(input_shape) != 5:
-        raise ValueError(f"{op}: without `x`, `input_shape` must be (N, C, D, H, W), got {input_shape}")
+    x, (N, C, D, H, W) = _input(op, grad, x, input_shape)
     if winners is None:
         if x is None:
             raise ValueError(f"{op}: without `winners`, `x` is needed")
@@ -186,7 +182,6 @@ def max_pool3d_backward(
     if not isinstance(winners, (tuple, list)) or len(winners) != 2:
         raise TypeError(f"{op}: `winners` must be two arrays, got {type(winners).__name__}")
     in_slice, slices = winners
-    N, C, D, H, W = input_shape
     OH, OW = boxes.plane_output((H, W), ceil_mode)
     grad_columns = max_pool2d_backward(
         _grad_columns(op, grad, (OH, OW)), None, *boxes.depth, ceil_mode, winners=slices, input_shape=(N, C, D, OH * OW)
@@ -253,12 +248,14 @@ def avg_pool3d(
 
 def avg_pool3d_backward(
     grad_output: ArrayLike,
-    x: ArrayLike,
+    x: ArrayLike | None,
     kernel_size: int | Triple,
     stride: int | Triple | None = None,
     padding: int | Triple = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
+    *,
+    input_shape: Shape | None = None,
 ) -> NDArray:
     """Return the gradient of `avg_pool3d` with respect to `x`: each output's gradient shared equally.
 
@@ -268,6 +265,8 @@ def avg_pool3d_backward(
         Gradient of the result.
     x, kernel_size, stride, padding, ceil_mode, count_include_pad
         As in `avg_pool3d`.
+    input_shape : tuple (N, C, D, H, W), optional
+        The shape of `x` where `x` is None.
 
     Returns
     -------
@@ -286,9 +285,8 @@ def avg_pool3d_backward(
     array([0.25, 0.25, 0.25, 0.25])
     """
     op = "avg_pool3d_backward"
-    x, grad = _checked(op, "x", x), check.as_float_array(op, "grad_output", grad_output, 5)
-    check.check_same_dtype(op, grad_output=grad, x=x)
-    boxes, (N, C, D, H, W) = _boxes(op, kernel_size, stride, padding), x.shape
+    grad, boxes = check.as_float_array(op, "grad_output", grad_output, 5), _boxes(op, kernel_size, stride, padding)
+    _, (N, C, D, H, W) = _input(op, grad, x, input_shape)
     OH, OW = boxes.plane_output((H, W), ceil_mode)
     options = ceil_mode, count_include_pad
     grad_columns = _grad_columns(op, grad, (OH, OW))
@@ -327,6 +325,19 @@ def _checked(op: str, name: str, value: Any) -> NDArray:
     if 0 in x.shape[1:]:
         raise ValueError(f"{op}: only the batch of `{name}` may be empty, got shape {x.shape}")
     return x
+
+
+def _input(op: str, grad: NDArray, x: ArrayLike | None, input_shape: Shape | None) -> tuple[NDArray | None, Shape]:
+    """Return x, if given, and its shape."""
+    if x is not None:
+        x = _checked(op, "x", x)
+        check.check_same_dtype(op, grad_output=grad, x=x)
+        return x, x.shape
+    if not isinstance(input_shape, (tuple, list)) or len(input_shape) != 5:
+        raise ValueError(f"{op}: without `x`, `input_shape` must be (N, C, D, H, W), got {input_shape}")
+    N, *extents = input_shape
+    sizes = (check.as_int(op, "input_shape", extent) for extent in extents)
+    return None, (check.as_int(op, "input_shape", N, 0), *sizes)
 
 
 def _slices(x: NDArray) -> NDArray:

@@ -45,13 +45,14 @@ class _Pooling(Windows):
         raise NotImplementedError
 
     def forward(self, x: NDArray) -> NDArray:
-        self.remember(x)
+        self.remember(x.shape)
         return getattr(F, self.op)(x, *self._options())
 
     def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
-        (x,) = self.recall()
-        gradient = self.check_gradient(grad_output, (len(x), *self.output_shape(x.shape[1:])))
-        return getattr(F, f"{self.op}_backward")(gradient, x, *self._options())
+        shape, *winners = self.recall()
+        gradient = self.check_gradient(grad_output, (shape[0], *self.output_shape(shape[1:])))
+        found = {"winners": winners[0]} if winners else {}
+        return getattr(F, f"{self.op}_backward")(gradient, None, *self._options(), **found, input_shape=shape)
 
 
 class _MaxPool(_Pooling):
@@ -70,12 +71,6 @@ class _MaxPool(_Pooling):
         output, winners = getattr(F, f"{self.op}_with_winners")(x, *self._options())
         self.remember(x.shape, winners)
         return output
-
-    def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
-        shape, winners = self.recall()
-        gradient = self.check_gradient(grad_output, (shape[0], *self.output_shape(shape[1:])))
-        operation = getattr(F, f"{self.op}_backward")
-        return operation(gradient, None, *self._options(), winners=winners, input_shape=shape)
 
 
 class _AvgPool(_Pooling):

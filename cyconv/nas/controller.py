@@ -50,31 +50,31 @@ class Policy(Layer):
         rng: np.random.Generator | int | None = None,
     ) -> None:
         if not isinstance(decisions, (tuple, list)) or not all(isinstance(each, Decision) for each in decisions):
-            raise TypeError(f"Policy: `decisions` must be a sequence of Decision, got {decisions!r}")
+            raise TypeError(f"Controller: `decisions` must be a sequence of Decision, got {decisions!r}")
         if not decisions:
-            raise ValueError("Policy: `decisions` must not be empty")
+            raise ValueError("Controller: `decisions` must not be empty")
         self.decisions = tuple(decisions)
-        self.temperature = as_number("Policy", "temperature", temperature, 0, open_minimum=True)
-        self.tanh_constant = as_number("Policy", "tanh_constant", tanh_constant, 0, open_minimum=True)
+        self.temperature = as_number("Controller", "temperature", temperature, 0, open_minimum=True)
+        self.tanh_constant = as_number("Controller", "tanh_constant", tanh_constant, 0, open_minimum=True)
         first, rows = 0, dict[str, int]()
         for kind in dict.fromkeys(each.kind for each in decisions):
             rows[kind] = first
-            first += max(as_int("Policy", "choices", each.choices) for each in decisions if each.kind == kind)
+            first += max(as_int("Controller", "choices", each.choices) for each in decisions if each.kind == kind)
         for each in decisions:
             if each.prior is not None and not _is_distribution(each.prior, each.choices):
                 raise ValueError(
-                    f"Policy: `prior` must be {each.choices} probabilities that sum to 1, got {each.prior}"
+                    f"Controller: `prior` must be {each.choices} probabilities that sum to 1, got {each.prior}"
                 )
         self._first = np.array([rows[each.kind] for each in decisions])  # row of each decision's first choice
         self._start = first  # the vector that stands for no choice
-        hidden_size = as_int("Policy", "hidden_size", hidden_size)
+        hidden_size = as_int("Controller", "hidden_size", hidden_size)
         self.embedding = Embedding(first + 1, hidden_size)
         self.lstm = LSTM(hidden_size, hidden_size)
         self.head = Linear(hidden_size, first)
         choices = np.array([each.choices for each in decisions])
         behind = np.arange(first) - self._first[:, np.newaxis]
         self.open = (behind >= 0) & (behind < choices[:, np.newaxis])  # (T, rows): what may be chosen
-        generator = as_generator("Policy", rng)
+        generator = as_generator("Controller", rng)
         for parameter in self.parameters().values():
             parameter.data = generator.uniform(-INITIAL_BOUND, INITIAL_BOUND, parameter.shape)
 

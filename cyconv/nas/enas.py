@@ -139,7 +139,8 @@ def search(
     epochs : int, default 100
         Passes over the training data.
     seconds : float, optional
-        End before that much time is over. The result then depends on the machine's speed, also for a given seed.
+        End before that much time is over, but not before the controller has learnt in one epoch. The result then
+        depends on the machine's speed, also for a given seed.
     batch_size : int, default 64
         Training images a step.
     channels, cells : int, default 16 and 1
@@ -321,17 +322,18 @@ def _epochs(run: _Search, epochs: int, seconds: float | None, steps: int, progre
     """Let weights and controller take turns until all epochs are done, or no other would end in time."""
     from tqdm.auto import tqdm
 
-    history, start, first = History(), time.perf_counter(), run.optimizer.learning_rate
+    history, start, first, learnt = History(), time.perf_counter(), run.optimizer.learning_rate, False
     with tqdm(total=epochs, desc="search", unit=" epochs", disable=not progress) as bar:
         for epoch in range(epochs):
             used = time.perf_counter() - start
-            if seconds is not None and epoch and used * (epoch + 1) / epoch > seconds:
+            if seconds is not None and epoch and used * (epoch + 1) / epoch > seconds and learnt:
                 break
             done = max(epoch / epochs, 0 if seconds is None else used / seconds)
             run.optimizer.learning_rate = first * (LAST_RATE + (1 - LAST_RATE) * (1 + math.cos(math.pi * done)) / 2)
             logs = run.train_weights()
             if done >= WARM_UP or epochs == 1:
                 logs |= run.train_controller(steps)
+                learnt = True
             history.epochs.append({**logs, "seconds": time.perf_counter() - start - used})
             bar.set_postfix(logs, refresh=False)
             bar.update()

@@ -56,7 +56,7 @@ class Graph(Container):
     Raises
     ------
     ValueError
-        If a node reads itself or a later one, or is read by none; or if it has no edge.
+        If a node reads itself or a later one, or is read by none; if it has no edge; or if two layers share a name.
 
     Notes
     -----

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import cyconv
 from cyconv import functional as F
 from cyconv import threads
-from cyconv.functional import _correlation
+from cyconv.functional import _columns, _correlation
 from cyconv.gradient_check import check_gradients
 from tests import references
 from tests.convolutions import (
@@ -76,6 +76,17 @@ def test_conv_transpose2d_equals_reference(name, dtype, algorithm):
         lambda: run_conv_transpose2d(case, arrays, grad_output, algorithm=algorithm)
     )
     assert_all_close(results, expected, dtype, terms(case, expected[0].shape, transposed=True))
+
+
+@pytest.mark.parametrize("name", ["3x3 padding", "1x1 stride 2", "3 groups, stride"])
+def test_im2col_an_image_at_a_time_equals_reference(name, monkeypatch):
+    """As images are that have more patches than fit the workspace."""
+    monkeypatch.setattr(_columns, "COLUMN_BYTES", 1)
+    case = CASES[name]
+    expected = expected_of_conv2d(case)
+    arrays, grad_output = operands(case, dtype=np.float64), some_gradient(expected[0].shape, np.float64)
+    results = run_conv2d(case, arrays, grad_output, algorithm="im2col")
+    assert_all_close(results, expected, np.float64, terms(case, expected[0].shape))
 
 
 # Winograd's minimal filtering in float32: 3x3 filters, or 4x4 ones of stride 2, outputs in tiles of 4x4.

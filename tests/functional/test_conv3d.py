@@ -64,6 +64,22 @@ def test_gradients(options, parts):
     check_gradients(F.conv3d, X, WEIGHT, BIAS, backward=F.conv3d_backward, max_entries=40, **options)
 
 
+@pytest.mark.parametrize("op", ["conv3d", "conv_transpose3d"])
+def test_parts_of_a_batch_whose_slices_shrink_or_grow(op, monkeypatch):
+    """Three volumes in parts of two, of the larger ones: the smaller ones are cut at the same places."""
+    rng = np.random.default_rng(4)
+    x, weight = rng.normal(size=(3, 2, 4, 6, 6)), rng.normal(size=(2, 2, 3, 3, 3))
+    forward, backward = getattr(F, op), getattr(F, f"{op}_backward")
+    whole = forward(x, weight, None, 2, 1)
+    grad = rng.normal(size=whole.shape)
+    gradients = backward(grad, x, weight, None, 2, 1)
+    outputs, plane = (whole.shape[2], 36) if op == "conv3d" else (x.shape[2], whole.shape[3] * whole.shape[4])
+    monkeypatch.setattr(import_module("cyconv.functional.conv3d"), "STACK_BYTES", 2 * outputs * 3 * 2 * plane * 8)
+    np.testing.assert_allclose(forward(x, weight, None, 2, 1), whole, atol=1e-12)
+    for found, expected in zip(backward(grad, x, weight, None, 2, 1)[:2], gradients[:2], strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
 TRANSPOSED_OPTIONS = [
     {"groups": 2},
     {"stride": 2, "padding": 1, "output_padding": 1, "groups": 2},
