@@ -38,6 +38,7 @@ cdef struct Plan:
     Py_ssize_t top, left, band_h, band_w, plane     # of the band around all taps; numbers of a plane
     Py_ssize_t block_rows, blocks_per_image, width  # of the tile, in numbers
     Py_ssize_t scratch_bytes
+    bint whole                                      # whether there is one phase, of all rows
     bint dots                                       # whether it takes dot products
 
 
@@ -142,7 +143,7 @@ cdef void run_task(
             interleave(
                 result + (q - q0) * s.band_w, columns, s.OC, phase.QW, bias, relu,
                 addend + line if addend != NULL else NULL, out + line, out_w,
-                out + n * out_n + stop * out_h if F == 1 else out + line + phase.QW * s.OC)
+                out + n * out_n + stop * out_h if s.whole else out + line + phase.QW * s.OC)
 
 
 def conv_taps(
@@ -179,8 +180,9 @@ def conv_taps(
     s.block_rows = ceil_div(s.QH, s.blocks_per_image)
     s.band_h = s.block_rows + bottom - s.top
     s.plane = s.band_h * s.band_w + lanes(&out[0, 0, 0, 0])
+    s.whole = F == 1 and phase_h == 1  # of a larger stride all but one phase may be left out
     s.dots = (
-        s.T == 1 and F == 1 and taps[0, 0] == taps[1, 0] == 0 and s.QH == s.IH and s.QW == s.IW
+        s.T == 1 and s.whole and phase_w == 1 and taps[0, 0] == taps[1, 0] == 0 and s.QH == s.IH and s.QW == s.IW
         and s.C % lanes(&out[0, 0, 0, 0]) == 0 and s.QW >= lanes(&out[0, 0, 0, 0]))
     # The tile runs over the end of the last plane by less than its width, and a tap's distance is within the plane.
     s.scratch_bytes = ceil_div(
