@@ -14,7 +14,8 @@ from typing import Any
 
 PICKLE = b"\x80"  # what pickles from protocol 2 on begin with
 MOST_INSTRUCTIONS = 2**22  # each makes an object of some hundred bytes at most, besides what it takes from the file
-LONGEST_NAME = 256
+LONGEST_NAME = 256  # of a function
+LONGEST_TEXT = 4096  # of what else is looked up
 
 Builder = Callable[[tuple[Any, ...]], Any]
 
@@ -88,8 +89,12 @@ def expect_length(values: Any, length: int, what: str) -> Any:
 
 
 def as_text(value: Any) -> str:
-    """Return text; that of Python 2 are bytes."""
-    return _decoded(value, "ascii") if isinstance(value, bytes) else expect(value, str)
+    """Return a short text; that of Python 2 are bytes."""
+    if (
+        len(value if isinstance(value, bytes) else expect(value, str)) > LONGEST_TEXT
+    ):  # it may be recalled, and decoded, again and again
+        raise ValueError(f"it has a name of {len(value)} characters, more than {LONGEST_TEXT}")
+    return _decoded(value, "ascii") if isinstance(value, bytes) else value
 
 
 class _Mark:

@@ -270,7 +270,7 @@ class BoxLoss(Loss):
 
     def forward(self, output: NDArray, target: ArrayLike) -> float:
         """Return the mean of the two losses' sum."""
-        scores, offsets = _parts("BoxLoss", output)
+        scores, offsets = self._parts(output, target)
         rows, labels, wanted = self._boxes(target, output.dtype)
         loss = float(F.cross_entropy(scores, self.labels(target)))
         boxes = F.smooth_l1_loss(offsets[rows, labels], wanted, reduction="sum", beta=self.beta)
@@ -278,7 +278,7 @@ class BoxLoss(Loss):
 
     def backward(self, output: NDArray, target: ArrayLike) -> NDArray:
         """Return the gradient, zero for the boxes of classes that are not the right one."""
-        scores, offsets = _parts("BoxLoss", output)
+        scores, offsets = self._parts(output, target)
         rows, labels, wanted = self._boxes(target, output.dtype)
         gradient = np.zeros_like(output)
         for_scores, for_offsets = _parts("BoxLoss", gradient)
@@ -287,6 +287,12 @@ class BoxLoss(Loss):
             self.weight / len(output), offsets[rows, labels], wanted, reduction="sum", beta=self.beta
         )
         return gradient
+
+    def _parts(self, output: NDArray, target: ArrayLike) -> tuple[NDArray, NDArray]:
+        """Return the scores and the boxes in an output, which the targets fit."""
+        parts = _parts("BoxLoss", output)
+        self.check_target("BoxLoss", np.asarray(target), output.shape[1:])
+        return parts
 
     def _boxes(self, target: ArrayLike, dtype: np.dtype) -> tuple[NDArray, NDArray, NDArray]:
         """Return the rows that have a box, their classes, and what the network should say."""

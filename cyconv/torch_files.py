@@ -148,6 +148,7 @@ def _ordered_dict(arguments: tuple[Any, ...]) -> _OrderedDict:
         for pair in expect(pairs, list):
             name, value = _pair(pair)
             result[as_text(name)] = value
+        pairs.clear()  # recalled, they would fill one more dict with each instruction
     return result
 
 
@@ -224,7 +225,7 @@ class _File:
     def storage(self, identity: tuple[Any, ...]) -> _Storage:
         """Return the storage of a persistent id."""
         kind, *values = identity or (None,)
-        if kind != "storage":
+        if kind not in ("storage", b"storage"):
             raise ValueError("it holds a whole model, whose code it needs; only a state dict can be read")
         if len(values) not in (4, 5) or (len(values) == 5 and values[4] is not None):
             raise ValueError("it has storages that are parts of others, or are described in an unknown way")

@@ -214,3 +214,8 @@ def test_fit_refuses_targets_that_do_not_suit():
         network.fit(x, target, loss=loss)
     with pytest.raises(ValueError, match=r"the boxes' loss needs a network of K \+ 4 K outputs, not of shape \(7,\)"):
         Network([Linear(3, 7)], input_shape=(3,), seed=0).fit(x, target, loss=loss)
+
+
+def test_the_loss_alone_says_what_it_needs():
+    with pytest.raises(TypeError, match=r"BoxLoss: `y` must come from `cyconv\.boxes\.targets`"):
+        boxes.BoxLoss().forward(np.zeros((1, 10)), [1])

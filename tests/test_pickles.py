@@ -5,6 +5,7 @@ import math
 import pickle
 import pickletools
 import random
+import struct
 import tracemalloc
 
 import pytest
@@ -126,6 +127,13 @@ def test_instructions_are_counted(monkeypatch):
     monkeypatch.setattr(_pickles, "MOST_INSTRUCTIONS", 100)
     with pytest.raises(ValueError, match="it is a pickle of more than 100 instructions"):
         read_pickle(b"\x80\x02" + b"N" * 200 + b".", names={})
+
+
+def test_keys_are_short():
+    """A long one could be recalled, and looked up, with each instruction."""
+    key = b"T" + struct.pack("<I", 5000) + b"a" * 5000
+    with pytest.raises(ValueError, match="it has a name of 5000 characters, more than 4096"):
+        read_pickle(b"\x80\x02}" + key + b"Ns.", names={})
 
 
 def test_deep_nesting_is_no_recursion():

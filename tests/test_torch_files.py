@@ -367,3 +367,17 @@ def test_the_pickles_of_the_older_format_are_bounded(monkeypatch, tmp_path):
     monkeypatch.setattr(torch_files, "MOST_PICKLED", 100)
     with pytest.raises(ValueError, match="it is truncated"):
         load_torch(path)
+
+
+def test_a_list_fills_one_dict(tmp_path):
+    """Recalled, it has nothing left for the next one: a file cannot grow by that."""
+    pairs = b"](" + several(text("a"), storage_of("0")) + b"eq\x01"
+    twice = name("collections", "OrderedDict") + pairs + b"\x85R" + name("collections", "OrderedDict") + b"h\x01\x85R"
+    value = b"}(" + text("first") + twice.replace(b"\x85R", b"\x85R" + text("second"), 1) + b"u"
+    path = write_zip(tmp_path / "weights.pt", value, {"0": np.zeros(2, np.float32)})
+    assert list(load_torch(path, "first")) == ["a"]
+    assert load_torch(path, "second") == {}
+
+
+def storage_of(key):
+    return tensor(storage(key, 2), (2,), (1,))

@@ -52,8 +52,8 @@ def show_summary(options: argparse.Namespace) -> None:
     """Print a network's papers and the table of its layers."""
     known = facts(options.model)
     channels, *size = known.input_shape
-    shape = (options.channels or channels, *(options.input_size or size))
-    outputs = options.classes or known.num_classes
+    shape = (channels if options.channels is None else options.channels, *(options.input_size or size))
+    outputs = known.num_classes if options.classes is None else options.classes
     given = parse_options(options.option)
     try:
         network = build(options.model, shape, outputs, given, op=f"summary {options.model}")

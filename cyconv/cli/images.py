@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from cyconv import functional as F
 from cyconv.data import Batches, Dataset, cifar10, digits, image_folder, mnist, split
 from cyconv.data.augmentation import ColorJitter, Cutout, RandomCrop, RandomHorizontalFlip, RandomRotation, RandomShift
+from cyconv.data.folders import read_image
 from cyconv.layers.base import Shape
 
 # Height and width of each data set's images; those of a folder are read at any.
@@ -114,18 +115,12 @@ def batches(images: NDArray, labels: NDArray, shape: Shape) -> Batches:
     return Batches(images, labels, size, augment=fitting(images, shape) or None)
 
 
-def read_image(path: Path, shape: Shape, invert: bool) -> NDArray[np.uint8]:
+def picture(path: Path, shape: Shape, invert: bool) -> NDArray[np.uint8]:
     """Return the picture in a file in the shape that a network takes, [C, H, W]."""
     try:
-        from PIL import Image
+        import PIL  # noqa: F401
     except ImportError as error:
         raise ImportError('`cyconv predict` needs Pillow: pip install "cyconv[image]"') from error
     channels, height, width = shape
-    try:
-        with Image.open(path) as image:
-            converted = image.convert("L" if channels == 1 else "RGB")
-            levels = np.asarray(converted.resize((width, height), Image.Resampling.BILINEAR))
-    except Image.DecompressionBombError as error:
-        raise ValueError(f"{path}: {error}") from error
-    pixels = levels.reshape(height, width, -1).transpose(2, 0, 1)
+    pixels = read_image("predict", path, (height, width), channels, crops=False).transpose(2, 0, 1)
     return 255 - pixels if invert else pixels

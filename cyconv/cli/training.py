@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cyconv import metrics, visualize
+from cyconv._validation import as_int
 from cyconv.cli import images, recipes
 from cyconv.data import Dataset
 from cyconv.layers import Conv2d
@@ -53,6 +54,8 @@ def _test_name(name: str) -> str:
 def train(options: argparse.Namespace) -> None:
     """Train a network; write its weights, history and figures."""
     out = options.out or Path("runs", f"{options.model}-{options.data}")
+    as_int("train", "epochs", options.epochs)
+    as_int("train", "batch_size", options.batch_size)
     shape = recipes.input_shape(options.model, options.data, options.channels, options.input_size)
     chosen = recipes.parse_options(options.option)
     data = images.load(options.data, options.root, shape)
@@ -121,7 +124,7 @@ def evaluate(options: argparse.Namespace) -> None:
 def predict(options: argparse.Namespace) -> None:
     """Print the class of each picture."""
     network, recipe = recipes.load(options.weights)
-    pictures = np.stack([images.read_image(path, recipe.input_shape, options.invert) for path in options.images])
+    pictures = np.stack([images.picture(path, recipe.input_shape, options.invert) for path in options.images])
     for path, probabilities in zip(options.images, network.predict_proba(pictures), strict=True):
         print(f"{path}: {recipe.class_names[probabilities.argmax()]} ({probabilities.max():.1%})")
 

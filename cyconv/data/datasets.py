@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 PIECE = 1 << 20  # bytes read at a time: memory grows with what a file really holds, not with what its header claims
 GZIP_MAGIC = b"\x1f\x8b"
+MOST_IMAGES = 1_000_000  # EMNIST, the largest set in this format, has 814,255
 UNSIGNED_BYTE = 0x08  # the IDX format's type code
 
 
@@ -194,6 +195,8 @@ def _parse_idx(stream: IO[bytes] | GzipFile, path: Path, expected_shape: tuple[i
     if any(wanted not in (None, extent) for wanted, extent in zip(expected_shape, shape, strict=True)):
         wanted_shape = ", ".join("N" if wanted is None else str(wanted) for wanted in expected_shape)
         raise ValueError(f"mnist: {path} has shape {shape}, expected ({wanted_shape})")
+    if shape[0] > MOST_IMAGES:
+        raise ValueError(f"mnist: {path} has the shape {shape} in its header, more than {MOST_IMAGES} images")
     size = math.prod(shape)
     values = bytearray()
     while len(values) <= size and (piece := stream.read(min(PIECE, size + 1 - len(values)))):

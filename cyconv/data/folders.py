@@ -122,7 +122,7 @@ def image_folder(
     pixels = np.empty((len(paths), H, W, C), np.uint8)
 
     def read(number: int) -> None:
-        pixels[number] = _read(paths[number], (H, W), MODES[C], crops).reshape(H, W, C)
+        pixels[number] = read_image("image_folder", paths[number], (H, W), C, crops)
 
     with ThreadPoolExecutor(threads.get_num_threads()) as pool:
         try:
@@ -175,8 +175,8 @@ def _files(folder: Path) -> list[Path]:
     return files
 
 
-def _read(path: Path, size: Pair, mode: str, crops: bool) -> NDArray[np.uint8]:
-    """Return an image in bytes, [H, W] or [H, W, 3]."""
+def read_image(op: str, path: Path, size: Pair, channels: int, crops: bool) -> NDArray[np.uint8]:
+    """Return an image in bytes, [H, W, C]; with Pillow."""
     from PIL import Image, ImageOps
 
     try:
@@ -184,15 +184,16 @@ def _read(path: Path, size: Pair, mode: str, crops: bool) -> NDArray[np.uint8]:
             most = Image.MAX_IMAGE_PIXELS
             if most is not None and image.width * image.height > most:
                 raise ValueError(f"its {image.width}x{image.height} pixels are more than PIL.Image.MAX_IMAGE_PIXELS")
-            upright = _as_bytes(ImageOps.exif_transpose(image)).convert(mode)
+            upright = _as_bytes(ImageOps.exif_transpose(image)).convert(MODES[channels])
             box = _middle(upright.size, size) if crops else None
-            return np.asarray(upright.resize(size[::-1], Image.Resampling.BILINEAR, box))
+            pixels = np.asarray(upright.resize(size[::-1], Image.Resampling.BILINEAR, box))
+            return pixels.reshape(*size, channels)
     except MemoryError:
         raise
     except Exception as error:  # damaged files make Pillow raise a dozen kinds
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the system's: no permission, no such file
-        raise ValueError(f"image_folder: {path} is no image, or a damaged one: {error}") from error
+        raise ValueError(f"{op}: {path} is no image, or a damaged one: {error}") from error
 
 
 def _as_bytes(image: Any) -> Any:

@@ -71,6 +71,7 @@ def check_grad(op: str, grad: NDArray, shape: Shape, axes: Axes) -> None:
 def _fitting_axes(
     op: str, size: Pair, kernel: Pair, stride: Pair, resolved: Padding, dilation: Pair, ceil_mode: bool
 ) -> Axes:
+    check.as_bool(op, "ceil_mode", ceil_mode)
     if kernel[0] * kernel[1] > check.LARGEST:
         raise ValueError(f"{op}: `kernel_size` must have at most {check.LARGEST} positions, got {kernel}")
     span = tuple(_geometry.effective_kernel(kernel[i], dilation[i]) for i in (0, 1))

@@ -8,6 +8,7 @@ from cyconv._validation import as_int, as_pair
 from cyconv.layers import BatchNorm2d, Conv2d, ReLU, Sequential
 
 Size = int | tuple[int, int] | None
+MOST_BLOCKS = 1000  # in a row: an option that a file of weights gives must not keep its reader busy for ever
 
 
 def image_shape(op: str, in_channels: int, input_size: Size) -> tuple[int, int, int] | None:

@@ -21,7 +21,7 @@ from cyconv.layers import (
     Residual,
     Sequential,
 )
-from cyconv.models.blocks import Size, image_shape
+from cyconv.models.blocks import MOST_BLOCKS, Size, image_shape
 from cyconv.models.resnet import EXPANSION, STAGES, conv
 from cyconv.network import Network
 
@@ -120,7 +120,7 @@ def resnet_v2_cifar(
     1703258
     """
     op = "resnet_v2_cifar"
-    if as_int(op, "depth", depth, 11) % 9 != 2:
+    if as_int(op, "depth", depth, 11, 9 * MOST_BLOCKS) % 9 != 2:
         raise ValueError(f"{op}: `depth` must be 9n + 2, as 164 and 1001 are, got {depth}")
     stem: dict[str, Layer] = {"conv1": conv(in_channels, as_int(op, "width", width), 3)}
     layers = stem | _stages((depth // 9,) * 3, width, width, True, num_classes)

@@ -22,7 +22,7 @@ from cyconv.layers import (
     Residual,
     Sequential,
 )
-from cyconv.models.blocks import Size, image_shape
+from cyconv.models.blocks import MOST_BLOCKS, Size, image_shape
 from cyconv.models.resnet import projection
 from cyconv.network import Network
 
@@ -85,7 +85,7 @@ def xception(
         layers[f"block{number}"] = _halving(before, (after, after), starts_with_relu=number > 1)
         number += 1
     wide = entry[-1]
-    for _ in range(as_int("xception", "middle", middle, 0)):  # middle flow
+    for _ in range(as_int("xception", "middle", middle, 0, MOST_BLOCKS)):  # middle flow
         layers[f"block{number}"] = Residual(Sequential(_separables(wide, (wide, wide, wide))))
         number += 1
     layers[f"block{number}"] = _halving(wide, (wide, exit_))  # exit flow

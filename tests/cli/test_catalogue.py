@@ -86,3 +86,12 @@ def test_usage_errors(arguments, message, capsys):
     with pytest.raises(SystemExit):
         cli.main(arguments)
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [("--channels", "`input_shape` must be at least 1"), ("--classes", "`num_classes` must be at least 1")],
+)
+def test_zero_is_not_the_default(capsys, option, message):
+    assert cli.main(["summary", "resnet20", option, "0"]) != 0
+    assert message in capsys.readouterr().err

@@ -104,7 +104,22 @@ def test_a_folder_may_be_divided_already(folder, tmp_path):
 
 def test_pictures_are_read_in_the_networks_shape(folder):
     path = folder / "bright" / "0.png"
-    assert images.read_image(path, (1, 8, 12), False).shape == (1, 8, 12)
-    coloured = images.read_image(path, (3, 8, 12), False)
+    assert images.picture(path, (1, 8, 12), False).shape == (1, 8, 12)
+    coloured = images.picture(path, (3, 8, 12), False)
     assert coloured.shape == (3, 8, 12)
-    np.testing.assert_array_equal(images.read_image(path, (3, 8, 12), True), 255 - coloured)
+    np.testing.assert_array_equal(images.picture(path, (3, 8, 12), True), 255 - coloured)
+
+
+def test_pictures_of_16_bits_and_turned_ones_are_read_as_they_are(tmp_path):
+    image_module = pytest.importorskip("PIL.Image")
+    image_module.fromarray(np.full((8, 8), 30000, np.uint16)).save(tmp_path / "16.png")
+    assert np.unique(images.picture(tmp_path / "16.png", (1, 4, 4), False)).tolist() == [30000 >> 8]
+    turned, exif = np.zeros((8, 8), np.uint8), image_module.Exif()
+    turned[:, 4:], exif[0x0112] = 255, 6  # orientation: a quarter turn to the right
+    image_module.fromarray(turned).save(tmp_path / "turned.png", exif=exif)
+    upright = images.picture(tmp_path / "turned.png", (1, 8, 8), False)[0]
+    assert upright[:4].max() == 0 < 255 == upright[4:].min()
+    image_module.fromarray(RNG.integers(0, 256, (32, 32), np.uint8)).save(tmp_path / "whole.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:500])
+    with pytest.raises(ValueError, match=r"predict: .*cut.png is no image, or a damaged one"):
+        images.picture(tmp_path / "cut.png", (1, 4, 4), False)

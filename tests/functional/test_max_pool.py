@@ -299,6 +299,7 @@ WRONG = [
         ValueError,
         r"max_pool2d_backward: `winners` must have shape \(2, 2, 2, 3\), got \(2, 3, 2, 2\)",
     ),
+    (lambda: F.max_pool2d(X, 2, ceil_mode="no"), TypeError, "max_pool2d: `ceil_mode` must be True or False, got 'no'"),
     (lambda: F.max_unpool2d(Y, Y, 2), TypeError, "max_unpool2d: `indices` must be integers, got float64"),
     (
         lambda: F.max_unpool2d(Y, ZEROS[:1], 2),

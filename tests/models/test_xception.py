@@ -35,3 +35,8 @@ def test_narrow(tmp_path):
 def test_refuses():
     with pytest.raises(ValueError, match="xception: `width_multiplier` must be"):
         models.xception(width_multiplier=0)
+
+
+def test_blocks_are_counted():
+    with pytest.raises(ValueError, match="xception: `middle` must be at most 1000, got 2000000000"):
+        models.xception(middle=2_000_000_000)
