@@ -92,3 +92,18 @@ def test_membranes_are_found_and_drawn(network, tmp_path, capsys):
     (tmp_path / "image" / "5.png").unlink()
     with pytest.raises(SystemExit, match="has 5 images; more than 5 are needed"):
         main(arguments)
+
+
+def test_short_runs_show_losses(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    for name in (*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin"):
+        records = rng.integers(0, 256, (10, 3073), np.uint8)
+        records[:, 0] %= 10
+        (tmp_path / name).write_bytes(records.tobytes())
+    main = runpy.run_path(str(EXAMPLES / "short_runs.py"))["main"]
+    losses = main(["shufflenet_v2", "alexnet", "--root", str(tmp_path), "--steps", "2", "--batch-size", "3"])
+    assert [len(each) for each in losses.values()] == [2, 2]
+    rows = capsys.readouterr().out.splitlines()[1:]
+    assert [row.split()[0] for row in rows] == list(losses)
+    with pytest.raises(SystemExit):
+        main(["lenet", "--root", str(tmp_path)])
