@@ -8,11 +8,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cyconv import _validation as check
+from cyconv.functional._naming import named
 from cyconv.functional.conv import ALL, conv2d, conv2d_backward, conv_transpose2d, conv_transpose2d_backward
 
 Gradients = tuple[NDArray | None, NDArray | None, NDArray | None]
 
 
+@named
 def conv1d(
     x: ArrayLike,
     weight: ArrayLike,
@@ -66,6 +68,7 @@ def conv1d(
     return conv2d(*arrays, *_windows("conv1d", stride, padding, dilation), groups)[:, :, 0]
 
 
+@named
 def conv1d_backward(
     grad_output: ArrayLike,
     x: ArrayLike,
@@ -112,6 +115,7 @@ def conv1d_backward(
     return _without_rows(conv2d_backward(*arrays, *_windows(op, stride, padding, dilation), groups, needs=needs))
 
 
+@named
 def conv_transpose1d(
     x: ArrayLike,
     weight: ArrayLike,
@@ -169,6 +173,7 @@ def conv_transpose1d(
     return conv_transpose2d(*arrays, *_transposed(op, stride, padding, output_padding, groups, dilation))[:, :, 0]
 
 
+@named
 def conv_transpose1d_backward(
     grad_output: ArrayLike,
     x: ArrayLike,

@@ -17,6 +17,7 @@ from cyconv import _geometry, memory
 from cyconv import _validation as check
 from cyconv._geometry import Padding, Pair
 from cyconv.functional._arrays import NCHW, add, sum_channels
+from cyconv.functional._naming import named
 from cyconv.functional._triples import Triple, as_triple
 from cyconv.functional.conv import ALL, conv2d, conv2d_backward, conv_transpose2d, conv_transpose2d_backward
 from cyconv.functional.unfold import columns_nhwc, columns_nhwc_adjoint
@@ -42,6 +43,7 @@ class _Depth(NamedTuple):
         return (self.kernel, 1), (self.stride, 1), Padding(self.before, after, 0, 0), (self.dilation, 1)
 
 
+@named
 def conv3d(
     x: ArrayLike,
     weight: ArrayLike,
@@ -102,6 +104,7 @@ def conv3d(
     return _volumes(_joined(parts), depth.outputs)
 
 
+@named
 def conv3d_backward(
     grad_output: ArrayLike,
     x: ArrayLike,
@@ -158,6 +161,7 @@ def conv3d_backward(
     return _joined(volumes) if needs[0] else None, _unstacked_filters(grad_weight, weight.shape), grad_bias
 
 
+@named
 def conv_transpose3d(
     x: ArrayLike,
     weight: ArrayLike,
@@ -228,6 +232,7 @@ def conv_transpose3d(
     return output
 
 
+@named
 def conv_transpose3d_backward(
     grad_output: ArrayLike,
     x: ArrayLike,

@@ -9,12 +9,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from cyconv import _validation as check
 from cyconv._geometry import Pair
+from cyconv.functional._naming import named
 from cyconv.functional.avg_pool import avg_pool2d, avg_pool2d_backward
 from cyconv.functional.max_pool import max_pool2d, max_pool2d_backward, max_pool2d_with_winners
 
 Shape = tuple[int, ...]
 
 
+@named
 def max_pool1d(
     x: ArrayLike,
     kernel_size: int,
@@ -66,6 +68,7 @@ def max_pool1d(
     return (result[0][:, :, 0], result[1][:, :, 0]) if isinstance(result, tuple) else result[:, :, 0]
 
 
+@named
 def max_pool1d_with_winners(
     x: ArrayLike,
     kernel_size: int,
@@ -105,6 +108,7 @@ def max_pool1d_with_winners(
     return output[:, :, 0], winners
 
 
+@named
 def max_pool1d_backward(
     grad_output: ArrayLike,
     x: ArrayLike | None,
@@ -153,6 +157,7 @@ def max_pool1d_backward(
     return max_pool2d_backward(grad, *arguments, winners=winners, input_shape=shape)[:, :, 0]
 
 
+@named
 def avg_pool1d(
     x: ArrayLike,
     kernel_size: int,
@@ -198,6 +203,7 @@ def avg_pool1d(
     return avg_pool2d(_as_row("avg_pool1d", "x", x), *window[:3], ceil_mode, count_include_pad)[:, :, 0]
 
 
+@named
 def avg_pool1d_backward(
     grad_output: ArrayLike,
     x: ArrayLike | None,

@@ -15,6 +15,7 @@ from cyconv import _geometry
 from cyconv import _validation as check
 from cyconv._geometry import Pair
 from cyconv.functional._arrays import NCHW
+from cyconv.functional._naming import named
 from cyconv.functional._triples import Triple, as_triple
 from cyconv.functional.avg_pool import avg_pool2d, avg_pool2d_backward
 from cyconv.functional.max_pool import max_pool2d, max_pool2d_backward, max_pool2d_with_winners
@@ -23,6 +24,7 @@ Shape = tuple[int, ...]
 Winners = tuple[NDArray, NDArray]
 
 
+@named
 def max_pool3d(
     x: ArrayLike,
     kernel_size: int | Triple,
@@ -84,6 +86,7 @@ def max_pool3d(
     return _volumes(pooled, shape), _volumes(depth * (x.shape[3] * x.shape[4]) + inner, shape)
 
 
+@named
 def max_pool3d_with_winners(
     x: ArrayLike,
     kernel_size: int | Triple,
@@ -128,6 +131,7 @@ def max_pool3d_with_winners(
     return _volumes(pooled, shape), (in_slice, slices)
 
 
+@named
 def max_pool3d_backward(
     grad_output: ArrayLike,
     x: ArrayLike | None,
@@ -197,6 +201,7 @@ def max_pool3d_backward(
     return _as_volumes(grad_x, D)
 
 
+@named
 def avg_pool3d(
     x: ArrayLike,
     kernel_size: int | Triple,
@@ -246,6 +251,7 @@ def avg_pool3d(
     return _volumes(avg_pool2d(columns, *boxes.depth[:3], ceil_mode, count_include_pad), shape)
 
 
+@named
 def avg_pool3d_backward(
     grad_output: ArrayLike,
     x: ArrayLike | None,
