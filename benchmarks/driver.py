@@ -17,7 +17,8 @@ from typing import NamedTuple
 from benchmarks import operations, shapes
 from benchmarks.libraries import PEERS
 
-REST = 0.05  # seconds between two workers: idle threads of OpenBLAS and OpenMP spin on for up to some 25 ms
+REST = 0.05  # seconds between two workers: idle threads of OpenMP spin on for up to some 25 ms
+REST_OF_OPENBLAS = 0.15  # after NumPy and SciPy, whose threads do so for up to 0.1 s
 BUDGET = 20.0  # seconds after which a direction gets no further round
 LAYERS = ("conv", "direct", "pool", "norm", "ops", "image")
 NETWORKS = ("train", "models", "predict")
@@ -185,10 +186,11 @@ def _alternate(
 ) -> dict[str, list[float]]:
     """Return the seconds of each library in every round; note in `failed` which could not."""
     times: dict[str, list[float]] = {name: [] for name in able if name not in failed}
-    started = time.perf_counter()
+    started, rest = time.perf_counter(), REST_OF_OPENBLAS
     for _ in range(rounds):
         for name in list(times):
-            time.sleep(REST)
+            time.sleep(rest)
+            rest = REST_OF_OPENBLAS if name in ("numpy", "scipy") else REST
             answer = workers[name].ask(do="time", direction=direction)
             if "failed" in answer:
                 failed[name] = answer["failed"]

@@ -31,22 +31,31 @@ cdef extern from * nogil:
     /* After a pause, or when the caller has come to another core, the system often has both threads of a team of two
        on one core, for tens of milliseconds (Linux takes a virtual machine's sleeping core for one that is not to be
        had). So the team meets then: each worker keeps off the caller's core until the next meeting, some milliseconds
-       later, and the caller waits awake, because it would be woken up on the core of the one that wakes it. */
+       later, and the caller waits awake, because it would be woken up on the core of the one that wakes it.
+
+       It also meets from time to time to see whether all still have a core. Where other programs, or the threads with
+       which another library waits, take one, those who come late only make the others wait, at every step: the caller
+       goes on with those who came, and tries again later, less and less often. Results do not depend on that. */
     #if defined(_OPENMP) && defined(__linux__)
       #include <sched.h>
+      #include <sys/resource.h>
       #include <time.h>
       /* In nanoseconds. Pauses from 8 ms on were seen to do harm; idle cores of a virtual machine took up to 0.24 ms to
-         wake up. Who has waited in vain shares the cores with other programs, and is better off with all of them: among
-         busy processes a retreat of 1 s cost nothing, one of 0.1 s a third of the speed. */
+         wake up. */
       #define CYCONV_PAUSE 5000000
       #define CYCONV_PATIENCE 500000
-      #define CYCONV_RETREAT 1000000000
+      #define CYCONV_CHECK 100000000
+      #define CYCONV_RETREAT 200000000 /* the first; four times as long with each one that follows, half when all come */
+      #define CYCONV_LONGEST_RETREAT 3200000000
+      #define CYCONV_PUSHED 15000000 /* between two losses of the core to somebody else: turns are of some 4 ms */
 
       static __thread struct {
-        int core, paused, keeping;        /* where it was last, whether it came back late, and workers keep off it */
-        long long seen, meeting, crowded; /* when it was here, and held a meeting; until when to hold none */
+        int core, paused, keeping; /* where it was last, whether it came back late, and workers keep off it */
+        int present;               /* how many came to a meeting to which not all came; or 0 */
+        long long seen, meeting, crowded, retreat; /* when it was here, and held a meeting; until when to hold none */
       } cyconv_caller;
       static __thread struct { int keeps_off; cpu_set_t cores; } cyconv_worker;
+      static __thread struct { long switches; long long since; } cyconv_turns; /* a thread's, at the last meeting */
 
       static long long cyconv_time(clockid_t clock) {
         struct timespec now;
@@ -58,11 +67,14 @@ cdef extern from * nogil:
         cyconv_caller.paused = now - cyconv_caller.seen > CYCONV_PAUSE;
         cyconv_caller.seen = now;
         if (cyconv_caller.keeping && now - cyconv_caller.meeting > CYCONV_PAUSE) return 0;
-        return now < cyconv_caller.crowded || (!cyconv_caller.paused && sched_getcpu() == cyconv_caller.core);
+        if (now < cyconv_caller.crowded) return 1;
+        return !cyconv_caller.paused && !cyconv_caller.present && now - cyconv_caller.meeting < CYCONV_CHECK
+               && sched_getcpu() == cyconv_caller.core;
       }
       /* A worker that kept off a core goes back to what the caller may use, unless somebody else changed its cores. */
       static void cyconv_keep_off(int core, const cpu_set_t *callers) {
         cpu_set_t now, wanted;
+        if (core < 0 && !cyconv_worker.keeps_off) return;
         if (sched_getaffinity(0, sizeof now, &now)) return;
         wanted = cyconv_worker.keeps_off && CPU_EQUAL(&now, &cyconv_worker.cores) ? *callers : now;
         cyconv_worker.keeps_off = core >= 0 && CPU_ISSET(core, &wanted) && CPU_COUNT(&wanted) > 1;
@@ -70,41 +82,70 @@ cdef extern from * nogil:
         if (!CPU_EQUAL(&wanted, &now) && sched_setaffinity(0, sizeof wanted, &wanted)) cyconv_worker.keeps_off = 0;
         cyconv_worker.cores = wanted;
       }
+      /* Whether the calling thread has shared its core with others since it was last asked. */
+      static int cyconv_shares(void) {
+        struct rusage usage;
+        long long now = cyconv_time(CLOCK_MONOTONIC_COARSE), length = now - cyconv_turns.since;
+        long turns;
+        if (getrusage(RUSAGE_THREAD, &usage)) return 0;
+        turns = usage.ru_nivcsw - cyconv_turns.switches;
+        cyconv_turns.switches = usage.ru_nivcsw;
+        cyconv_turns.since = now;
+        return turns > 3 && turns * CYCONV_PUSHED > length;
+      }
       static void cyconv_meet(int threads) {
         long long now = cyconv_time(CLOCK_MONOTONIC_COARSE);
-        int core = sched_getcpu(), here = 1, avoid = -1, late = 0;
+        int core = sched_getcpu(), here = 1, avoid = -1, present = 0, looks, shares;
         cpu_set_t cores;
         if (core < 0 || sched_getaffinity(0, sizeof cores, &cores)) {
-          cyconv_caller.crowded = now + CYCONV_RETREAT;
-          cyconv_caller.keeping = 0;
+          cyconv_caller.crowded = now + CYCONV_LONGEST_RETREAT;
+          cyconv_caller.keeping = cyconv_caller.present = 0;
           return;
         }
+        looks = now >= cyconv_caller.crowded && threads <= CPU_COUNT(&cores);
+        shares = cyconv_shares();
         /* A meeting that is held only because the last one is some time ago lets the workers go. */
-        if (now >= cyconv_caller.crowded && threads <= CPU_COUNT(&cores)
-            && (cyconv_caller.paused || core != cyconv_caller.core))
-          avoid = core;
-        if (avoid >= 0 || cyconv_caller.keeping) {
+        if (looks && (cyconv_caller.paused || cyconv_caller.present || core != cyconv_caller.core)) avoid = core;
+        if (looks || cyconv_caller.keeping) {
           #pragma omp parallel num_threads(threads)
           if (omp_get_thread_num()) {
             cyconv_keep_off(__atomic_load_n(&avoid, __ATOMIC_RELAXED), &cores);
-            __atomic_add_fetch(&here, 1, __ATOMIC_RELEASE);
-          } else if (avoid >= 0) {
+            if (!cyconv_shares()) __atomic_add_fetch(&here, 1, __ATOMIC_RELEASE);
+          } else if (looks) {
             long long end = cyconv_time(CLOCK_MONOTONIC) + CYCONV_PATIENCE;
-            int all = omp_get_num_threads();
-            while ((late = __atomic_load_n(&here, __ATOMIC_ACQUIRE) < all) && cyconv_time(CLOCK_MONOTONIC) < end)
+            int all = omp_get_num_threads(), found;
+            while ((found = __atomic_load_n(&here, __ATOMIC_ACQUIRE)) < all && cyconv_time(CLOCK_MONOTONIC) < end)
               sched_yield();
-            if (late) __atomic_store_n(&avoid, -1, __ATOMIC_RELAXED);
+            found -= shares && found > 1;
+            if (found < all) {
+              present = found;
+              __atomic_store_n(&avoid, -1, __ATOMIC_RELAXED);
+            }
           }
         }
-        if (late || threads > CPU_COUNT(&cores)) cyconv_caller.crowded = now + CYCONV_RETREAT;
-        cyconv_caller.keeping = avoid >= 0 || late; /* who came late may have been told to, just before */
+        if (present) {
+          cyconv_caller.retreat *= 4;
+          if (cyconv_caller.retreat < CYCONV_RETREAT) cyconv_caller.retreat = CYCONV_RETREAT;
+          if (cyconv_caller.retreat > CYCONV_LONGEST_RETREAT) cyconv_caller.retreat = CYCONV_LONGEST_RETREAT;
+          cyconv_caller.crowded = now + cyconv_caller.retreat;
+        } else if (looks)
+          cyconv_caller.retreat /= 2;
+        else if (threads > CPU_COUNT(&cores))
+          cyconv_caller.crowded = now + CYCONV_LONGEST_RETREAT;
+        if (looks || threads > CPU_COUNT(&cores)) cyconv_caller.present = present;
+        cyconv_caller.keeping = avoid >= 0 || present; /* who came late may have been told to, just before */
         cyconv_caller.core = core;
         cyconv_caller.seen = cyconv_caller.meeting = cyconv_time(CLOCK_MONOTONIC_COARSE);
+      }
+      /* How many of so many threads have a core, as far as is known. */
+      static int cyconv_welcome(int threads) {
+        return cyconv_caller.present && cyconv_caller.present < threads ? cyconv_caller.present : threads;
       }
       static int cyconv_can_meet(void) { return 1; }
     #else
       static int cyconv_settled(void) { return 1; }
       static void cyconv_meet(int threads) { (void)threads; }
+      static int cyconv_welcome(int threads) { return threads; }
       static int cyconv_can_meet(void) { return 0; }
     #endif
 
@@ -150,6 +191,7 @@ cdef extern from * nogil:
     int startable "cyconv_startable"(int wanted)
     int settled "cyconv_settled"()
     void meet "cyconv_meet"(int threads)
+    int welcome "cyconv_welcome"(int threads)
     const int can_meet "cyconv_can_meet()"
 
 
@@ -168,14 +210,17 @@ def startable_threads(int wanted):
 
 
 def spread(int threads):
-    """Keep the other threads of the caller's team off its core for a while, if it is due and there are enough cores.
+    """Return how many of the caller's team of so many threads are to work, and see to it that each has a core.
 
-    A convolution of 5.0 ms on one thread took 5.8 ms on two after a pause of 50 ms, and 5.4 ms the next time; with this
-    3.1 and 2.8 ms (medians of 7, two cores of a virtual machine).
+    If it is due and there are enough cores, the other threads are kept off the caller's core for a while. A convolution
+    of 5.0 ms on one thread took 5.8 ms on two after a pause of 50 ms, and 5.4 ms the next time; with this 3.1 and
+    2.8 ms (medians of 7, two cores of a virtual machine). Those that have no core because other programs are busy are
+    left out for a while: LeNet-5's training step of 2.0 ms on two threads, 3.4 ms on one, took 13 ms beside one.
     """
     if not settled():
         with nogil:
             meet(threads)
+    return welcome(threads)
 
 
 CAN_SPREAD = bool(can_meet)  # whether `spread` does anything

@@ -93,8 +93,9 @@ def set_num_threads(count: int) -> None:
     """Set the number of threads a kernel may use, for the whole process.
 
     Results do not depend on it, bit for bit. A larger count than any before is tried out: the OpenMP runtime would end
-    the process if it could not start its threads. On Linux threads that woke up on one core are sent to several;
-    OMP_PROC_BIND in the environment, as in ``OMP_PROC_BIND=false``, leaves it all to the system.
+    the process if it could not start its threads. On Linux threads that woke up on one core are sent to several, and
+    those that other programs leave no core are left out for a while; OMP_PROC_BIND in the environment, as in
+    ``OMP_PROC_BIND=false``, leaves it all to the system.
 
     Parameters
     ----------
@@ -176,9 +177,7 @@ def threads_for(work: int) -> int:
     if count > _startable:
         _lower_to_startable()
         count = min(_count, count)
-    if _spread:
-        _cpu.spread(count)
-    return count
+    return _cpu.spread(count) if _spread else count
 
 
 def _lower_to_startable() -> None:

@@ -325,6 +325,33 @@ def test_spread_separates_threads_that_share_a_core():
 
 
 @can_spread
+@needs_two_cores
+def test_threads_without_a_core_are_left_out_for_a_while():
+    """Every core is busy with another program, and then none is: the team shrinks, and grows again."""
+    code = """
+    import subprocess, sys
+
+    def wait_for(count):
+        end = time.monotonic() + 60
+        while (found := threads.threads_for(2**40)) != count and time.monotonic() < end:
+            compute()
+        return found
+
+    expected = compute()
+    command = [sys.executable, "-c", "while True: pass"]
+    busy = [subprocess.Popen(command) for _ in os.sched_getaffinity(0)]
+    try:
+        crowded = wait_for(1), compute() == expected
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+    print(*crowded, wait_for(2))
+    """
+    assert processes.output(COMPUTE + textwrap.dedent(code)) == "1 True 2\n"
+
+
+@can_spread
 def test_callers_spread_their_teams_and_fork_at_once():
     code = """
     expected = compute()
