@@ -45,7 +45,7 @@ cdef extern from * nogil:
       #define CYCONV_PAUSE 5000000
       #define CYCONV_PATIENCE 500000
       #define CYCONV_CHECK 100000000
-      #define CYCONV_RETREAT 200000000 /* the first; four times as long with each one that follows, half when all come */
+      #define CYCONV_RETREAT 200000000 /* the first; four times as long with each that follows, half when all come */
       #define CYCONV_LONGEST_RETREAT 3200000000
       #define CYCONV_PUSHED 15000000 /* between two losses of the core to somebody else: turns are of some 4 ms */
 
