@@ -180,6 +180,11 @@ def threads_for(work: int) -> int:
     return _cpu.spread(count) if _spread else count
 
 
+def are_left_out() -> bool:
+    """Return whether large kernels get fewer threads at present than they may use: others keep the cores busy."""
+    return threads_for(_count * GRAIN) < _count
+
+
 def _lower_to_startable() -> None:
     """Lower the count that nobody has tried out, OMP_NUM_THREADS or the number of cores, to what can be started."""
     global _count, _source, _startable

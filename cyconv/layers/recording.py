@@ -21,7 +21,7 @@ from cyconv.functional._calls import Calls
 from cyconv.layers.base import Layer
 from cyconv.parameter import Parameter
 from cyconv.settings import is_exact, is_fusing
-from cyconv.threads import GRAIN, get_num_threads, threads_for
+from cyconv.threads import GRAIN, are_left_out, get_num_threads, threads_for
 
 MOST_INPUTS = 1 << 16  # numbers that go in, up to which it pays: more than that take a millisecond and longer
 MOST_SHAPES = 4  # of inputs, whose recordings are kept: each may hold filters of its own
@@ -53,6 +53,7 @@ class Recording(Calls):
         self._buffers: list[NDArray] = []
         self._watch = Watch()
         self._threads = 1  # the most that any kernel uses
+        self._on_fewer: dict[int, list[Call]] = {}  # the calls as they are made while threads are left out
         self.x = self._like(shape, dtype)
         self._output = self.x
 
@@ -167,10 +168,21 @@ class Recording(Calls):
 
     def replay(self) -> NDArray:
         """Return a fresh array of what comes of the numbers in `x`."""
+        calls = self._calls
         if self._threads > 1:
-            threads_for(self._threads * GRAIN)  # has them spread over the cores
-        replay(self._calls)
+            count = threads_for(self._threads * GRAIN)  # has them spread over the cores
+            if count < self._threads:
+                calls = self._on_fewer.setdefault(count, [])
+                if not calls:
+                    calls += [(kernel, _on_at_most(count, arguments)) for kernel, arguments in self._calls]
+        replay(calls)
         return self._output.copy("K")
+
+
+def _on_at_most(count: int, arguments: tuple) -> tuple:
+    """Return a kernel's arguments for at most so many threads."""
+    *others, last = arguments
+    return (*others, min(last, count)) if isinstance(last, int) else arguments
 
 
 def predicted(layer: Layer, x: NDArray, record: Callable[..., NDArray]) -> NDArray | None:
@@ -229,6 +241,8 @@ def _recorded(layer: Layer, x: NDArray, record: Callable[..., NDArray], recordin
     if any(inner.training for _, inner in layer.walk()):
         recordings[key] = None
         return None
+    if are_left_out():  # it would be replayed on as few threads ever after
+        return None
     recording = Recording(x.shape, x.dtype)
     recording.x[...] = x
     recording.depend_on(layer)
@@ -241,7 +255,7 @@ def _recorded(layer: Layer, x: NDArray, record: Callable[..., NDArray], recordin
     idle = recordings.get(key)
     if recording.nbytes > MOST_BYTES:
         recordings[key] = None
-    elif idle is not None:
+    elif idle is not None and not are_left_out():
         idle.append(recording)
     return result
 

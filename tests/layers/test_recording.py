@@ -478,3 +478,32 @@ def test_many_threads_predict_at_once():
         worker.join()
     assert not failed
     assert 1 <= len(recordings(network)) <= len(xs)
+
+
+# Threads that other programs leave no core
+
+
+@pytest.mark.usefixtures("small_work_threaded")
+def test_replays_on_fewer_threads_while_some_are_left_out(monkeypatch):
+    network, x = models.lenet5(seed=0).eval(), np.random.default_rng(0).random((2, 1, 32, 32), np.float32)
+    with cyconv.num_threads(2):
+        expected = [network.predict(x) for _ in range(3)][-1]
+        used = []
+        monkeypatch.setattr(recording, "replay", lambda calls: used.append(calls) or [f(*a) for f, a in calls])
+        monkeypatch.setattr(recording, "threads_for", lambda work: 1)
+        np.testing.assert_array_equal(network.predict(x), expected)
+        monkeypatch.setattr(recording, "threads_for", lambda work: 2)
+        np.testing.assert_array_equal(network.predict(x), expected)
+    fewer, all_ = ({a[-1] for _, a in calls if type(a[-1]) is int} for calls in used)
+    assert (fewer, all_) == ({1}, {2})
+    assert len(recordings(network)) == 1
+
+
+def test_nothing_is_recorded_while_threads_are_left_out(monkeypatch):
+    network, x = models.lenet5(seed=0).eval(), np.zeros((1, 1, 32, 32), np.float32)
+    monkeypatch.setattr(recording, "are_left_out", lambda: True)
+    left_out = [network.predict(x) for _ in range(3)]
+    assert not recordings(network)
+    monkeypatch.setattr(recording, "are_left_out", lambda: False)
+    np.testing.assert_array_equal(network.predict(x), left_out[0])
+    assert len(recordings(network)) == 1
