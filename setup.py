@@ -27,30 +27,10 @@ if os.environ.get("CYCONV_BUILD_ISA"):  # for quick rebuilds while developing: "
     INSTRUCTION_SETS = {tag: INSTRUCTION_SETS[tag] for tag in wanted}
 
 KERNELS = [
-    "activation",
-    "avg_pool2d",
-    "channel_activation",
-    "conv2d",
-    "conv2d_weight",
-    "elementwise",
-    "filter2d",
-    "gemm",
-    "group_normalization",
-    "grouped",
-    "grouped_weight",
-    "im2col",
-    "images",
-    "lstm",
-    "max_pool2d",
-    "normalization",
-    "optimizer",
-    "planar",
-    "resample",
-    "response_normalization",
-    "smooth_activation",
-    "softmax",
-    "winograd",
-]
+    "activation", "avg_pool2d", "channel_activation", "conv2d", "conv2d_weight", "elementwise", "filter2d", "gemm",
+    "group_normalization", "grouped", "grouped_weight", "im2col", "images", "lstm", "max_pool2d", "normalization",
+    "optimizer", "planar", "resample", "response_normalization", "smooth_activation", "softmax", "winograd",
+]  # fmt: skip
 
 SHARED = "cyconv._shared"  # the module with Cython's own helpers
 DEBUG = os.environ.get("CYCONV_DEBUG", "0") == "1"

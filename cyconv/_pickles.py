@@ -9,6 +9,7 @@ it allocates is bounded by the size of the file, and by a number of instructions
 from __future__ import annotations
 
 import struct
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,12 +21,12 @@ LONGEST_TEXT = 4096  # of what else is looked up
 Builder = Callable[[tuple[Any, ...]], Any]
 
 
-class Stateful:
+class Stateful(ABC):
     """What a builder returns if the pickle may give it a state afterwards, as `__setstate__` would take."""
 
+    @abstractmethod
     def set_state(self, state: Any) -> None:
         """Take the state, or raise ValueError."""
-        raise NotImplementedError(f"{type(self).__name__}: `set_state` is not written")
 
 
 def read_pickle(
@@ -90,9 +91,8 @@ def expect_length(values: Any, length: int, what: str) -> Any:
 
 def as_text(value: Any) -> str:
     """Return a short text; that of Python 2 are bytes."""
-    if (
-        len(value if isinstance(value, bytes) else expect(value, str)) > LONGEST_TEXT
-    ):  # it may be recalled, and decoded, again and again
+    characters = value if isinstance(value, bytes) else expect(value, str)
+    if len(characters) > LONGEST_TEXT:  # it may be recalled, and decoded, again and again
         raise ValueError(f"it has a name of {len(value)} characters, more than {LONGEST_TEXT}")
     return _decoded(value, "ascii") if isinstance(value, bytes) else value
 

@@ -11,8 +11,8 @@
 
 #define DOT_ROWS 8 /* accumulators that hide the latency of an addition */
 
-#define DEFINE_DOTS(T, I)                                                                                          \
-  INLINE void dot_lines_##T(const int R, const T *a, const T *const *lines, ptrdiff_t K, vector_##T *sums) {       \
+#define DEFINE_DOT_LINES(T, I)                                                                                          \
+  INLINE void some_dot_lines_##T(const int R, const T *a, const T *const *lines, ptrdiff_t K, vector_##T *sums) {       \
     const ptrdiff_t L = LANES(T), rest = K % L;                                                                    \
     vector_##T c[DOT_ROWS];                                                                                        \
     UNROLL for (int r = 0; r < R; r++) c[r] = (vector_##T){0};                                                     \
@@ -29,13 +29,13 @@
     UNROLL for (int r = 0; r < R; r++) sums[r] = c[r];                                                             \
   }                                                                                                                \
                                                                                                                    \
-  static __attribute__((noinline)) void cyconv_dots_##T(const T *a, ptrdiff_t K, const T *b, ptrdiff_t b_row,      \
+  static __attribute__((noinline)) void cyconv_dot_lines_##T(const T *a, ptrdiff_t K, const T *b, ptrdiff_t b_row,      \
                                                         ptrdiff_t rows, T *sums) {                                 \
     enum { L = VECTOR_BYTES / sizeof(T), R = L < DOT_ROWS ? L : DOT_ROWS };                                        \
     vector_##T lanes[L], turned[L];                                                                                \
     const T *lines[L];                                                                                             \
     for (ptrdiff_t n = 0; n < L; n++) lines[n] = b + (n < rows ? n : rows - 1) * b_row;                            \
-    for (ptrdiff_t n = 0; n < L; n += R) dot_lines_##T(R, a, lines + n, K, lanes + n);                             \
+    for (ptrdiff_t n = 0; n < L; n += R) some_dot_lines_##T(R, a, lines + n, K, lanes + n);                             \
     cyconv_transpose_##T((const T *)lanes, L, (T *)turned, L);                                                     \
     UNROLL for (int i = L / 2; i > 0; i /= 2)                                                                      \
       UNROLL for (int j = 0; j < i; j++) turned[j] += turned[j + i];                                               \
@@ -45,7 +45,7 @@
     memcpy(sums, turned, rows * sizeof(T));                                                                        \
   }
 
-DEFINE_DOTS(float, int)
-DEFINE_DOTS(double, long long)
+DEFINE_DOT_LINES(float, int)
+DEFINE_DOT_LINES(double, long long)
 
 #endif

@@ -17,9 +17,9 @@ from cyconv._kernels.simd cimport (
 from cyconv._memory cimport Block
 
 cdef extern from "gemm.h" nogil:
-    void dots_float "cyconv_dots_float"(
+    void dot_lines_float "cyconv_dot_lines_float"(
         const float* a, Py_ssize_t K, const float* b, Py_ssize_t b_row, Py_ssize_t rows, float* sums)
-    void dots_double "cyconv_dots_double"(
+    void dot_lines_double "cyconv_dot_lines_double"(
         const double* a, Py_ssize_t K, const double* b, Py_ssize_t b_row, Py_ssize_t rows, double* sums)
 
 cdef enum:
@@ -136,9 +136,9 @@ cdef void dot_block(
     cdef Py_ssize_t i, j
     for i in range(M):
         if floating is float:
-            dots_float(a + i * s.a_row, K, b, b_column, columns, &sums[0])
+            dot_lines_float(a + i * s.a_row, K, b, b_column, columns, &sums[0])
         else:
-            dots_double(a + i * s.a_row, K, b, b_column, columns, &sums[0])
+            dot_lines_double(a + i * s.a_row, K, b, b_column, columns, &sums[0])
         for j in range(columns):
             value = sums[j] + (bias[j] if bias != NULL else 0)
             value += addend[i * s.d_row + j * s.d_column] if addend != NULL else 0

@@ -10,9 +10,8 @@ from cpython.exc cimport PyErr_CheckSignals
 from cython cimport floating
 from cython.parallel cimport prange
 
-from cyconv._kernels.bands cimport Band, Phase, Plan, Tables, Walk, fetch_lines, make_plan, place_tables, set_band
-from cyconv._kernels.bands cimport set_phase, start_strip, table_bytes
-from cyconv._kernels.lines cimport cheapest, widest
+from cyconv._kernels.bands cimport Band, Phase, Plan, Tables, Walk, cheapest, fetch_lines
+from cyconv._kernels.bands cimport make_plan, place_tables, set_band, set_phase, start_strip, table_bytes, widest
 from cyconv._kernels.pack cimport pack_panel
 from cyconv._kernels.parallel cimport ceil_div, segment_tasks, share_start, this_thread
 from cyconv._kernels.simd cimport ADD_ARRAY, distance, finish_of, lanes

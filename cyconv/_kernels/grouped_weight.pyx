@@ -5,9 +5,8 @@ from cython cimport floating
 from cython.parallel cimport prange
 from libc.string cimport memcpy, memset
 
-from cyconv._kernels.bands cimport Band, Phase, Plan, Tables, Walk, fetch_lines, first_of, make_plan, place_tables
-from cyconv._kernels.bands cimport set_band, set_phase, start_strip, table_bytes
-from cyconv._kernels.lines cimport widest
+from cyconv._kernels.bands cimport Band, Phase, Plan, Tables, Walk, fetch_lines, first_of
+from cyconv._kernels.bands cimport make_plan, place_tables, set_band, set_phase, start_strip, table_bytes, widest
 from cyconv._kernels.parallel cimport share_start, this_thread
 from cyconv._kernels.simd cimport lanes
 from cyconv._memory cimport Block

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from cyconv.losses import Loss, as_loss
 __all__ = ["Report"]
 
 
-class Report:
+class Report(ABC):
     """What a check found.
 
     Attributes
@@ -35,12 +36,13 @@ class Report:
     title: str
 
     @property
+    @abstractmethod
     def ok(self) -> bool:
         """Whether all is as it should be."""
-        raise NotImplementedError(f"{type(self).__name__}: `ok` is not written")
 
+    @abstractmethod
     def _lines(self) -> list[str]:
-        raise NotImplementedError(f"{type(self).__name__}: `_lines` is not written")
+        """Return the lines under the title."""
 
     def __repr__(self) -> str:
         return "\n  ".join([f"{self.title}: {'ok' if self.ok else 'look into this'}", *self._lines()])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 from numpy.typing import DTypeLike, NDArray
 
+from cyconv import _validation as check
 from cyconv import memory
 from cyconv._dispatch import elementwise
 from cyconv.functional._calls import AT_ONCE, Calls
@@ -24,6 +26,11 @@ def nhwc(image: NDArray) -> NDArray:
 def empty_image(N: int, C: int, H: int, W: int, dtype: DTypeLike, calls: Calls = AT_ONCE) -> NDArray:
     """Return an uninitialised (N, C, H, W) view of fresh channels-last memory."""
     return calls.empty((N, H, W, C), dtype).transpose(NCHW)
+
+
+def as_row(op: str, name: str, value: Any) -> NDArray:
+    """Return (N, C, L) as the image of one row, (N, C, 1, L)."""
+    return check.as_float_array(op, name, value, 3)[:, :, None]
 
 
 def copy(source: NDArray, target: NDArray, calls: Calls = AT_ONCE) -> None:

@@ -7,6 +7,7 @@ are channels-last; shapes are checked already.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -226,7 +227,7 @@ def filter_growth(geometry: Geometry) -> float:
     return float((points * geometry.stride[0] / geometry.kernel[0]) ** 2)
 
 
-class Correlator:
+class Correlator(ABC):
     """One algorithm for one direction: filters are brought into its form, then applied to images.
 
     Parameters
@@ -255,9 +256,9 @@ class Correlator:
         """All sums in the form of one table."""
         return phases(self.geometry, self.adjoint)
 
+    @abstractmethod
     def prepare(self, weight: NDArray) -> Any:
         """Return weight [OC, KH, KW, IC/groups] in the form that `apply` takes; itself if that would be too large."""
-        raise NotImplementedError
 
     def apply(
         self, x: NDArray, filters: Any, bias: Maybe, addend: Maybe = None, relu: bool = False, calls: Calls = AT_ONCE
@@ -279,11 +280,11 @@ class Correlator:
         if relu:
             np.maximum(out, 0, out=out)
 
+    @abstractmethod
     def _apply(
         self, x: NDArray, filters: Any, bias: Maybe, addend: Maybe, relu: bool, out: NDArray, calls: Calls
     ) -> None:
         """Do what `apply` does, for all outputs that any pixel reaches."""
-        raise NotImplementedError
 
     def run(self, x: NDArray, weight: NDArray, bias: NDArray | None = None) -> NDArray:
         """Return the correlation of x by weight + bias."""

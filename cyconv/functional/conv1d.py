@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cyconv import _validation as check
+from cyconv.functional._arrays import as_row
 from cyconv.functional._naming import named
 from cyconv.functional.conv import ALL, conv2d, conv2d_backward, conv_transpose2d, conv_transpose2d_backward
 
@@ -111,7 +111,7 @@ def conv1d_backward(
     (array([[[-1.,  0.,  1.]]]), array([[[3., 6.]]]))
     """
     op = "conv1d_backward"
-    arrays = _as_row(op, "grad_output", grad_output), *_as_rows(op, x, weight, bias)
+    arrays = as_row(op, "grad_output", grad_output), *_as_rows(op, x, weight, bias)
     return _without_rows(conv2d_backward(*arrays, *_windows(op, stride, padding, dilation), groups, needs=needs))
 
 
@@ -217,18 +217,13 @@ def conv_transpose1d_backward(
     (array([[[2., 2.]]]), array([[[3., 3.]]]))
     """
     op = "conv_transpose1d_backward"
-    arrays = _as_row(op, "grad_output", grad_output), *_as_rows(op, x, weight, bias)
+    arrays = as_row(op, "grad_output", grad_output), *_as_rows(op, x, weight, bias)
     options = _transposed(op, stride, padding, output_padding, groups, dilation)
     return _without_rows(conv_transpose2d_backward(*arrays, *options, needs=needs))
 
 
-def _as_row(op: str, name: str, value: Any) -> NDArray:
-    """Return (N, C, L) as (N, C, 1, L)."""
-    return check.as_float_array(op, name, value, 3)[:, :, np.newaxis]
-
-
 def _as_rows(op: str, x: Any, weight: Any, bias: Any) -> tuple[NDArray, NDArray, Any]:
-    return _as_row(op, "x", x), _as_row(op, "weight", weight), bias
+    return as_row(op, "x", x), as_row(op, "weight", weight), bias
 
 
 def _without_rows(gradients: Gradients) -> Gradients:

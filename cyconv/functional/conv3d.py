@@ -18,7 +18,7 @@ from cyconv import _validation as check
 from cyconv._geometry import Padding, Pair
 from cyconv.functional._arrays import NCHW, add, sum_channels
 from cyconv.functional._naming import named
-from cyconv.functional._triples import Triple, as_triple
+from cyconv.functional._volumes import Triple, as_triple, slices, volumes, voxels
 from cyconv.functional.conv import ALL, conv2d, conv2d_backward, conv_transpose2d, conv_transpose2d_backward
 from cyconv.functional.unfold import columns_nhwc, columns_nhwc_adjoint
 
@@ -101,7 +101,7 @@ def conv3d(
     parts = [
         conv2d(_stack(x[some], depth, groups), filters, bias, *plane, groups) for some in _parts(x, x.shape[1:], depth)
     ]
-    return _volumes(_joined(parts), depth.outputs)
+    return volumes(_joined(parts), depth.outputs)
 
 
 @named
@@ -150,15 +150,15 @@ def conv3d_backward(
     x, weight, bias, groups = _checked(op, x, weight, bias, groups)
     depth, plane = _convolution(op, x, weight, stride, padding, dilation)
     grad = _checked_gradient(op, grad_output, x, weight.shape[0], depth.outputs)
-    filters, volumes = _stacked_filters(weight), []
+    filters, grads_x = _stacked_filters(weight), []
     grad_weight = grad_bias = None
     for some in _parts(x, x.shape[1:], depth):
-        arrays = _slices(grad[some]), _stack(x[some], depth, groups, filled=needs[1]), filters, bias
+        arrays = slices(grad[some]), _stack(x[some], depth, groups, filled=needs[1]), filters, bias
         grad_stack, by_weight, by_bias = conv2d_backward(*arrays, *plane, groups, needs=needs)
         if grad_stack is not None:
-            volumes.append(_unstack(grad_stack, depth, groups))
+            grads_x.append(_unstack(grad_stack, depth, groups))
         grad_weight, grad_bias = _sum(grad_weight, by_weight), _sum(grad_bias, by_bias)
-    return _joined(volumes) if needs[0] else None, _unstacked_filters(grad_weight, weight.shape), grad_bias
+    return _joined(grads_x) if needs[0] else None, _unstacked_filters(grad_weight, weight.shape), grad_bias
 
 
 @named
@@ -221,9 +221,9 @@ def conv_transpose3d(
     if bias is not None:
         check.check_shape(op, "bias", bias, (OC,), " (one per output channel)")
     filters = _stacked_filters(weight)
-    size = conv_transpose2d(_slices(x[:0, :, :1]), filters, None, *plane).shape[2:]
+    size = conv_transpose2d(slices(x[:0, :, :1]), filters, None, *plane).shape[2:]
     parts = [
-        _unstack(conv_transpose2d(_slices(x[some]), filters, None, *plane), depth, groups)
+        _unstack(conv_transpose2d(slices(x[some]), filters, None, *plane), depth, groups)
         for some in _parts(x, (OC, depth.size, *size), depth)
     ]
     output = _joined(parts)
@@ -281,36 +281,19 @@ def conv_transpose3d_backward(
     OC = weight.shape[1] * groups
     depth, plane = _transposed(op, x, weight, stride, padding, output_padding, groups, dilation)
     grad = _checked_gradient(op, grad_output, x, OC, depth.size)
-    filters, volumes = _stacked_filters(weight), []
+    filters, grads_x = _stacked_filters(weight), []
     grad_weight = None
     for some in _parts(x, grad.shape[1:], depth):
-        arrays = _stack(grad[some], depth, groups), _slices(x[some]), filters, None
+        arrays = _stack(grad[some], depth, groups), slices(x[some]), filters, None
         grad_slices, by_weight, _ = conv_transpose2d_backward(*arrays, *plane, needs=(*needs[:2], False))
         if grad_slices is not None:
-            volumes.append(_volumes(grad_slices, depth.outputs))
+            grads_x.append(volumes(grad_slices, depth.outputs))
         grad_weight = _sum(grad_weight, by_weight)
-    grad_bias = sum_channels(_pixels(grad)) if needs[2] and bias is not None else None
-    return _joined(volumes) if needs[0] else None, _unstacked_filters(grad_weight, weight.shape), grad_bias
+    grad_bias = sum_channels(voxels(grad)) if needs[2] and bias is not None else None
+    return _joined(grads_x) if needs[0] else None, _unstacked_filters(grad_weight, weight.shape), grad_bias
 
 
 # Volumes as images
-
-
-def _pixels(x: NDArray) -> NDArray:
-    """Return (N, C, D, H, W) as C-contiguous [N, D, H, W, C]: a view where it lies so, else a copy."""
-    return np.ascontiguousarray(x.transpose(0, 2, 3, 4, 1))
-
-
-def _slices(x: NDArray) -> NDArray:
-    """Return (N, C, D, H, W) as the images of its slices, (N*D, C, H, W)."""
-    pixels = _pixels(x)
-    return pixels.reshape(-1, *pixels.shape[2:]).transpose(NCHW)
-
-
-def _volumes(images: NDArray, depth: int) -> NDArray:
-    """Return slices (N*D, C, H, W) as (N, C, D, H, W)."""
-    slices = images.transpose(0, 2, 3, 1)
-    return slices.reshape(-1, depth, *slices.shape[1:]).transpose(0, 4, 1, 2, 3)
 
 
 def _stack(x: NDArray, depth: _Depth, groups: int, filled: bool = True) -> NDArray:
@@ -322,7 +305,7 @@ def _stack(x: NDArray, depth: _Depth, groups: int, filled: bool = True) -> NDArr
     shape = N * depth.outputs, H, W, depth.kernel * C
     if not filled:
         return memory.empty(shape, x.dtype).transpose(NCHW)
-    columns = _pixels(x).reshape(N, depth.size, H * W * groups, C // groups)
+    columns = voxels(x).reshape(N, depth.size, H * W * groups, C // groups)
     return columns_nhwc(columns, *depth.window()).reshape(shape).transpose(NCHW)
 
 

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cyconv import _validation as check
 from cyconv._geometry import Pair
+from cyconv.functional._arrays import as_row
 from cyconv.functional._naming import named
 from cyconv.functional.avg_pool import avg_pool2d, avg_pool2d_backward
 from cyconv.functional.max_pool import max_pool2d, max_pool2d_backward, max_pool2d_with_winners
@@ -64,7 +65,7 @@ def max_pool1d(
     """
     op = "max_pool1d"
     window = _window(op, kernel_size, stride, padding, dilation)
-    result = max_pool2d(_as_row(op, "x", x), *window, ceil_mode, return_indices)
+    result = max_pool2d(as_row(op, "x", x), *window, ceil_mode, return_indices)
     return (result[0][:, :, 0], result[1][:, :, 0]) if isinstance(result, tuple) else result[:, :, 0]
 
 
@@ -104,7 +105,7 @@ def max_pool1d_with_winners(
     """
     op = "max_pool1d_with_winners"
     window = _window(op, kernel_size, stride, padding, dilation)
-    output, winners = max_pool2d_with_winners(_as_row(op, "x", x), *window, ceil_mode)
+    output, winners = max_pool2d_with_winners(as_row(op, "x", x), *window, ceil_mode)
     return output[:, :, 0], winners
 
 
@@ -153,7 +154,7 @@ def max_pool1d_backward(
     op = "max_pool1d_backward"
     row, shape = _input(op, x, input_shape)
     arguments = row, *_window(op, kernel_size, stride, padding, dilation), ceil_mode
-    grad = _as_row(op, "grad_output", grad_output)
+    grad = as_row(op, "grad_output", grad_output)
     return max_pool2d_backward(grad, *arguments, winners=winners, input_shape=shape)[:, :, 0]
 
 
@@ -200,7 +201,7 @@ def avg_pool1d(
     array([[[3. , 2.5]]])
     """
     window = _window("avg_pool1d", kernel_size, stride, padding)
-    return avg_pool2d(_as_row("avg_pool1d", "x", x), *window[:3], ceil_mode, count_include_pad)[:, :, 0]
+    return avg_pool2d(as_row("avg_pool1d", "x", x), *window[:3], ceil_mode, count_include_pad)[:, :, 0]
 
 
 @named
@@ -245,18 +246,13 @@ def avg_pool1d_backward(
     op = "avg_pool1d_backward"
     row, shape = _input(op, x, input_shape)
     arguments = row, *_window(op, kernel_size, stride, padding)[:3], ceil_mode, count_include_pad
-    return avg_pool2d_backward(_as_row(op, "grad_output", grad_output), *arguments, input_shape=shape)[:, :, 0]
-
-
-def _as_row(op: str, name: str, value: Any) -> NDArray:
-    """Return (N, C, L) as (N, C, 1, L)."""
-    return check.as_float_array(op, name, value, 3)[:, :, np.newaxis]
+    return avg_pool2d_backward(as_row(op, "grad_output", grad_output), *arguments, input_shape=shape)[:, :, 0]
 
 
 def _input(op: str, x: ArrayLike | None, input_shape: Shape | None) -> tuple[NDArray | None, Shape | None]:
     """Return x, if given, and the shape as those of images."""
     if x is not None:
-        return _as_row(op, "x", x), None
+        return as_row(op, "x", x), None
     if not isinstance(input_shape, (tuple, list)) or len(input_shape) != 3:
         raise ValueError(f"{op}: without `x`, `input_shape` must be (N, C, L), got {input_shape}")
     return None, (*input_shape[:2], 1, input_shape[2])

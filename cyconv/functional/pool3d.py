@@ -16,7 +16,7 @@ from cyconv import _validation as check
 from cyconv._geometry import Pair
 from cyconv.functional._arrays import NCHW
 from cyconv.functional._naming import named
-from cyconv.functional._triples import Triple, as_triple
+from cyconv.functional._volumes import Triple, as_triple, slices, volumes, voxels
 from cyconv.functional.avg_pool import avg_pool2d, avg_pool2d_backward
 from cyconv.functional.max_pool import max_pool2d, max_pool2d_backward, max_pool2d_with_winners
 
@@ -74,16 +74,16 @@ def max_pool3d(
     op = "max_pool3d"
     x = _checked(op, "x", x)
     boxes = _boxes(op, kernel_size, stride, padding, dilation)
-    slices = max_pool2d(_slices(x), *boxes.plane, ceil_mode, return_indices)
-    flat, places = slices if isinstance(slices, tuple) else (slices, None)
+    planes = max_pool2d(slices(x), *boxes.plane, ceil_mode, return_indices)
+    flat, places = planes if isinstance(planes, tuple) else (planes, None)
     columns, shape = _columns(flat, x.shape[2])
     deep: Any = max_pool2d(columns, *boxes.depth, ceil_mode, return_indices)
     if places is None:
-        return _volumes(deep, shape)
+        return _of_columns(deep, shape)
     pooled, rows = deep
     depth = rows // columns.shape[3]  # of each maximum
     inner = np.take_along_axis(_columns(places, x.shape[2])[0], depth, axis=2)
-    return _volumes(pooled, shape), _volumes(depth * (x.shape[3] * x.shape[4]) + inner, shape)
+    return _of_columns(pooled, shape), _of_columns(depth * (x.shape[3] * x.shape[4]) + inner, shape)
 
 
 @named
@@ -125,10 +125,10 @@ def max_pool3d_with_winners(
     op = "max_pool3d_with_winners"
     x = _checked(op, "x", x)
     boxes = _boxes(op, kernel_size, stride, padding, dilation)
-    flat, in_slice = max_pool2d_with_winners(_slices(x), *boxes.plane, ceil_mode)
+    flat, in_slice = max_pool2d_with_winners(slices(x), *boxes.plane, ceil_mode)
     columns, shape = _columns(flat, x.shape[2])
-    pooled, slices = max_pool2d_with_winners(columns, *boxes.depth, ceil_mode)
-    return _volumes(pooled, shape), (in_slice, slices)
+    pooled, across = max_pool2d_with_winners(columns, *boxes.depth, ceil_mode)
+    return _of_columns(pooled, shape), (in_slice, across)
 
 
 @named
@@ -185,10 +185,10 @@ def max_pool3d_backward(
         winners = max_pool3d_with_winners(x, kernel_size, stride, padding, dilation, ceil_mode)[1]
     if not isinstance(winners, (tuple, list)) or len(winners) != 2:
         raise TypeError(f"{op}: `winners` must be two arrays, got {type(winners).__name__}")
-    in_slice, slices = winners
+    in_slice, across = winners
     OH, OW = boxes.plane_output((H, W), ceil_mode)
     grad_columns = max_pool2d_backward(
-        _grad_columns(op, grad, (OH, OW)), None, *boxes.depth, ceil_mode, winners=slices, input_shape=(N, C, D, OH * OW)
+        _grad_columns(op, grad, (OH, OW)), None, *boxes.depth, ceil_mode, winners=across, input_shape=(N, C, D, OH * OW)
     )
     grad_x = max_pool2d_backward(
         _images(grad_columns, (N * D, C, OH, OW)),
@@ -198,7 +198,7 @@ def max_pool3d_backward(
         winners=in_slice,
         input_shape=(N * D, C, H, W),
     )
-    return _as_volumes(grad_x, D)
+    return volumes(grad_x, D)
 
 
 @named
@@ -246,9 +246,9 @@ def avg_pool3d(
     op = "avg_pool3d"
     x = _checked(op, "x", x)
     boxes = _boxes(op, kernel_size, stride, padding)
-    flat = avg_pool2d(_slices(x), *boxes.plane[:3], ceil_mode, count_include_pad)
+    flat = avg_pool2d(slices(x), *boxes.plane[:3], ceil_mode, count_include_pad)
     columns, shape = _columns(flat, x.shape[2])
-    return _volumes(avg_pool2d(columns, *boxes.depth[:3], ceil_mode, count_include_pad), shape)
+    return _of_columns(avg_pool2d(columns, *boxes.depth[:3], ceil_mode, count_include_pad), shape)
 
 
 @named
@@ -298,9 +298,7 @@ def avg_pool3d_backward(
     grad_columns = _grad_columns(op, grad, (OH, OW))
     grad_columns = avg_pool2d_backward(grad_columns, None, *boxes.depth[:3], *options, input_shape=(N, C, D, OH * OW))
     grad_flat = _images(grad_columns, (N * D, C, OH, OW))
-    return _as_volumes(
-        avg_pool2d_backward(grad_flat, None, *boxes.plane[:3], *options, input_shape=(N * D, C, H, W)), D
-    )
+    return volumes(avg_pool2d_backward(grad_flat, None, *boxes.plane[:3], *options, input_shape=(N * D, C, H, W)), D)
 
 
 class _Boxes(NamedTuple):
@@ -346,12 +344,6 @@ def _input(op: str, grad: NDArray, x: ArrayLike | None, input_shape: Shape | Non
     return None, (check.as_int(op, "input_shape", N, 0), *sizes)
 
 
-def _slices(x: NDArray) -> NDArray:
-    """Return (N, C, D, H, W) as (N*D, C, H, W)."""
-    pixels = np.ascontiguousarray(x.transpose(0, 2, 3, 4, 1))
-    return pixels.reshape(x.shape[0] * x.shape[2], *pixels.shape[2:]).transpose(NCHW)
-
-
 def _columns(images: NDArray, depth: int) -> tuple[NDArray, Pair]:
     """Return slices (N*D, C, H, W) as (N, C, D, H*W), and (H, W)."""
     pixels = images.transpose(0, 2, 3, 1)
@@ -365,21 +357,15 @@ def _images(columns: NDArray, shape: tuple[int, ...]) -> NDArray:
     return columns.transpose(0, 2, 3, 1).reshape(count, H, W, C).transpose(NCHW)
 
 
-def _volumes(columns: NDArray, size: Pair) -> NDArray:
+def _of_columns(columns: NDArray, size: Pair) -> NDArray:
     """Return (N, C, D, H*W) as (N, C, D, H, W)."""
     pixels = np.ascontiguousarray(columns.transpose(0, 2, 3, 1))
     return pixels.reshape(*pixels.shape[:2], *size, pixels.shape[3]).transpose(0, 4, 1, 2, 3)
-
-
-def _as_volumes(images: NDArray, depth: int) -> NDArray:
-    """Return slices (N*D, C, H, W) as (N, C, D, H, W)."""
-    pixels = images.transpose(0, 2, 3, 1)
-    return pixels.reshape(pixels.shape[0] // depth, depth, *pixels.shape[1:]).transpose(0, 4, 1, 2, 3)
 
 
 def _grad_columns(op: str, grad: NDArray, size: Pair) -> NDArray:
     """Return the gradient (N, C, OD, OH, OW) as (N, C, OD, OH*OW); the other axes are checked with the columns."""
     if grad.shape[3:] != size:
         raise ValueError(f"{op}: `grad_output` must have slices of size {size}, got shape {grad.shape}")
-    pixels = np.ascontiguousarray(grad.transpose(0, 2, 3, 4, 1))
+    pixels = voxels(grad)
     return pixels.reshape(*pixels.shape[:2], size[0] * size[1], pixels.shape[4]).transpose(NCHW)

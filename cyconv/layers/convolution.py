@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -42,9 +43,9 @@ class _Convolution(Layer):
     in_channels: int
     groups: int
 
+    @abstractmethod
     def _planned(self, op: str, x: NDArray) -> tuple[NDArray, Convolution]:
         """Return x as [N, H, W, C], checked, and the plan of the convolution."""
-        raise NotImplementedError
 
     def forward(self, x: NDArray) -> NDArray:
         return self._run(x)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 from numpy.typing import NDArray
@@ -41,8 +42,9 @@ class _Pooling(Windows):
         )
         return self._fit(input_shape, (input_shape[0], *extents))
 
+    @abstractmethod
     def _options(self) -> tuple[Any, ...]:
-        raise NotImplementedError
+        """Return what the operation takes besides arrays."""
 
     def forward(self, x: NDArray) -> NDArray:
         self.remember(x.shape)
