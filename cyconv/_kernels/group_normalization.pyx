@@ -25,8 +25,7 @@ cdef extern from "layer_rows.h" nogil:
 cdef enum:
     CHUNK = 32768           # numbers of an image that are worth a thread
     MOST_CHUNKS = 16
-    SLICES = 32             # of the sums of rows, wanted
-    ROWS_A_SLICE = 1024     # at most: they are added one by one in their own precision
+    SLICES = 32             # of the sums of rows, at most
     COLUMNS = 4096          # of these sums that are worth a thread
 
 
@@ -165,8 +164,7 @@ def layer_backward(
     int num_threads,
 ):
     """Gradients of `layer`; those of the parameters are sums of slices of rows, cut by the shape alone."""
-    cdef Py_ssize_t ROWS = x.shape[0], K = x.shape[1], task, row, part, j
-    cdef Py_ssize_t SUMS = max(min(ROWS, <Py_ssize_t>SLICES), ceil_div(ROWS, ROWS_A_SLICE))
+    cdef Py_ssize_t ROWS = x.shape[0], K = x.shape[1], SUMS = min(ROWS, <Py_ssize_t>SLICES), task, row, part, j
     cdef Block block = Block(2 * SUMS * K * sizeof(floating))
     cdef floating* by_weight = <floating*>block.address
     cdef floating* by_bias = by_weight + SUMS * K
