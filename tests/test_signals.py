@@ -22,9 +22,11 @@ LONG = {
 }
 
 CODE = """
+import signal
 import numpy as np, cyconv
 from cyconv import functional as F
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells have those in the background ignore it
 cyconv.set_num_threads(1)
 x, weight = np.arange(300.0).reshape(1, 3, 10, 10), np.arange(108.0).reshape(4, 3, 3, 3)
 before = F.conv2d(x, weight), *F.conv2d_backward(np.ones((1, 4, 8, 8)), x, weight)[:2]
