@@ -129,9 +129,9 @@ class ParallelBuild(build_ext):
 
 os.chdir(ROOT)
 packages = [
-    *(f"cyconv.{path.parent.name}" for path in sorted(Path("cyconv").glob("*/__init__.py"))),
+    *sorted(".".join(path.parent.parts) for path in Path("cyconv").rglob("__init__.py")),
     *(f"cyconv._kernels.{isa}" for isa in INSTRUCTION_SETS),
 ]
 for isa in INSTRUCTION_SETS:
     Path("cyconv/_kernels", isa).mkdir(exist_ok=True)  # the compiled modules' home in a build in place
-setup(ext_modules=all_extensions(), packages=["cyconv", *packages], cmdclass={"build_ext": ParallelBuild})
+setup(ext_modules=all_extensions(), packages=packages, cmdclass={"build_ext": ParallelBuild})
