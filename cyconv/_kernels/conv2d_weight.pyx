@@ -14,7 +14,7 @@ from cython.parallel cimport prange
 from libc.string cimport memcpy, memset
 
 from cyconv._kernels.pack cimport add_transposed, copy_band, copy_planes, pack_panel
-from cyconv._kernels.parallel cimport ceil_div, share_start, this_thread
+from cyconv._kernels.parallel cimport ceil_div, segment_tasks, share_start, this_thread
 from cyconv._kernels.simd cimport ADD_ARRAY, MOST_ROWS, TILE_ROWS, TILE_VECTORS, finishing_tile, lanes
 from cyconv._memory cimport Block
 
@@ -40,6 +40,18 @@ cdef struct Plan:
     Py_ssize_t pixel, line, plane, band_h, band_w, band_size, slab_size, packed_size
     Py_ssize_t block_rows, block_images, blocks_per_image, blocks, slices, splits, tiles
     Py_ssize_t scratch_bytes
+
+
+cdef Py_ssize_t power_of_two(Py_ssize_t most) noexcept:
+    cdef Py_ssize_t found = 1
+    while 2 * found <= most:
+        found *= 2
+    return found
+
+
+cdef bint is_uneven(Py_ssize_t tasks, int num_threads) noexcept:
+    """Whether threads would wait for more than a tenth of the time for the others, of tasks that take equally long."""
+    return 10 * tasks < 9 * ceil_div(tasks, num_threads) * num_threads
 
 
 cdef void make_plan(Plan* s, const Py_ssize_t[:, ::1] taps, Py_ssize_t item, int num_threads) noexcept:
@@ -81,8 +93,10 @@ cdef void make_plan(Plan* s, const Py_ssize_t[:, ::1] taps, Py_ssize_t item, int
 
     pairs = s.tiles * s.P * s.G
     s.slices = min(SLICES, PARTIAL_BYTES // max(1, s.G * s.M * s.padded * item))
-    s.slices = max(1, min(s.blocks, max(s.slices, ceil_div(TASKS, pairs))))
-    s.splits = min(s.tiles * s.P, ceil_div(num_threads, s.slices * s.G))
+    s.slices = power_of_two(max(1, min(s.blocks, max(s.slices, ceil_div(TASKS, pairs)))))
+    s.splits = 1
+    while s.splits < min(s.tiles * s.P, num_threads) and is_uneven(s.slices * s.G * s.splits, num_threads):
+        s.splits += 1
     rows = s.block_images * s.block_rows
     s.slab_size = rows * (s.band_w if s.joined else s.QW) * s.padded
     s.packed_size = rows * s.QW * PACKED_TILES * MOST_ROWS if s.packed else 0
@@ -296,7 +310,7 @@ def weight_gradient(
     cdef const floating* gradient = &grad_output[0, 0, 0, 0]
     cdef Py_ssize_t tasks = s.slices * G * s.splits
     cdef double work = <double>s.N * s.QH * s.QW * G * s.OC * s.M
-    segment = max(num_threads, <Py_ssize_t>(tasks * min(1.0, 1e9 * num_threads / work)))
+    segment = segment_tasks(tasks, work, num_threads)
     rounds = 1 + <Py_ssize_t>(work / (1e9 * tasks))  # of long tasks: the slices are few
     for start in range(0, tasks, segment):
         stop = min(start + segment, tasks)

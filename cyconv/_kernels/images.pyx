@@ -15,7 +15,7 @@ from cython.parallel cimport prange
 from libc.math cimport INFINITY
 from libc.string cimport memmove, memset
 
-from cyconv._kernels.parallel cimport ceil_div, share_start, this_thread
+from cyconv._kernels.parallel cimport ceil_div, segment_tasks, share_start, this_thread
 from cyconv._kernels.simd cimport lanes, to_planes
 from cyconv._memory cimport Block
 
@@ -219,8 +219,7 @@ def convolve(
     cdef const floating* added = &addend[0, 0, 0, 0] if addend is not None else NULL
     cdef floating* target = &out[0, 0, 0, 0]
     tasks = s.groups * s.blocks
-    segment = max(num_threads, <Py_ssize_t>(
-        tasks * min(1.0, 1e9 * num_threads / (<double>s.N * s.QH * s.QW * s.OC * taps))))
+    segment = segment_tasks(tasks, <double>s.N * s.QH * s.QW * s.OC * taps, num_threads)
     for start in range(0, tasks, segment):
         stop = min(start + segment, tasks)
         for task in prange(start, stop, nogil=True, num_threads=num_threads, schedule="static"):

@@ -17,10 +17,17 @@ cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
 
 
 cdef inline Py_ssize_t share_start(Py_ssize_t total, Py_ssize_t parts, Py_ssize_t part) noexcept nogil:
-    """First item of share `part` when `total` items are cut into `parts` nearly equal runs."""
-    return total // parts * part + min(part, total % parts)
+    """First item of share `part` when `total` items are cut into `parts` runs, long by one evenly here and there.
+
+    Threads take runs of shares; were the longer ones at the front, the first thread would have more to do.
+    """
+    return total // parts * part + total % parts * part // parts
 
 
 cdef inline Py_ssize_t segment_tasks(Py_ssize_t tasks, double work, int num_threads) noexcept nogil:
-    """How many tasks run between two looks for a pending Ctrl-C: a billion multiply-adds a core, some 10 ms of them."""
-    return max(num_threads, <Py_ssize_t>(tasks * min(1.0, 1e9 * num_threads / max(work, 1.0))))
+    """How many tasks run between two looks for a pending Ctrl-C: about a billion multiply-adds a core, some 10 ms.
+
+    Segments are equally long, and no thread is idle in any but the last.
+    """
+    cdef Py_ssize_t segments = 1 + <Py_ssize_t>min(<double>tasks, work / (1e9 * num_threads))
+    return ceil_div(ceil_div(tasks, segments), num_threads) * num_threads

@@ -16,7 +16,7 @@ from libc.math cimport INFINITY
 from libc.string cimport memcpy, memset
 
 from cyconv._kernels.pack cimport copy_planes
-from cyconv._kernels.parallel cimport ceil_div, share_start, this_thread
+from cyconv._kernels.parallel cimport ceil_div, segment_tasks, share_start, this_thread
 from cyconv._kernels.simd cimport (
     TILE_ROWS, TILE_VECTORS, WIDE_ROWS, lanes, piece, tile, to_pixels, wide_tile, wide_vectors)
 from cyconv._kernels.taps cimport run_length
@@ -225,8 +225,7 @@ def conv_taps(
     cdef floating* target = &out[0, 0, 0, 0]
     cdef Py_ssize_t out_n = OH * OW * s.OC, out_h = phase_h * OW * s.OC, out_w = phase_w * s.OC
     tasks = s.N * s.blocks_per_image
-    segment = max(num_threads, <Py_ssize_t>(
-        tasks * min(1.0, 1e9 * num_threads / (<double>s.N * s.QH * s.QW * s.OC * s.T * s.C))))
+    segment = segment_tasks(tasks, <double>s.N * s.QH * s.QW * s.OC * s.T * s.C, num_threads)
     for start in range(0, tasks, segment):
         stop = min(start + segment, tasks)
         for task in prange(start, stop, nogil=True, num_threads=num_threads, schedule="static"):
