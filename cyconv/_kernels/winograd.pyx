@@ -52,6 +52,7 @@ cdef enum:
     FEW_CHANNELS = 32          # up to which a block's intermediates shall stay in L1, beyond in L2
     BLOCK_FEW = 16             # tiles of a block then
     BLOCK = 48
+    FETCH = 8
     DEPTH = 64                 # of K at a time: their filters of three points stay in L1
 
 
@@ -117,17 +118,33 @@ cdef struct Plan:
     int finish                                        # what happens before a pixel is stored
 
 
+cdef void choose_blocks(Plan* s, Py_ssize_t n, Py_ssize_t N, int num_threads) noexcept:
+    """Choose how many tiles make a block, and whether threads share its panels: what keeps all of them busy.
+
+    In multiplications of a tile by a panel: bringing a panel's filters takes as long as FETCH tiles, and transforming
+    a tile as long as multiplying it by a panel.
+    """
+    cdef Py_ssize_t most = BLOCK_FEW if max(s.IC, s.OC) <= FEW_CHANNELS else BLOCK, tasks, splits, cost, least = 0
+    cdef Py_ssize_t best = most, best_splits = 1
+    while most >= BLOCK_FEW:
+        set_blocks(&s.blocks, n, tile_side(n), N, s.OH, s.OW, most)
+        for splits in range(1, min(s.P, <Py_ssize_t>num_threads) + 1):
+            tasks = ceil_div(s.blocks.count * s.G * splits, num_threads)
+            cost = tasks * (ceil_div(s.P, splits) * (s.blocks.slots + FETCH) + s.blocks.slots)
+            if least == 0 or 100 * cost < 95 * least:
+                least, best, best_splits = cost, most, splits
+        most -= 2 * ROWS
+    set_blocks(&s.blocks, n, tile_side(n), N, s.OH, s.OW, best)
+    s.splits = best_splits
+
+
 cdef void make_plan(Plan* s, Py_ssize_t n, Py_ssize_t N, int num_threads) noexcept:
-    """Choose how many tiles make a block; results do not depend on it."""
-    cdef Py_ssize_t L = lanes(<const float*>NULL), most = BLOCK_FEW if max(s.IC, s.OC) <= FEW_CHANNELS else BLOCK
-    cdef Py_ssize_t wanted = 3 * num_threads if num_threads > 1 else 1  # tasks, so that uneven ones still balance
+    """Choose the blocks, on which results do not depend, and what they need."""
+    cdef Py_ssize_t L = lanes(<const float*>NULL)
     s.C, s.D = in_vectors(s.IC), in_vectors(s.OC)
     s.K = s.S * s.S * s.C
     s.P = ceil_div(s.D, 2 * L)
-    set_blocks(&s.blocks, n, tile_side(n), N, s.OH, s.OW, most)
-    if s.blocks.count * s.G < wanted and most > BLOCK_FEW:
-        set_blocks(&s.blocks, n, tile_side(n), N, s.OH, s.OW, BLOCK_FEW)
-    s.splits = min(s.P, ceil_div(wanted, s.blocks.count * s.G))
+    choose_blocks(s, n, N, num_threads)
     s.slots = ceil_div(s.blocks.slots, 2 * ROWS) * 2 * ROWS
     s.tile_step = s.blocks.Q * s.blocks.M * L
     s.vector_step = s.slots * s.tile_step
@@ -272,6 +289,7 @@ cdef enum:
     OUT_CHUNK = 128
     GRADIENT_BLOCK_FEW = 16
     GRADIENT_BLOCK = 48
+    SUMS = 8
     TASKS = 16
 
 cdef struct WeightPlan:
@@ -362,6 +380,25 @@ cdef void sum_task(
                     target + (ic0 + c) * s.G * s.D + group * s.D + oc0 + (2 * p + w) * L, S * S * n * step, S * step)
 
 
+cdef void choose_slices(WeightPlan* s, Py_ssize_t n, Py_ssize_t N) noexcept:
+    """Choose how many tiles make a block, and in how many slices they are summed, by the shape alone.
+
+    Slices shall be of as many blocks each; reading and writing a block's sums takes as long as SUMS tiles.
+    """
+    cdef Py_ssize_t wanted = ceil_div(TASKS, s.G * s.ic_chunks * s.oc_chunks), slices, cost, least = 0
+    cdef Py_ssize_t few = GRADIENT_BLOCK_FEW, most = few if max(s.IC, s.OC) <= FEW_CHANNELS else GRADIENT_BLOCK
+    cdef Py_ssize_t best = most
+    while most >= few:
+        set_blocks(&s.blocks, n, tile_side(n), N, s.OH, s.OW, most)
+        slices = min(s.blocks.count, wanted)
+        cost = ceil_div(s.blocks.count, slices) * ceil_div(wanted, slices) * (s.blocks.slots + SUMS)
+        if least == 0 or 100 * cost < 95 * least:
+            least, best = cost, most
+        most -= 8
+    set_blocks(&s.blocks, n, tile_side(n), N, s.OH, s.OW, best)
+    s.slices = min(s.blocks.count, wanted)
+
+
 def weight_gradient(
     const float[:, :, :, ::1] x,            # IN [N, IH, IW, G*IC]
     const float[:, :, :, ::1] grad_output,  # IN [N, OH, OW, G*OC]
@@ -381,11 +418,8 @@ def weight_gradient(
     if x.shape[0] == 0:
         grad_weight[:, :, :] = 0
         return
-    set_blocks(
-        &s.blocks, n, tile_side(n), x.shape[0], s.OH, s.OW,
-        GRADIENT_BLOCK_FEW if max(s.IC, s.OC) <= FEW_CHANNELS else GRADIENT_BLOCK)
     s.ic_chunks, s.oc_chunks = ceil_div(s.C, chunk), ceil_div(s.D, OUT_CHUNK)
-    s.slices = min(s.blocks.count, ceil_div(TASKS, G * s.ic_chunks * s.oc_chunks))
+    choose_slices(&s, n, x.shape[0])
     chunk, most = min(s.C, chunk), min(s.D, <Py_ssize_t>OUT_CHUNK)
     room = S * S * chunk
     s.image_band, s.gradient_band = band_size(&s.blocks, S, n - 1, chunk), band_size(&s.blocks, 1, 0, most)
