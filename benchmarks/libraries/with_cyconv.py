@@ -9,7 +9,7 @@ import numpy as np
 import cyconv
 from benchmarks.libraries import LEARNING_RATE, MOMENTUM, operations_of_cyconv
 from benchmarks.libraries.data import Work, labels, normal, photograph
-from cyconv import _dispatch, models
+from cyconv import _dispatch, memory, models
 from cyconv import functional as F
 from cyconv import image as filters
 from cyconv.layers import Conv2d, ConvTranspose2d, Linear
@@ -39,8 +39,11 @@ def describe() -> dict:
 
 
 def image(*shape: int, seed: int = 0) -> np.ndarray:
-    """Return channels-last data of shape (N, C, H, W)."""
-    return np.ascontiguousarray(normal(*shape, seed=seed).transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    """Return channels-last data of shape (N, C, H, W) where the library's results lie, as PyTorch's side does."""
+    N, C, H, W = shape
+    pixels = memory.empty((N, H, W, C), np.float32)
+    pixels[...] = normal(*shape, seed=seed).transpose(0, 2, 3, 1)
+    return pixels.transpose(0, 3, 1, 2)
 
 
 def prepare(kind: str, **parameters) -> Work:
