@@ -22,6 +22,8 @@ cdef enum:
     LARGE_BAND_BYTES = 1408 << 10  # when the weights outgrow L2: fewer passes over them
     LARGE_WEIGHT_BYTES = 1 << 20
     PANELS_BYTES = 512 << 10
+    FETCH = 8                      # pixels whose sums in a panel take as long as bringing its weights
+    LARGE_FETCH = 24               # from beyond L2
     BLOCK_PIXELS = 1024
     LARGE_BLOCK_PIXELS = 4096
     SET_BYTES = 4096
@@ -77,9 +79,40 @@ def packed_size(Py_ssize_t G, Py_ssize_t T, Py_ssize_t rows, Py_ssize_t columns,
     return G * T * rows * ceil_div(columns, L) * L
 
 
+cdef void set_blocks(Plan* s, Py_ssize_t rows) noexcept:
+    """Cut the output into blocks of so many rows, of one image or whole ones of several."""
+    s.block_images = max(1, rows // s.QH)
+    s.block_images = ceil_div(s.N, ceil_div(s.N, s.block_images))
+    s.blocks_per_image = ceil_div(s.QH, rows) if rows < s.QH else 1
+    s.block_rows = ceil_div(s.QH, s.blocks_per_image)
+    s.blocks = ceil_div(s.N, s.block_images) * s.blocks_per_image
+
+
+cdef void choose_blocks(Plan* s, Py_ssize_t most, bint large, int num_threads) noexcept:
+    """Choose among blocks of `most` rows and shorter ones, whose panels threads may share, what keeps all threads busy.
+
+    Costs are in quarters of a pixel's sums in one panel; such a quarter brings a pixel into a band.
+    """
+    cdef Py_ssize_t fetch = LARGE_FETCH if large else FETCH
+    cdef Py_ssize_t rows = most, best = most, best_splits = 1, splits, tasks, pixels, cost, least = 0
+    while True:
+        set_blocks(s, rows)
+        pixels = s.block_images * s.block_rows * s.QW
+        for splits in range(1, min(s.P, <Py_ssize_t>num_threads) + 1):
+            tasks = ceil_div(s.blocks * s.G * splits, num_threads)
+            cost = tasks * (4 * ceil_div(s.P, splits) * (pixels + fetch) + (pixels if s.band else 0))
+            if least == 0 or 100 * cost < 95 * least:
+                least, best, best_splits = cost, rows, splits
+        if rows <= ceil_div(most, 8) or rows * s.QW < 4 * TILE_ROWS:
+            break
+        rows -= ceil_div(most, 8)
+    set_blocks(s, best)
+    s.splits = best_splits
+
+
 cdef void make_plan(Plan* s, const Py_ssize_t[:, ::1] taps, Py_ssize_t item, int num_threads) noexcept:
     """Choose blocks of output rows whose band fits the cache, and how threads share them. Bits never depend on it."""
-    cdef Py_ssize_t T = taps.shape[1], bottom = 0, right = 0, merged = 1, t, wanted, rows
+    cdef Py_ssize_t T = taps.shape[1], bottom = 0, right = 0, merged = 1, t, rows
     s.top = s.left = 0
     for t in range(T):
         s.top = min(s.top, taps[0, t]) if t else taps[0, t]
@@ -106,17 +139,7 @@ cdef void make_plan(Plan* s, const Py_ssize_t[:, ::1] taps, Py_ssize_t item, int
     cdef bint large = T * s.IC * s.OC * item > LARGE_WEIGHT_BYTES
     rows = (LARGE_BAND_BYTES if large else BAND_BYTES) // max(1, s.step_h * s.band_w * s.pixel * item)
     rows = max(1, min(rows, ceil_div(LARGE_BLOCK_PIXELS if large else BLOCK_PIXELS, s.QW)))
-    wanted = 3 * num_threads if num_threads > 1 else 1  # tasks, so that uneven ones still balance
-    while not large and rows > 1 and ceil_div(s.N * s.QH, rows) * s.G < wanted and rows * s.QW >= 4 * TILE_ROWS:
-        rows = (rows + 1) // 2
-    s.block_images = max(1, rows // s.QH)
-    s.block_images = ceil_div(s.N, ceil_div(s.N, s.block_images))
-    s.blocks_per_image = ceil_div(s.QH, rows) if rows < s.QH else 1
-    s.block_rows = ceil_div(s.QH, s.blocks_per_image)
-    s.blocks = ceil_div(s.N, s.block_images) * s.blocks_per_image
-    s.splits = 1
-    if s.blocks * s.G < wanted:
-        s.splits = min(s.P, ceil_div(wanted, s.blocks * s.G))
+    choose_blocks(s, rows, large, num_threads)
     s.band_h = (s.block_rows - 1) * s.step_h + bottom - s.top + 1
     s.band_size = s.block_images * s.band_h * s.line if s.band else 0
     s.pixels = s.block_images * s.block_rows * s.QW
