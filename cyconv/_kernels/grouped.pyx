@@ -12,7 +12,6 @@ from cython.parallel cimport prange
 
 from cyconv._kernels.bands cimport Band, Phase, Plan, Tables, Walk, cheapest, fetch_lines
 from cyconv._kernels.bands cimport make_plan, place_tables, set_band, set_phase, start_strip, table_bytes, widest
-from cyconv._kernels.pack cimport pack_panel
 from cyconv._kernels.parallel cimport ceil_div, segment_tasks, share_start, this_thread
 from cyconv._kernels.simd cimport ADD_ARRAY, distance, finish_of, lanes
 from cyconv._memory cimport Block
@@ -101,12 +100,20 @@ def pack_filters(
     floating[:, :, :, ::1] vectors,     # OUT of filters_shape
 ):
     """Arrange filters as conv_taps wants them: those of a vector's channels side by side."""
-    cdef Py_ssize_t OC = filters.shape[0], IC = filters.shape[2], L = vectors.shape[3], v, t, first
+    cdef Py_ssize_t OC = filters.shape[0], IC = filters.shape[2], L = vectors.shape[3], count = min(L, OC)
+    cdef Py_ssize_t step = filters.shape[1] * IC, v, t, ic, lane
+    cdef const floating* source
+    cdef floating* target
     for v in range(vectors.shape[0]):
-        first = max(<Py_ssize_t>0, min(v * L, OC - L))
         for t in range(positions.shape[0]):
-            pack_panel(
-                &filters[first, positions[t], 0], 1, filters.shape[1] * IC, IC, min(L, OC), L, &vectors[v, t, 0, 0])
+            source = &filters[max(<Py_ssize_t>0, min(v * L, OC - L)), positions[t], 0]
+            target = &vectors[v, t, 0, 0]
+            for ic in range(IC):
+                for lane in range(count):
+                    target[lane] = source[lane * step + ic]
+                for lane in range(count, L):
+                    target[lane] = 0
+                target += L
 
 
 def conv_taps(

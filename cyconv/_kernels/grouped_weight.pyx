@@ -76,6 +76,40 @@ cdef void add_block(
         first += s.strip
 
 
+cdef void sum_slice(
+    Plan* s, const Phase* p, const Tables* tables, Py_ssize_t task, Py_ssize_t slices, Py_ssize_t round_,
+    Py_ssize_t rounds, const floating* x, const floating* grad_output, char* scratch, floating* partial,
+) noexcept nogil:
+    """Sum a round's share of the blocks of one slice, for some vectors of channels."""
+    cdef Py_ssize_t v = task // slices, slice_ = task % slices, of_vector = s.T * s.IC * s.L, block
+    cdef Py_ssize_t first = share_start(s.blocks, slices, slice_)
+    cdef Py_ssize_t count = share_start(s.blocks, slices, slice_ + 1) - first
+    cdef Py_ssize_t vectors = min(s.task_vectors, s.vectors - v * s.task_vectors)
+    cdef floating* sums = partial + (slice_ * s.vectors + v * s.task_vectors) * of_vector
+    if round_ == 0:
+        memset(sums, 0, vectors * of_vector * sizeof(floating))
+    for block in range(first + share_start(count, rounds, round_), first + share_start(count, rounds, round_ + 1)):
+        add_block(s, p, tables, block, v, x, grad_output, scratch, sums)
+
+
+cdef void add_slices(
+    Plan* s, Py_ssize_t v, Py_ssize_t slices,
+    floating* partial,      # [slices, vectors, T*IC, L]
+    floating* grad_weight,  # OUT [OC, T*IC]
+) noexcept nogil:
+    """Add the slices of a vector's sums in order, and write each of its channels."""
+    cdef Py_ssize_t taps = s.T * s.IC, of_vector = taps * s.L, i, t, o
+    cdef floating* sums = partial + v * of_vector
+    cdef const floating* more = sums
+    for i in range(1, slices):
+        more += s.vectors * of_vector
+        for t in range(of_vector):
+            sums[t] += more[t]
+    for o in range(v * s.L, min((v + 1) * s.L, s.OC)):
+        for t in range(taps):
+            grad_weight[o * taps + t] = sums[t * s.L + o - first_of(s, v)]
+
+
 def weight_gradient(
     const floating[:, :, :, ::1] x,            # IN [N, IH, IW, G*IC]
     const floating[:, :, :, ::1] grad_output,  # IN [N, QH, QW, OC]
@@ -88,7 +122,7 @@ def weight_gradient(
     cdef Plan s
     cdef Phase phase
     cdef Tables tables
-    cdef Py_ssize_t item = sizeof(floating), task, slices, slice_, block, v, o, t, rounds, i, first, count
+    cdef Py_ssize_t item = sizeof(floating), task, slices, v, rounds, i
     s.N, s.IH, s.IW, s.C = x.shape[0], x.shape[1], x.shape[2], x.shape[3]
     s.OC, s.T, s.IC, s.F = grad_weight.shape[0], grad_weight.shape[1], grad_weight.shape[2], 1
     s.M = s.OC * s.IC // s.C
@@ -105,28 +139,18 @@ def weight_gradient(
     cdef char* threads = <char*>scratch.address
     cdef floating* partial = <floating*>(threads + num_threads * s.scratch_bytes)
     place_tables(&s, &tables, <char*>(partial + slices * size), partial)
-    memset(partial, 0, slices * size * item)
     cdef const floating* image = &x[0, 0, 0, 0]
     cdef const floating* gradient = &grad_output[0, 0, 0, 0]
     # In rounds of some 10 ms a core, between which a pending Ctrl-C is heard.
     cdef double work = <double>s.N * s.vectors * s.L * s.IC * s.T * s.QH * s.QW
     rounds = 1 + <Py_ssize_t>(work / (5e8 * min(slices, <Py_ssize_t>num_threads)))
     for i in range(rounds):
-        for task in prange(slices * s.vector_blocks, nogil=True, num_threads=num_threads, schedule="static"):
-            slice_ = task // s.vector_blocks
-            v = task % s.vector_blocks
-            first = share_start(s.blocks, slices, slice_)
-            count = share_start(s.blocks, slices, slice_ + 1) - first
-            for block in range(first + share_start(count, rounds, i), first + share_start(count, rounds, i + 1)):
-                add_block(
-                    &s, &phase, &tables, block, v, image, gradient, threads + this_thread() * s.scratch_bytes,
-                    partial + slice_ * size + v * s.task_vectors * of_vector)
+        # Slice by slice for each channel: which thread sums it, adds its slices up, too. Another would wait for them.
+        for task in prange(s.vector_blocks * slices, nogil=True, num_threads=num_threads, schedule="static"):
+            sum_slice(
+                &s, &phase, &tables, task, slices, i, rounds, image, gradient,
+                threads + this_thread() * s.scratch_bytes, partial)
         PyErr_CheckSignals()
-    for i in range(1, slices):
-        for t in range(size):
-            partial[t] += partial[i * size + t]
-    for o in range(s.OC):
-        v = o // s.L
-        for t in range(s.T):
-            for i in range(s.IC):
-                grad_weight[o, t, i] = partial[v * of_vector + (t * s.IC + i) * s.L + o - first_of(&s, v)]
+    cdef floating* target = &grad_weight[0, 0, 0]
+    for v in prange(s.vectors, nogil=True, num_threads=num_threads, schedule="static"):
+        add_slices(&s, v, slices, partial, target)
