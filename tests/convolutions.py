@@ -65,6 +65,8 @@ CASES = {
     "many images, 1x1": Case((48, 7, 3, 4), 3, (1, 1)),
     "1x1, pixels of 4 KB": Case((1, 1024, 4, 5), 130, (1, 1)),  # each apart from the next, or they share a set of L1
     "pixels of 4 KB, stride 2": Case((1, 512, 3, 6), 130, (2, 2), (1, 2), 1),
+    "few images, many channels": Case((3, 40, 7, 7), 170, padding=1),  # whose blocks threads share
+    "few images, many channels, minimal filtering": Case((5, 40, 7, 7), 170, padding=1),
     "3x3": Case(),
     "3x3 padding": Case(padding=1),
     "5x5": Case(kernel=(5, 5), padding=2),
