@@ -290,6 +290,7 @@ cdef enum:
     GRADIENT_BLOCK_FEW = 16
     GRADIENT_BLOCK = 48
     SUMS = 8
+    SLICE = 16
     TASKS = 16
 
 cdef struct WeightPlan:
@@ -383,20 +384,25 @@ cdef void sum_task(
 cdef void choose_slices(WeightPlan* s, Py_ssize_t n, Py_ssize_t N) noexcept:
     """Choose how many tiles make a block, and in how many slices they are summed, by the shape alone.
 
-    Slices shall be of as many blocks each; reading and writing a block's sums takes as long as SUMS tiles.
+    What all of 1, 2, 4, 8 and, half as important, 16 threads take together shall be least, in products of one tile:
+    reading and writing a block's sums takes as long as SUMS, transforming and adding a slice's as long as SLICE.
     """
-    cdef Py_ssize_t wanted = ceil_div(TASKS, s.G * s.ic_chunks * s.oc_chunks), slices, cost, least = 0
+    cdef Py_ssize_t chunks = s.G * s.ic_chunks * s.oc_chunks, wanted = ceil_div(TASKS, chunks), slices, each, cost
     cdef Py_ssize_t few = GRADIENT_BLOCK_FEW, most = few if max(s.IC, s.OC) <= FEW_CHANNELS else GRADIENT_BLOCK
-    cdef Py_ssize_t best = most
+    cdef Py_ssize_t best = most, best_slices = 1, least = 0, threads
     while most >= few:
         set_blocks(&s.blocks, n, tile_side(n), N, s.OH, s.OW, most)
-        slices = min(s.blocks.count, wanted)
-        cost = ceil_div(s.blocks.count, slices) * ceil_div(wanted, slices) * (s.blocks.slots + SUMS)
-        if least == 0 or 100 * cost < 95 * least:
-            least, best = cost, most
+        for slices in range(1, min(s.blocks.count, wanted) + 1):
+            each = ceil_div(s.blocks.count, slices) * (s.blocks.slots + SUMS) + SLICE
+            cost, threads = 0, 1
+            while threads <= 16:
+                cost += (2 if threads < 16 else 1) * threads * ceil_div(chunks * slices, threads) * each
+                threads *= 2
+            if least == 0 or 100 * cost < 95 * least:
+                least, best, best_slices = cost, most, slices
         most -= 8
     set_blocks(&s.blocks, n, tile_side(n), N, s.OH, s.OW, best)
-    s.slices = min(s.blocks.count, wanted)
+    s.slices = best_slices
 
 
 def weight_gradient(
