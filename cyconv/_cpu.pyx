@@ -35,7 +35,8 @@ cdef extern from * nogil:
 
        It also meets from time to time to see whether all still have a core. Where other programs, or the threads with
        which another library waits, take one, those who come late only make the others wait, at every step: the caller
-       goes on with those who came, and tries again later, less and less often. Results do not depend on that. */
+       goes on with those who came, and tries again later, less and less often. Results do not depend on that. For the
+       first time it may be a core that was slow to wake up: the next call meets again before anyone is left out. */
     #if defined(_OPENMP) && defined(__linux__)
       #include <sched.h>
       #include <sys/resource.h>
@@ -51,7 +52,7 @@ cdef extern from * nogil:
 
       static __thread struct {
         int core, paused, keeping; /* where it was last, whether it came back late, and workers keep off it */
-        int present;               /* how many came to a meeting to which not all came; or 0 */
+        int late, present;         /* whether some were late once; how many came where not all did, or 0 */
         long long seen, meeting, crowded, retreat; /* when it was here, and held a meeting; until when to hold none */
       } cyconv_caller;
       static __thread struct { int keeps_off; cpu_set_t cores; } cyconv_worker;
@@ -68,8 +69,8 @@ cdef extern from * nogil:
         cyconv_caller.seen = now;
         if (cyconv_caller.keeping && now - cyconv_caller.meeting > CYCONV_PAUSE) return 0;
         if (now < cyconv_caller.crowded) return 1;
-        return !cyconv_caller.paused && !cyconv_caller.present && now - cyconv_caller.meeting < CYCONV_CHECK
-               && sched_getcpu() == cyconv_caller.core;
+        return !cyconv_caller.paused && !cyconv_caller.late && !cyconv_caller.present
+               && now - cyconv_caller.meeting < CYCONV_CHECK && sched_getcpu() == cyconv_caller.core;
       }
       /* A worker that kept off a core goes back to what the caller may use, unless somebody else changed its cores. */
       static void cyconv_keep_off(int core, const cpu_set_t *callers) {
@@ -95,11 +96,11 @@ cdef extern from * nogil:
       }
       static void cyconv_meet(int threads) {
         long long now = cyconv_time(CLOCK_MONOTONIC_COARSE);
-        int core = sched_getcpu(), here = 1, avoid = -1, present = 0, looks, shares;
+        int core = sched_getcpu(), here = 1, avoid = -1, late = 0, present = 0, looks, shares;
         cpu_set_t cores;
         if (core < 0 || sched_getaffinity(0, sizeof cores, &cores)) {
           cyconv_caller.crowded = now + CYCONV_LONGEST_RETREAT;
-          cyconv_caller.keeping = cyconv_caller.present = 0;
+          cyconv_caller.keeping = cyconv_caller.late = cyconv_caller.present = 0;
           return;
         }
         looks = now >= cyconv_caller.crowded && threads <= CPU_COUNT(&cores);
@@ -117,7 +118,8 @@ cdef extern from * nogil:
             while ((found = __atomic_load_n(&here, __ATOMIC_ACQUIRE)) < all && cyconv_time(CLOCK_MONOTONIC) < end)
               sched_yield();
             found -= shares && found > 1;
-            if (found < all) {
+            late = found < all;
+            if (late && (cyconv_caller.late || cyconv_caller.retreat >= CYCONV_RETREAT)) {
               present = found;
               __atomic_store_n(&avoid, -1, __ATOMIC_RELAXED);
             }
@@ -128,12 +130,13 @@ cdef extern from * nogil:
           if (cyconv_caller.retreat < CYCONV_RETREAT) cyconv_caller.retreat = CYCONV_RETREAT;
           if (cyconv_caller.retreat > CYCONV_LONGEST_RETREAT) cyconv_caller.retreat = CYCONV_LONGEST_RETREAT;
           cyconv_caller.crowded = now + cyconv_caller.retreat;
-        } else if (looks)
+        } else if (looks && !late)
           cyconv_caller.retreat /= 2;
         else if (threads > CPU_COUNT(&cores))
           cyconv_caller.crowded = now + CYCONV_LONGEST_RETREAT;
         if (looks || threads > CPU_COUNT(&cores)) cyconv_caller.present = present;
         cyconv_caller.keeping = avoid >= 0 || present; /* who came late may have been told to, just before */
+        cyconv_caller.late = late && !present;
         cyconv_caller.core = core;
         cyconv_caller.seen = cyconv_caller.meeting = cyconv_time(CLOCK_MONOTONIC_COARSE);
       }

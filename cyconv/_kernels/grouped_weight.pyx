@@ -100,9 +100,9 @@ cdef void add_slices(
     """Add the slices of a vector's sums in order, and write each of its channels."""
     cdef Py_ssize_t taps = s.T * s.IC, of_vector = taps * s.L, i, t, o
     cdef floating* sums = partial + v * of_vector
-    cdef const floating* more = sums
+    cdef const floating* more
     for i in range(1, slices):
-        more += s.vectors * of_vector
+        more = sums + i * s.vectors * of_vector
         for t in range(of_vector):
             sums[t] += more[t]
     for o in range(v * s.L, min((v + 1) * s.L, s.OC)):
