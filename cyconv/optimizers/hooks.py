@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
 import numpy as np
@@ -101,7 +102,7 @@ class ClipValue:
             parameters[name].grad = np.clip(gradient, -self.maximum, self.maximum)
 
 
-class _Penalty:
+class _Penalty(ABC):
     def __init__(self, strength: float, names: str = "*") -> None:
         op = type(self).__name__
         self.strength = as_number(op, "strength", strength, 0)
@@ -122,11 +123,13 @@ class _Penalty:
         chosen = (parameter.read() for name, parameter in parameters.items() if matches(self.names, name))
         return self.strength * sum(self._size(weight) for weight in chosen)
 
+    @abstractmethod
     def _slope(self, weight: NDArray) -> NDArray:
-        raise NotImplementedError
+        """Return the derivative of `_size`."""
 
+    @abstractmethod
     def _size(self, weight: NDArray) -> float:
-        raise NotImplementedError
+        """Return the penalty of one weight array, of strength one."""
 
 
 class L1(_Penalty):
