@@ -91,7 +91,8 @@ cdef void set_blocks(Plan* s, Py_ssize_t rows) noexcept:
 cdef void choose_blocks(Plan* s, Py_ssize_t most, bint large, int num_threads) noexcept:
     """Choose among blocks of `most` rows and shorter ones, whose panels threads may share, what keeps all threads busy.
 
-    Costs are in quarters of a pixel's sums in one panel; such a quarter brings a pixel into a band.
+    Costs are in quarters of a pixel's sums in one panel; such a quarter brings a pixel into a band. (`python -m
+    benchmarks conv --threads 2`: 1x1, 2048 -> 512 channels @7, 8 images, in 4 blocks instead of 3: 1.13 times as fast.)
     """
     cdef Py_ssize_t fetch = LARGE_FETCH if large else FETCH
     cdef Py_ssize_t rows = most, best = most, best_splits = 1, splits, tasks, pixels, cost, least = 0

@@ -43,6 +43,7 @@ cdef struct Plan:
 
 
 cdef Py_ssize_t power_of_two(Py_ssize_t most) noexcept:
+    """The largest up to `most`: so many slices are as many for each of 2, 4 or 8 threads."""
     cdef Py_ssize_t found = 1
     while 2 * found <= most:
         found *= 2

@@ -30,4 +30,4 @@ cdef inline Py_ssize_t segment_tasks(Py_ssize_t tasks, double work, int num_thre
     Segments are equally long, and no thread is idle in any but the last.
     """
     cdef Py_ssize_t segments = 1 + <Py_ssize_t>min(<double>tasks, work / (1e9 * num_threads))
-    return ceil_div(ceil_div(tasks, segments), num_threads) * num_threads
+    return max(<Py_ssize_t>1, ceil_div(ceil_div(tasks, segments), num_threads)) * num_threads

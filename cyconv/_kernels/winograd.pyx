@@ -52,7 +52,7 @@ cdef enum:
     FEW_CHANNELS = 32          # up to which a block's intermediates shall stay in L1, beyond in L2
     BLOCK_FEW = 16             # tiles of a block then
     BLOCK = 48
-    FETCH = 8
+    FETCH = 8                  # tiles that take as long as bringing a panel's filters: see choose_blocks
     DEPTH = 64                 # of K at a time: their filters of three points stay in L1
 
 
@@ -122,7 +122,8 @@ cdef void choose_blocks(Plan* s, Py_ssize_t n, Py_ssize_t N, int num_threads) no
     """Choose how many tiles make a block, and whether threads share its panels: what keeps all of them busy.
 
     In multiplications of a tile by a panel: bringing a panel's filters takes as long as FETCH tiles, and transforming
-    a tile as long as multiplying it by a panel.
+    a tile as long as multiplying it by a panel. (`python -m benchmarks conv --threads 2`: 512 channels @28, 4 images,
+    in 4 blocks instead of 16: 1.3 times as fast; @7, 8 images, whose one block two threads share: 1.3 times.)
     """
     cdef Py_ssize_t most = BLOCK_FEW if max(s.IC, s.OC) <= FEW_CHANNELS else BLOCK, tasks, splits, cost, least = 0
     cdef Py_ssize_t best = most, best_splits = 1
@@ -289,8 +290,8 @@ cdef enum:
     OUT_CHUNK = 128
     GRADIENT_BLOCK_FEW = 16
     GRADIENT_BLOCK = 48
-    SUMS = 8
-    SLICE = 16
+    SUMS = 8                    # tiles that take as long as reading and writing a block's sums: see choose_slices
+    SLICE = 16                  # as transforming and adding a slice's
     TASKS = 16
 
 cdef struct WeightPlan:
@@ -385,14 +386,19 @@ cdef void choose_slices(WeightPlan* s, Py_ssize_t n, Py_ssize_t N) noexcept:
     """Choose how many tiles make a block, and in how many slices they are summed, by the shape alone.
 
     What all of 1, 2, 4, 8 and, half as important, 16 threads take together shall be least, in products of one tile:
-    reading and writing a block's sums takes as long as SUMS, transforming and adding a slice's as long as SLICE.
+    reading and writing a block's sums takes as long as SUMS, transforming and adding a slice's as long as SLICE. (5x5,
+    48 -> 128 channels @7, 8 images: 3 slices of 48 tiles took 0.84 ms, 8 of 16 1.28 ms. `python -m benchmarks conv
+    --threads 1,2`: 256 channels @14, in slices of as many blocks each, 1.25 times as fast on two threads.)
     """
     cdef Py_ssize_t chunks = s.G * s.ic_chunks * s.oc_chunks, wanted = ceil_div(TASKS, chunks), slices, each, cost
     cdef Py_ssize_t few = GRADIENT_BLOCK_FEW, most = few if max(s.IC, s.OC) <= FEW_CHANNELS else GRADIENT_BLOCK
-    cdef Py_ssize_t best = most, best_slices = 1, least = 0, threads
+    cdef Py_ssize_t best = most, best_slices = 1, least = 0, threads, fewest
+    cdef Py_ssize_t M = tile_side(n), Q = M + n - 1
+    cdef double work = <double>N * ceil_div(s.OH, M) * ceil_div(s.OW, M) * Q * Q * s.G * s.S * s.S * s.C * s.D
     while most >= few:
         set_blocks(&s.blocks, n, tile_side(n), N, s.OH, s.OW, most)
-        for slices in range(1, min(s.blocks.count, wanted) + 1):
+        fewest = min(s.blocks.count, 1 + <Py_ssize_t>(work / (4e9 * chunks)))  # 70 ms each: Ctrl-C waits for one
+        for slices in range(fewest, max(fewest, min(s.blocks.count, wanted)) + 1):
             each = ceil_div(s.blocks.count, slices) * (s.blocks.slots + SUMS) + SLICE
             cost, threads = 0, 1
             while threads <= 16:
