@@ -323,7 +323,7 @@ def test_a_layer_stands_in_one_place():
         network["act"] = 3
     assert [type(layer) for layer in network][:3] == [Conv2d, BatchNorm2d, ReLU]
     network["block"]["body"]["1"] = network["norm"]  # nobody looks up from inside
-    with pytest.raises(ValueError, match="Network: the BatchNorm2d at 'block.body.1' stands elsewhere too"):
+    with pytest.raises(ValueError, match=r"Network: the BatchNorm2d at 'block\.body\.1' stands elsewhere too"):
         network.train()
 
 
