@@ -6,17 +6,19 @@ import math
 import operator
 import sys
 from numbers import Real
+from reprlib import repr as shown  # of what came: a few words, however large it is
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from cyconv import _geometry
-from cyconv._geometry import Padding, Pair
+from cyconv._geometry import Pair
 
 FLOAT32, FLOAT64 = FLOATS = np.dtype(np.float32), np.dtype(np.float64)
 PIXELS = (np.dtype(np.uint8), *FLOATS)
 LARGEST = 2**31 - 1  # of a stride, padding, dilation or kernel size: products of two fit 64 bits with room to spare
+LAYOUT = {1: "L", 2: "H, W", 3: "D, H, W"}  # the axes behind the batch and the channels
+EACH = {1: "an int", 2: "an int or a pair of ints", 3: "an int or three ints"}
 
 
 def as_array(op: str, name: str, value: ArrayLike) -> NDArray:
@@ -59,9 +61,13 @@ def as_float_array(op: str, name: str, value: ArrayLike, ndim: int | tuple[int, 
     return array if array.flags.aligned else array.copy()
 
 
-def as_image(op: str, name: str, value: ArrayLike) -> NDArray:
-    """Return `value` as a float array (N, C, H, W) in which only the batch may be empty."""
-    image = as_float_array(op, name, value, 4)
+def as_image(op: str, name: str, value: ArrayLike, axes: int = 2) -> NDArray:
+    """Return `value` as a float array (N, C, and `axes` more) in which only the batch may be empty."""
+    image = as_float_array(op, name, value)
+    if image.ndim != axes + 2:
+        raise ValueError(
+            f"{op}: `{name}` must have {axes + 2} dimensions (N, C, {LAYOUT[axes]}), got shape {image.shape}"
+        )
     if 0 in image.shape[1:]:
         raise ValueError(f"{op}: only the batch of `{name}` may be empty, got shape {image.shape}")
     return image
@@ -80,12 +86,11 @@ def as_pixels(op: str, name: str, value: ArrayLike) -> NDArray:
     return array if array.dtype in PIXELS and array.flags.aligned else array.astype(native)
 
 
-def as_image_shape(op: str, name: str, value: Any) -> tuple[int, int, int, int]:
-    """Return the shape of an image, (N, C, H, W)."""
-    if not isinstance(value, (tuple, list)) or len(value) != 4:
-        raise ValueError(f"{op}: `{name}` must be (N, C, H, W), got {value!r}")
-    N, C, H, W = (as_int(op, name, extent, int(axis > 0)) for axis, extent in enumerate(value))
-    return N, C, H, W
+def as_image_shape(op: str, name: str, value: Any, axes: int = 2) -> tuple[int, ...]:
+    """Return the shape of a batch of images, (N, C, and `axes` more)."""
+    if not isinstance(value, (tuple, list)) or len(value) != axes + 2:
+        raise ValueError(f"{op}: `{name}` must be (N, C, {LAYOUT[axes]}), got {shown(value)}")
+    return tuple(as_int(op, name, extent, int(axis > 0)) for axis, extent in enumerate(value))
 
 
 def as_int_array(op: str, name: str, value: ArrayLike, ndim: int | None = None) -> NDArray[np.int64]:
@@ -168,41 +173,33 @@ def as_int(op: str, name: str, value: Any, minimum: int = 1, maximum: int = LARG
     return checked
 
 
-def as_pair(op: str, name: str, value: Any, minimum: int = 1) -> Pair:
-    """Return an int or a pair of ints as (vertical, horizontal)."""
+def as_each(op: str, name: str, value: Any, axes: int, minimum: int = 1) -> tuple[int, ...]:
+    """Return an int, or an int for each of `axes` axes, as a number for each axis."""
     if type(value) is int and minimum <= value <= LARGEST:
-        return value, value
+        return (value,) * axes
     if isinstance(value, np.ndarray):
         value = value.tolist()  # of an array without axes: the number
     if isinstance(value, (tuple, list)):
-        if len(value) != 2:
-            raise ValueError(f"{op}: `{name}` must be an int or a pair of ints, got {value!r}")
-        return as_int(op, name, value[0], minimum), as_int(op, name, value[1], minimum)
-    number = as_int(op, name, value, minimum)
-    return number, number
+        if len(value) != axes:
+            raise ValueError(f"{op}: `{name}` must be {EACH[axes]}, got {shown(value)}")
+        return tuple([as_int(op, name, number, minimum) for number in value])
+    return (as_int(op, name, value, minimum),) * axes
 
 
-def as_padding(
-    op: str, value: Any, size: Pair, kernel: Pair, stride: Pair, dilation: Pair, name: str = "padding"
-) -> Padding:
-    """Resolve ``int | pair | ((top, bottom), (left, right)) | "same" | "valid"`` into four numbers."""
-    if isinstance(value, Padding):
-        return value
-    if type(value) is int and 0 <= value <= LARGEST:
-        return Padding(value, value, value, value)
-    if isinstance(value, str):
-        if value == "valid":
-            return Padding(0, 0, 0, 0)
-        if value == "same":
-            vertical, horizontal = (
-                _geometry.same_padding(size[axis], kernel[axis], stride[axis], dilation[axis]) for axis in (0, 1)
-            )
-            return Padding(*vertical, *horizontal)
-        raise ValueError(f'{op}: `{name}` must be "same", "valid", an int or pairs of ints, got {value!r}')
-    if isinstance(value, (tuple, list)) and len(value) == 2 and all(isinstance(v, (tuple, list)) for v in value):
-        return Padding(*as_pair(op, name, value[0], 0), *as_pair(op, name, value[1], 0))
-    vertical_size, horizontal_size = as_pair(op, name, value, 0)
-    return Padding(vertical_size, vertical_size, horizontal_size, horizontal_size)
+def as_pair(op: str, name: str, value: Any, minimum: int = 1) -> Pair:
+    """Return an int or a pair of ints as (vertical, horizontal)."""
+    vertical, horizontal = as_each(op, name, value, 2, minimum)
+    return vertical, horizontal
+
+
+def as_needs(op: str, needs: Any) -> tuple[bool, bool, bool]:
+    """Return which of three gradients are wanted."""
+    if not isinstance(needs, (tuple, list)):
+        raise TypeError(f"{op}: `needs` must be a tuple of three bools, got {shown(needs)}")
+    if len(needs) != 3:
+        raise ValueError(f"{op}: `needs` must be a tuple of three bools, got {shown(needs)}")
+    by_x, by_weight, by_bias = (as_bool(op, "needs", wanted) for wanted in needs)
+    return by_x, by_weight, by_bias
 
 
 def as_number(
