@@ -55,7 +55,7 @@ def as_float_array(op: str, name: str, value: ArrayLike, ndim: int | tuple[int, 
             )
     wanted = (ndim,) if isinstance(ndim, int) else ndim
     if wanted is not None and array.ndim not in wanted:
-        axes = " or ".join(map(str, wanted))
+        axes = " or ".join(filter(None, (", ".join(map(str, wanted[:-1])), str(wanted[-1]))))
         layout = {4: " (N, C, H, W)", 2: " (N, features)"}.get(wanted[0], "") if len(wanted) == 1 else ""
         raise ValueError(f"{op}: `{name}` must have {axes} dimensions{layout}, got shape {array.shape}")
     return array if array.flags.aligned else array.copy()

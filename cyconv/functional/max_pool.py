@@ -539,4 +539,5 @@ def _check_unpool(
             f"{op}: `indices` must be within 0 and {count - 1} for a result of size {said(size)}, "
             f"got {indices.min()} to {indices.max()}"
         )
-    return x, _flat_pixels(indices), size
+    places = np.ascontiguousarray(np.moveaxis(indices, 1, -1))
+    return x, places.reshape(len(x), *_flat(x.shape[2:]), x.shape[1]), size
