@@ -64,6 +64,8 @@ def as_float_array(op: str, name: str, value: ArrayLike, ndim: int | tuple[int, 
 def as_image(op: str, name: str, value: ArrayLike, axes: int = 2) -> NDArray:
     """Return `value` as a float array (N, C, and `axes` more) in which only the batch may be empty."""
     image = as_float_array(op, name, value)
+    if image.size and image.ndim == axes + 2:  # the usual case
+        return image
     if image.ndim != axes + 2:
         raise ValueError(
             f"{op}: `{name}` must have {axes + 2} dimensions (N, C, {LAYOUT[axes]}), got shape {image.shape}"
@@ -240,6 +242,8 @@ def as_choice(op: str, name: str, value: Any, choices: tuple[str, ...]) -> str:
 
 def as_bool(op: str, name: str, value: Any) -> bool:
     """Return `value` as a bool if it is one."""
+    if value is True or value is False:
+        return value
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{op}: `{name}` must be True or False, got {value!r}")
     return bool(value)

@@ -18,7 +18,8 @@ from cyconv import _validation as check
 from cyconv._geometry import Pair
 
 Extents = tuple[int, ...]
-PLAIN = {int, str, type(None)}  # of these types what is equal means the same, which True and 1 do not
+PLAIN = frozenset({int, str, type(None)})
+PLAIN_OR_TUPLES = PLAIN | {tuple}
 MOST_PARTS = 2**16  # of adaptive pooling along an axis, to bound the work of laying them out
 INPUTS = {1: "sequences", 2: "images", 3: "volumes"}
 
@@ -83,8 +84,8 @@ def window(
     All but `ceil_mode` are an int or an int for each axis. Padding may also be (before, after) along an axis, "valid"
     for none, "same" for ceil(size / stride) outputs, or "full" for every place where window and input overlap.
     """
-    kinds = {type(kernel_size), type(stride), type(padding), type(dilation), type(output_padding)}
-    read = _remembered if kinds <= PLAIN and type(ceil_mode) is bool else _read
+    arguments = kernel_size, stride, padding, dilation, output_padding
+    read = _remembered if are_plain(arguments) and type(ceil_mode) is bool else _read
     return read(op, axes, kernel_size, stride, padding, dilation, ceil_mode, output_padding)
 
 
@@ -107,8 +108,9 @@ def pooling_axes(
     op: str, size: Extents, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: Any
 ) -> Axes:
     """Return the windows of pooling on an input of `size`, each of which holds something of it."""
-    kinds = {type(kernel_size), type(stride), type(padding), type(dilation)}
-    place = _remembered_pooling if kinds <= PLAIN and type(ceil_mode) is bool else _pooling_axes
+    usual = type(kernel_size) is type(padding) is type(dilation) is int and stride is None
+    plainly = usual or are_plain((kernel_size, stride, padding, dilation))
+    place = _remembered_pooling if plainly and type(ceil_mode) is bool else _pooling_axes
     return place(op, size, kernel_size, stride, padding, dilation, ceil_mode)
 
 
@@ -125,6 +127,18 @@ def _pooling_axes(
 
 
 _remembered_pooling = lru_cache(maxsize=1024)(_pooling_axes)
+
+
+def are_plain(arguments: tuple[Any, ...]) -> bool:
+    """Return whether arguments are of kinds of which what is equal means the same, which True and 1 do not."""
+    kinds = set(map(type, arguments))
+    if kinds <= PLAIN:  # the usual case
+        return True
+    return kinds <= PLAIN_OR_TUPLES and all(map(_holds_ints, (each for each in arguments if type(each) is tuple)))
+
+
+def _holds_ints(values: tuple[Any, ...]) -> bool:
+    return all([type(each) is int or (type(each) is tuple and _holds_ints(each)) for each in values])
 
 
 def plain(value: Any) -> Any:

@@ -46,8 +46,9 @@ def copied_channels_last(image: NDArray) -> NDArray:
 
 def pixels_of(x: NDArray) -> NDArray:
     """Return (N, C, ...) of three to five axes as C-contiguous [N, ..., C]; a sequence as an image of one row."""
-    if x.ndim == 4:
-        return channels_last(x)
+    if x.ndim == 4:  # the usual case, in as few steps as there can be
+        pixels = x.transpose(NHWC)
+        return pixels if pixels.flags.c_contiguous else copied_channels_last(x)
     if x.ndim == 3:
         return channels_last(x[:, :, None])
     pixels = x.transpose(0, 2, 3, 4, 1)
@@ -59,9 +60,9 @@ def pixels_of(x: NDArray) -> NDArray:
 
 def image_of(pixels: NDArray, axes: int) -> NDArray:
     """Return [N, ..., C] as (N, C, and `axes` more): a view, and the inverse of `pixels_of`."""
-    if axes == 3:
-        return pixels.transpose(0, 4, 1, 2, 3)
-    return pixels.transpose(NCHW)[:, :, 0] if axes == 1 else pixels.transpose(NCHW)
+    if axes == 2:
+        return pixels.transpose(NCHW)
+    return pixels.transpose(0, 4, 1, 2, 3) if axes == 3 else pixels.transpose(NCHW)[:, :, 0]
 
 
 def as_images(x: NDArray) -> NDArray:

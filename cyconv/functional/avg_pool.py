@@ -254,7 +254,7 @@ def averaged_over_parts(op: str, ndim: int, x: Any, output_size: Any, calls: Cal
     """Do what `adaptive_avg_pool2d` does, along so many axes, and `global_avg_pool2d` for a single part."""
     x = check.as_image(op, "x", x, ndim)
     axes = adaptive_axes(op, x.shape[2:], output_size)
-    return _average(x, axes, _inside_scales(axes), calls)
+    return _average(x, axes, _scales(axes, False, None), calls)
 
 
 def averaged_over_parts_backward(
@@ -263,7 +263,7 @@ def averaged_over_parts_backward(
     """Do what `adaptive_avg_pool2d_backward` does, along so many axes, and `global_avg_pool2d_backward`."""
     grad, _, shape = check_backward(op, ndim, grad_output, x, input_shape)
     axes = adaptive_axes(op, shape[2:], output_size)
-    return _average_backward(op, grad, shape, axes, _inside_scales(axes))
+    return _average_backward(op, grad, shape, axes, _scales(axes, False, None))
 
 
 def _average(x: NDArray, axes: Axes, scales: Scales, calls: Calls = AT_ONCE) -> NDArray:
@@ -329,25 +329,24 @@ def _axes_and_scales(
 ) -> tuple[Axes, Scales]:
     axes = pooling_axes(op, size, kernel_size, stride, padding, 1, ceil_mode)
     includes = check.as_bool(op, "count_include_pad", count_include_pad)
-    if divisor_override is not None:
-        divisor = check.as_int(op, "divisor_override", divisor_override)
-        first, *others = axes
-        return axes, (np.full(first.output, 1 / divisor), *(np.ones(axis.output) for axis in others))
-    return axes, tuple(map(_padded_scale, axes)) if includes else _inside_scales(axes)
+    divisor = None if divisor_override is None else check.as_int(op, "divisor_override", divisor_override)
+    return axes, _scales(axes, includes, divisor)
 
 
 @lru_cache(maxsize=256)
+def _scales(axes: Axes, count_include_pad: bool, divisor: int | None) -> Scales:
+    if divisor is not None:
+        first, *others = axes
+        return np.full(first.output, 1 / divisor), *(np.ones(axis.output) for axis in others)
+    return tuple(map(_padded_scale if count_include_pad else _inside_scale, axes))
+
+
 def _padded_scale(axis: Axis) -> NDArray[np.float64]:
     """Return 1 / the positions of each window in the padded input."""
     origin = windows(axis)[:, 0]
     return 1.0 / (np.minimum(origin + axis.kernel, axis.size + axis.after) - origin)
 
 
-def _inside_scales(axes: Axes) -> Scales:
-    return tuple(map(_inside_scale, axes))
-
-
-@lru_cache(maxsize=256)
 def _inside_scale(axis: Axis) -> NDArray[np.float64]:
     """Return 1 / the positions of each window in the input."""
     _, first, stop = windows(axis).T

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from cyconv import _validation as check
 from cyconv._geometry import Padding
 from cyconv._validation import Array
-from cyconv._window import PLAIN, SINGLE, Axes, Window, said, window
+from cyconv._window import SINGLE, Axes, Window, are_plain, said, window
 from cyconv.functional._arrays import image_of, pixels_of, sum_channels
 from cyconv.functional._correlation import ALGORITHMS, Convolution, allows_winograd
 from cyconv.functional._taps import Geometry
@@ -58,14 +58,15 @@ def planned(
 
     With `output_padding`: the plan of the convolution whose adjoint, the transposed convolution, is to be applied.
     """
-    image = check.as_image(op, "x", x, len(weight.shape) - 2)
+    filters = weight.shape
+    image = check.as_image(op, "x", x, len(filters) - 2)
     if image.dtype is not weight.dtype or (bias is not None and bias.dtype is not image.dtype):
         check.check_same_dtype(op, x=image, weight=weight, bias=bias)
-    shapes = image.shape, weight.shape, None if bias is None else bias.shape
-    kinds = {type(stride), type(padding), type(dilation), type(groups), type(algorithm), type(output_padding)}
-    read = _remembered_plan if kinds <= PLAIN else _read_plan
     parameters = stride, padding, dilation, groups, algorithm, output_padding
-    return pixels_of(image), read(op, *shapes, image.dtype, *parameters, is_exact())
+    usual = type(stride) is type(padding) is type(dilation) is type(groups) is int and output_padding is None
+    read = _remembered_plan if (usual and type(algorithm) is str) or are_plain(parameters) else _read_plan
+    arrays = image.shape, filters, None if bias is None else bias.shape, image.dtype
+    return pixels_of(image), read(op, *arrays, *parameters, is_exact())
 
 
 def _read_plan(

@@ -332,6 +332,8 @@ def maximum(
     """Do what `max_pool2d` does, along so many axes."""
     x = check.as_image(op, "x", x, ndim)
     axes = pooling_axes(op, x.shape[2:], *arguments)
+    if return_indices is False:
+        return _maximum(x, axes, False, calls)[0]
     return _maximum_and_indices(x, axes, check.as_bool(op, "return_indices", return_indices), calls)
 
 
@@ -416,7 +418,7 @@ def _maximum_and_indices(
 
 
 def _maximum(x: NDArray, axes: Axes, with_winners: bool, calls: Calls = AT_ONCE) -> tuple[NDArray, Winners]:
-    """Return the maxima and, if wanted, the winning taps."""
+    """Return the maxima, and the winning taps [N, OH, OW, C], of volumes two such arrays; empty if not wanted."""
     if len(axes) == 2:
         return _image_maximum(x, axes, with_winners, calls)
     output, winners = _image_maximum(as_images(x), plane(axes), with_winners, calls)

@@ -135,8 +135,8 @@ class _Convolution(Layer):
         padding: Any = self.padding
         if self.padding_mode != "zeros":
             x, padding = padded(op, x, self._widths(op, x), mode=self.padding_mode), 0
-        arguments = self.stride, padding, self.dilation, self.groups
-        return planned(op, x, self.weight, self.bias, *arguments, output_padding=self.output_padding)
+        parameters = self.stride, padding, self.dilation, self.groups, "auto", self.output_padding
+        return planned(op, x, self.weight, self.bias, *parameters)
 
     def _widths(self, op: str, x: Any) -> tuple[int, ...]:
         """Return the padding as `pad` takes it."""

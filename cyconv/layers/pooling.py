@@ -71,7 +71,8 @@ class _MaxPool(_WindowPooling):
 
     def forward(self, x: NDArray) -> NDArray:
         if not self.training:
-            return cast(NDArray, maximum(self.op, self.axes, x, *self._window()))
+            window = self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode
+            return cast(NDArray, maximum(self.op, self.axes, x, *window))
         output, winners = maximum_with_winners(self.op, self.axes, x, *self._window())
         self.remember(x.shape, winners)
         return output
