@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import operator
+import reprlib
 import sys
+from collections.abc import Iterable
 from numbers import Real
-from reprlib import repr as shown  # of what came: a few words, however large it is
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,6 +20,39 @@ PIXELS = (np.dtype(np.uint8), *FLOATS)
 LARGEST = 2**31 - 1  # of a stride, padding, dilation or kernel size: products of two fit 64 bits with room to spare
 LAYOUT = {1: "L", 2: "H, W", 3: "D, H, W"}  # the axes behind the batch and the channels
 EACH = {1: "an int", 2: "an int or a pair of ints", 3: "an int or three ints"}
+
+MOST_CHARACTERS = 100  # of a bad argument that an error message repeats
+
+
+class _Short(reprlib.Repr):
+    """Represents a value in at most MOST_CHARACTERS without making more of a long one than that."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 3
+        self.maxtuple = self.maxlist = self.maxset = self.maxfrozenset = self.maxdeque = self.maxarray = 12
+        self.maxdict = 8
+        self.maxstring = self.maxother = MOST_CHARACTERS - 10
+
+    def repr_int(self, value: int, level: int) -> str:
+        """Return the digits of a number of 60 digits at most; Python refuses those of a very long one."""
+        return repr(value) if value.bit_length() < 200 else f"an integer of {value.bit_length()} bits"
+
+    def repr_instance(self, value: Any, level: int) -> str:
+        """Return shape and dtype of an array, of whatever library."""
+        shape, dtype = (getattr(value, name, None) for name in ("shape", "dtype"))
+        if isinstance(shape, tuple) and dtype is not None and not isinstance(value, (type, np.generic)):
+            return f"{type(value).__name__} of shape {shape} and dtype {dtype}"
+        return super().repr_instance(value, level)
+
+
+_SHORT = _Short()
+
+
+def brief(value: Any) -> str:
+    """Return what an error message says of a bad argument: its repr, shortened; shape and dtype of an array."""
+    text = _SHORT.repr(value)
+    return text if len(text) <= MOST_CHARACTERS else f"{text[: MOST_CHARACTERS - 15]}...{text[-12:]}"
 
 
 def as_array(op: str, name: str, value: ArrayLike) -> NDArray:
@@ -91,7 +125,7 @@ def as_pixels(op: str, name: str, value: ArrayLike) -> NDArray:
 def as_image_shape(op: str, name: str, value: Any, axes: int = 2) -> tuple[int, ...]:
     """Return the shape of a batch of images, (N, C, and `axes` more)."""
     if not isinstance(value, (tuple, list)) or len(value) != axes + 2:
-        raise ValueError(f"{op}: `{name}` must be (N, C, {LAYOUT[axes]}), got {shown(value)}")
+        raise ValueError(f"{op}: `{name}` must be (N, C, {LAYOUT[axes]}), got {brief(value)}")
     return tuple(as_int(op, name, extent, int(axis > 0)) for axis, extent in enumerate(value))
 
 
@@ -164,15 +198,24 @@ def as_int(op: str, name: str, value: Any, minimum: int = 1, maximum: int = LARG
     if type(value) is int and minimum <= value <= maximum:
         return value
     if isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{op}: `{name}` must be an integer, got {value!r}")
+        raise TypeError(f"{op}: `{name}` must be an integer, got {brief(value)}")
     try:
         checked = operator.index(value)
     except TypeError:
-        raise TypeError(f"{op}: `{name}` must be an integer, got {value!r}") from None
+        raise TypeError(f"{op}: `{name}` must be an integer, got {brief(value)}") from None
     if not minimum <= checked <= maximum:
         bound = f"at least {minimum}" if checked < minimum else f"at most {maximum}"
-        raise ValueError(f"{op}: `{name}` must be {bound}, got {checked}")
+        raise ValueError(f"{op}: `{name}` must be {bound}, got {brief(checked)}")
     return checked
+
+
+def as_ints(op: str, name: str, value: Any, minimum: int = 1, maximum: int = LARGEST) -> tuple[int, ...]:
+    """Return a sequence of integers within [minimum, maximum] as a tuple."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if not isinstance(value, (tuple, list)):
+        raise TypeError(f"{op}: `{name}` must be a sequence of integers, got {brief(value)}")
+    return tuple(as_int(op, name, number, minimum, maximum) for number in value)
 
 
 def as_each(op: str, name: str, value: Any, axes: int, minimum: int = 1) -> tuple[int, ...]:
@@ -183,7 +226,7 @@ def as_each(op: str, name: str, value: Any, axes: int, minimum: int = 1) -> tupl
         value = value.tolist()  # of an array without axes: the number
     if isinstance(value, (tuple, list)):
         if len(value) != axes:
-            raise ValueError(f"{op}: `{name}` must be {EACH[axes]}, got {shown(value)}")
+            raise ValueError(f"{op}: `{name}` must be {EACH[axes]}, got {brief(value)}")
         return tuple([as_int(op, name, number, minimum) for number in value])
     return (as_int(op, name, value, minimum),) * axes
 
@@ -192,16 +235,6 @@ def as_pair(op: str, name: str, value: Any, minimum: int = 1) -> Pair:
     """Return an int or a pair of ints as (vertical, horizontal)."""
     vertical, horizontal = as_each(op, name, value, 2, minimum)
     return vertical, horizontal
-
-
-def as_needs(op: str, needs: Any) -> tuple[bool, bool, bool]:
-    """Return which of three gradients are wanted."""
-    if not isinstance(needs, (tuple, list)):
-        raise TypeError(f"{op}: `needs` must be a tuple of three bools, got {shown(needs)}")
-    if len(needs) != 3:
-        raise ValueError(f"{op}: `needs` must be a tuple of three bools, got {shown(needs)}")
-    by_x, by_weight, by_bias = (as_bool(op, "needs", wanted) for wanted in needs)
-    return by_x, by_weight, by_bias
 
 
 def as_number(
@@ -216,13 +249,13 @@ def as_number(
 ) -> float:
     """Return `value` as a finite float within the bounds; NaN is always refused."""
     if isinstance(value, (bool, np.bool_, str)):
-        raise TypeError(f"{op}: `{name}` must be a number, got {value!r}")
+        raise TypeError(f"{op}: `{name}` must be a number, got {brief(value)}")
     try:
         number = float(value)
     except OverflowError:  # an integer beyond all floats
         number = math.inf
     except (TypeError, ValueError):
-        raise TypeError(f"{op}: `{name}` must be a number, got {value!r}") from None
+        raise TypeError(f"{op}: `{name}` must be a number, got {brief(value)}") from None
     too_low = number <= minimum if open_minimum else number < minimum
     too_high = number >= maximum if open_maximum else number > maximum
     if not math.isfinite(number) or too_low or too_high:
@@ -236,8 +269,24 @@ def as_number(
 def as_choice(op: str, name: str, value: Any, choices: tuple[str, ...]) -> str:
     """Return `value` if it is one of `choices`."""
     if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{op}: `{name}` must be one of {', '.join(map(repr, choices))}, got {value!r}")
+        raise ValueError(f"{op}: `{name}` must be one of {', '.join(map(repr, choices))}, got {brief(value)}")
     return value
+
+
+def as_member(op: str, name: str, value: Any, members: Iterable[float]) -> Any:
+    """Return `value` if it is one of these numbers, of which there are several."""
+    *firsts, last = members
+    if not isinstance(value, Real) or isinstance(value, bool) or value not in (*firsts, last):
+        raise ValueError(f"{op}: `{name}` must be {', '.join(map(str, firsts))} or {last}, got {brief(value)}")
+    return next(member for member in (*firsts, last) if member == value)  # of Python's own kind
+
+
+def as_needs(op: str, value: Any) -> tuple[bool, bool, bool]:
+    """Return which gradients are wanted: of the input, the weight and the bias."""
+    if not isinstance(value, (tuple, list)) or len(value) != 3:
+        raise TypeError(f"{op}: `needs` must be a tuple of three bools, got {brief(value)}")
+    of_x, of_weight, of_bias = (as_bool(op, "needs", wanted) for wanted in value)
+    return of_x, of_weight, of_bias
 
 
 def as_bool(op: str, name: str, value: Any) -> bool:
@@ -245,7 +294,7 @@ def as_bool(op: str, name: str, value: Any) -> bool:
     if value is True or value is False:
         return value
     if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{op}: `{name}` must be True or False, got {value!r}")
+        raise TypeError(f"{op}: `{name}` must be True or False, got {brief(value)}")
     return bool(value)
 
 
@@ -253,10 +302,10 @@ def as_float_dtype(op: str, name: str, value: DTypeLike) -> np.dtype:
     """Return `value` as a dtype, float32 or float64."""
     try:
         dtype = None if value is None else np.dtype(value)
-    except TypeError:
+    except (TypeError, ValueError):
         dtype = None
     if dtype is None or dtype not in FLOATS:  # None equals float64 to NumPy
-        raise TypeError(f"{op}: `{name}` must be float32 or float64, got {value if dtype is None else dtype}")
+        raise TypeError(f"{op}: `{name}` must be float32 or float64, got {brief(value) if dtype is None else dtype}")
     return dtype
 
 
@@ -264,17 +313,19 @@ def as_pixel_dtype(op: str, name: str, value: DTypeLike) -> np.dtype:
     """Return `value` as a dtype: uint8, float32 or float64."""
     try:
         dtype = np.dtype(value)
-    except TypeError:
+    except (TypeError, ValueError):
         dtype = None
     if dtype is None or dtype not in PIXELS:
-        raise TypeError(f"{op}: `{name}` must be uint8, float32 or float64, got {value if dtype is None else dtype}")
+        raise TypeError(
+            f"{op}: `{name}` must be uint8, float32 or float64, got {brief(value) if dtype is None else dtype}"
+        )
     return dtype
 
 
 def as_fill_value(op: str, name: str, value: Any, dtype: np.dtype) -> float:
     """Return a number to fill with, NaN and infinities included, that `dtype` holds if it is finite."""
     if not isinstance(value, Real) or isinstance(value, bool):
-        raise TypeError(f"{op}: `{name}` must be a number, got {value!r}")
+        raise TypeError(f"{op}: `{name}` must be a number, got {brief(value)}")
     largest = float(np.finfo(dtype).max)
     try:
         number = float(value)
@@ -282,7 +333,7 @@ def as_fill_value(op: str, name: str, value: Any, dtype: np.dtype) -> float:
     except OverflowError:  # an integer beyond all floats
         fits = False
     if not fits:
-        raise ValueError(f"{op}: `{name}` must be within {dtype}, {largest:.4g} at most, got {value}")
+        raise ValueError(f"{op}: `{name}` must be within {dtype}, {largest:.4g} at most, got {brief(value)}")
     return number
 
 
@@ -291,5 +342,5 @@ def as_generator(op: str, rng: np.random.Generator | int | None, name: str = "rn
     if rng is None or isinstance(rng, np.random.Generator):
         return np.random.default_rng(rng)
     if isinstance(rng, bool) or not hasattr(rng, "__index__"):
-        raise TypeError(f"{op}: `{name}` must be an integer, a numpy.random.Generator or None, got {rng!r}")
+        raise TypeError(f"{op}: `{name}` must be an integer, a numpy.random.Generator or None, got {brief(rng)}")
     return np.random.default_rng(as_int(op, name, rng, 0, 2**63 - 1))

@@ -153,7 +153,7 @@ def adaptive_outputs(op: str, axes: int, output_size: Any) -> tuple[int | None, 
     each = plain(output_size)
     each = each if isinstance(each, tuple) else (each,) * axes
     if len(each) != axes:
-        raise ValueError(f"{op}: `output_size` must be {check.EACH[axes]}, got {check.shown(output_size)}")
+        raise ValueError(f"{op}: `output_size` must be {check.EACH[axes]}, got {check.brief(output_size)}")
     sizes = tuple(None if extent is None else check.as_int(op, "output_size", extent) for extent in each)
     if max((extent for extent in sizes if extent is not None), default=0) > MOST_PARTS:
         raise ValueError(f"{op}: `output_size` must be at most {MOST_PARTS}, got {said(sizes)}")
@@ -216,7 +216,7 @@ def _sides(op: str, axes: int, padding: Any, span: Extents) -> tuple[Pair, ...] 
             return tuple((extent - 1, extent - 1) if padding == "full" else (0, 0) for extent in span)
         raise ValueError(
             f'{op}: `padding` must be "same", "valid", "full", {check.EACH[axes]}, or (before, after) along each axis, '
-            f"got {check.shown(padding)}"
+            f"got {check.brief(padding)}"
         )
     if isinstance(padding, np.ndarray):
         padding = padding.tolist()
@@ -228,7 +228,7 @@ def _sides(op: str, axes: int, padding: Any, span: Extents) -> tuple[Pair, ...] 
     if len(padding) != axes:
         raise ValueError(
             f"{op}: `padding` must be {check.EACH[axes]}, or (before, after) along each axis, "
-            f"got {check.shown(padding)}"
+            f"got {check.brief(padding)}"
         )
     return tuple(check.as_pair(op, "padding", sides, 0) for sides in padding)
 

@@ -160,7 +160,7 @@ def _check_padding(op: str, padding: Any, axes: int) -> list[Pair]:
     if isinstance(padding, np.ndarray):
         padding = padding.tolist()
     if not isinstance(padding, (tuple, list)) or len(padding) not in range(2, 2 * axes + 1, 2):
-        raise ValueError(f"{op}: `padding` must be {' or '.join(forms[:axes])}, got {check.shown(padding)}")
+        raise ValueError(f"{op}: `padding` must be {' or '.join(forms[:axes])}, got {check.brief(padding)}")
     widths = [check.as_int(op, "padding", width, 0) for width in padding] + [0] * (2 * axes - len(padding))
     return list(zip(widths[::2], widths[1::2], strict=True))[::-1]
 
