@@ -222,6 +222,7 @@ def batch_norm_with_statistics(
     op = "batch_norm_with_statistics"
     x = _as_images(op, "x", x)
     _check_count(op, x)
+    relu = check.as_bool(op, "relu", relu)
     return _normalize(op, x, None, weight, bias, eps, _as_residual(op, residual, x), relu)
 
 

@@ -1,8 +1,7 @@
 """Convolution and its adjoint against plain loops, in float64, over everything a caller can choose."""
 
-from unittest import mock
-
 import itertools
+from unittest import mock
 
 import numpy as np
 import pytest

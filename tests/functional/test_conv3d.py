@@ -133,10 +133,22 @@ def test_against_torch():
 
 WRONG = [
     (lambda: F.conv3d(X[0], WEIGHT), ValueError, "conv3d: `x` must have 5 dimensions"),
-    (lambda: F.conv3d(X, WEIGHT), ValueError, r"conv3d: `weight` expects 2 input channels \(2 per group x 1 groups\), but `x` has shape \(2, 4, 5, 6, 7\)"),
+    (
+        lambda: F.conv3d(X, WEIGHT),
+        ValueError,
+        r"conv3d: `weight` expects 2 input channels \(2 per group x 1 groups\), but `x` has shape \(2, 4, 5, 6, 7\)",
+    ),
     (lambda: F.conv3d(X, WEIGHT, stride=(1, 2), groups=2), ValueError, "conv3d: `stride` must be an int or three ints"),
-    (lambda: F.conv3d(X[:, :, :1], WEIGHT, groups=2), ValueError, r"conv3d: the kernel spans \(3, 2, 3\) .*, more than the padded input \(1, 6, 7\)"),
-    (lambda: F.conv3d(X, WEIGHT, padding="wide", groups=2), ValueError, "`padding` must be .same., .valid., .full., an int or three"),
+    (
+        lambda: F.conv3d(X[:, :, :1], WEIGHT, groups=2),
+        ValueError,
+        r"conv3d: the kernel spans \(3, 2, 3\) .*, more than the padded input \(1, 6, 7\)",
+    ),
+    (
+        lambda: F.conv3d(X, WEIGHT, padding="wide", groups=2),
+        ValueError,
+        "`padding` must be .same., .valid., .full., an int or three",
+    ),
     (
         lambda: F.conv_transpose3d(X, TRANSPOSED, output_padding=1, groups=2),
         ValueError,

@@ -108,5 +108,7 @@ def test_wrong_arguments_are_named():
         F.max_pool3d(X[0], 2)
     with pytest.raises(ValueError, match="avg_pool3d: `kernel_size` must be an int or three ints"):
         F.avg_pool3d(X, (2, 2))
-    with pytest.raises(ValueError, match=r"max_pool3d_backward: `grad_output` must have shape \(2, 3, 2, 3, 3\), got \(2, 3, 5, 6, 7\)"):
+    with pytest.raises(
+        ValueError, match=r"max_pool3d_backward: `grad_output` must have shape \(2, 3, 2, 3, 3\), got \(2, 3, 5, 6, 7\)"
+    ):
         F.max_pool3d_backward(X, X, 2)
