@@ -4,19 +4,55 @@ from __future__ import annotations
 
 import math
 import operator
+import reprlib
 import sys
+from collections.abc import Iterable
 from numbers import Real
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from cyconv import _geometry
-from cyconv._geometry import Padding, Pair
+from cyconv._geometry import Pair
 
 FLOAT32, FLOAT64 = FLOATS = np.dtype(np.float32), np.dtype(np.float64)
 PIXELS = (np.dtype(np.uint8), *FLOATS)
 LARGEST = 2**31 - 1  # of a stride, padding, dilation or kernel size: products of two fit 64 bits with room to spare
+LAYOUT = {1: "L", 2: "H, W", 3: "D, H, W"}  # the axes behind the batch and the channels
+EACH = {1: "an int", 2: "an int or a pair of ints", 3: "an int or three ints"}
+
+MOST_CHARACTERS = 100  # of a bad argument that an error message repeats
+
+
+class _Short(reprlib.Repr):
+    """Represents a value in at most MOST_CHARACTERS without making more of a long one than that."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 3
+        self.maxtuple = self.maxlist = self.maxset = self.maxfrozenset = self.maxdeque = self.maxarray = 12
+        self.maxdict = 8
+        self.maxstring = self.maxother = MOST_CHARACTERS - 10
+
+    def repr_int(self, value: int, level: int) -> str:
+        """Return the digits of a number of 60 digits at most; Python refuses those of a very long one."""
+        return repr(value) if value.bit_length() < 200 else f"an integer of {value.bit_length()} bits"
+
+    def repr_instance(self, value: Any, level: int) -> str:
+        """Return shape and dtype of an array, of whatever library."""
+        shape, dtype = (getattr(value, name, None) for name in ("shape", "dtype"))
+        if isinstance(shape, tuple) and dtype is not None and not isinstance(value, (type, np.generic)):
+            return f"{type(value).__name__} of shape {shape} and dtype {dtype}"
+        return super().repr_instance(value, level)
+
+
+_SHORT = _Short()
+
+
+def brief(value: Any) -> str:
+    """Return what an error message says of a bad argument: its repr, shortened; shape and dtype of an array."""
+    text = _SHORT.repr(value)
+    return text if len(text) <= MOST_CHARACTERS else f"{text[: MOST_CHARACTERS - 15]}...{text[-12:]}"
 
 
 def as_array(op: str, name: str, value: ArrayLike) -> NDArray:
@@ -53,15 +89,21 @@ def as_float_array(op: str, name: str, value: ArrayLike, ndim: int | tuple[int, 
             )
     wanted = (ndim,) if isinstance(ndim, int) else ndim
     if wanted is not None and array.ndim not in wanted:
-        axes = " or ".join(map(str, wanted))
+        axes = " or ".join(filter(None, (", ".join(map(str, wanted[:-1])), str(wanted[-1]))))
         layout = {4: " (N, C, H, W)", 2: " (N, features)"}.get(wanted[0], "") if len(wanted) == 1 else ""
         raise ValueError(f"{op}: `{name}` must have {axes} dimensions{layout}, got shape {array.shape}")
     return array if array.flags.aligned else array.copy()
 
 
-def as_image(op: str, name: str, value: ArrayLike) -> NDArray:
-    """Return `value` as a float array (N, C, H, W) in which only the batch may be empty."""
-    image = as_float_array(op, name, value, 4)
+def as_image(op: str, name: str, value: ArrayLike, axes: int = 2) -> NDArray:
+    """Return `value` as a float array (N, C, and `axes` more) in which only the batch may be empty."""
+    image = as_float_array(op, name, value)
+    if image.size and image.ndim == axes + 2:  # the usual case
+        return image
+    if image.ndim != axes + 2:
+        raise ValueError(
+            f"{op}: `{name}` must have {axes + 2} dimensions (N, C, {LAYOUT[axes]}), got shape {image.shape}"
+        )
     if 0 in image.shape[1:]:
         raise ValueError(f"{op}: only the batch of `{name}` may be empty, got shape {image.shape}")
     return image
@@ -80,12 +122,11 @@ def as_pixels(op: str, name: str, value: ArrayLike) -> NDArray:
     return array if array.dtype in PIXELS and array.flags.aligned else array.astype(native)
 
 
-def as_image_shape(op: str, name: str, value: Any) -> tuple[int, int, int, int]:
-    """Return the shape of an image, (N, C, H, W)."""
-    if not isinstance(value, (tuple, list)) or len(value) != 4:
-        raise ValueError(f"{op}: `{name}` must be (N, C, H, W), got {value!r}")
-    N, C, H, W = (as_int(op, name, extent, int(axis > 0)) for axis, extent in enumerate(value))
-    return N, C, H, W
+def as_image_shape(op: str, name: str, value: Any, axes: int = 2) -> tuple[int, ...]:
+    """Return the shape of a batch of images, (N, C, and `axes` more)."""
+    if not isinstance(value, (tuple, list)) or len(value) != axes + 2:
+        raise ValueError(f"{op}: `{name}` must be (N, C, {LAYOUT[axes]}), got {brief(value)}")
+    return tuple(as_int(op, name, extent, int(axis > 0)) for axis, extent in enumerate(value))
 
 
 def as_int_array(op: str, name: str, value: ArrayLike, ndim: int | None = None) -> NDArray[np.int64]:
@@ -157,52 +198,43 @@ def as_int(op: str, name: str, value: Any, minimum: int = 1, maximum: int = LARG
     if type(value) is int and minimum <= value <= maximum:
         return value
     if isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{op}: `{name}` must be an integer, got {value!r}")
+        raise TypeError(f"{op}: `{name}` must be an integer, got {brief(value)}")
     try:
         checked = operator.index(value)
     except TypeError:
-        raise TypeError(f"{op}: `{name}` must be an integer, got {value!r}") from None
+        raise TypeError(f"{op}: `{name}` must be an integer, got {brief(value)}") from None
     if not minimum <= checked <= maximum:
         bound = f"at least {minimum}" if checked < minimum else f"at most {maximum}"
-        raise ValueError(f"{op}: `{name}` must be {bound}, got {checked}")
+        raise ValueError(f"{op}: `{name}` must be {bound}, got {brief(checked)}")
     return checked
+
+
+def as_ints(op: str, name: str, value: Any, minimum: int = 1, maximum: int = LARGEST) -> tuple[int, ...]:
+    """Return a sequence of integers within [minimum, maximum] as a tuple."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if not isinstance(value, (tuple, list)):
+        raise TypeError(f"{op}: `{name}` must be a sequence of integers, got {brief(value)}")
+    return tuple(as_int(op, name, number, minimum, maximum) for number in value)
+
+
+def as_each(op: str, name: str, value: Any, axes: int, minimum: int = 1) -> tuple[int, ...]:
+    """Return an int, or an int for each of `axes` axes, as a number for each axis."""
+    if type(value) is int and minimum <= value <= LARGEST:
+        return (value,) * axes
+    if isinstance(value, np.ndarray):
+        value = value.tolist()  # of an array without axes: the number
+    if isinstance(value, (tuple, list)):
+        if len(value) != axes:
+            raise ValueError(f"{op}: `{name}` must be {EACH[axes]}, got {brief(value)}")
+        return tuple([as_int(op, name, number, minimum) for number in value])
+    return (as_int(op, name, value, minimum),) * axes
 
 
 def as_pair(op: str, name: str, value: Any, minimum: int = 1) -> Pair:
     """Return an int or a pair of ints as (vertical, horizontal)."""
-    if type(value) is int and minimum <= value <= LARGEST:
-        return value, value
-    if isinstance(value, np.ndarray):
-        value = value.tolist()  # of an array without axes: the number
-    if isinstance(value, (tuple, list)):
-        if len(value) != 2:
-            raise ValueError(f"{op}: `{name}` must be an int or a pair of ints, got {value!r}")
-        return as_int(op, name, value[0], minimum), as_int(op, name, value[1], minimum)
-    number = as_int(op, name, value, minimum)
-    return number, number
-
-
-def as_padding(
-    op: str, value: Any, size: Pair, kernel: Pair, stride: Pair, dilation: Pair, name: str = "padding"
-) -> Padding:
-    """Resolve ``int | pair | ((top, bottom), (left, right)) | "same" | "valid"`` into four numbers."""
-    if isinstance(value, Padding):
-        return value
-    if type(value) is int and 0 <= value <= LARGEST:
-        return Padding(value, value, value, value)
-    if isinstance(value, str):
-        if value == "valid":
-            return Padding(0, 0, 0, 0)
-        if value == "same":
-            vertical, horizontal = (
-                _geometry.same_padding(size[axis], kernel[axis], stride[axis], dilation[axis]) for axis in (0, 1)
-            )
-            return Padding(*vertical, *horizontal)
-        raise ValueError(f'{op}: `{name}` must be "same", "valid", an int or pairs of ints, got {value!r}')
-    if isinstance(value, (tuple, list)) and len(value) == 2 and all(isinstance(v, (tuple, list)) for v in value):
-        return Padding(*as_pair(op, name, value[0], 0), *as_pair(op, name, value[1], 0))
-    vertical_size, horizontal_size = as_pair(op, name, value, 0)
-    return Padding(vertical_size, vertical_size, horizontal_size, horizontal_size)
+    vertical, horizontal = as_each(op, name, value, 2, minimum)
+    return vertical, horizontal
 
 
 def as_number(
@@ -217,13 +249,13 @@ def as_number(
 ) -> float:
     """Return `value` as a finite float within the bounds; NaN is always refused."""
     if isinstance(value, (bool, np.bool_, str)):
-        raise TypeError(f"{op}: `{name}` must be a number, got {value!r}")
+        raise TypeError(f"{op}: `{name}` must be a number, got {brief(value)}")
     try:
         number = float(value)
     except OverflowError:  # an integer beyond all floats
         number = math.inf
     except (TypeError, ValueError):
-        raise TypeError(f"{op}: `{name}` must be a number, got {value!r}") from None
+        raise TypeError(f"{op}: `{name}` must be a number, got {brief(value)}") from None
     too_low = number <= minimum if open_minimum else number < minimum
     too_high = number >= maximum if open_maximum else number > maximum
     if not math.isfinite(number) or too_low or too_high:
@@ -237,14 +269,32 @@ def as_number(
 def as_choice(op: str, name: str, value: Any, choices: tuple[str, ...]) -> str:
     """Return `value` if it is one of `choices`."""
     if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{op}: `{name}` must be one of {', '.join(map(repr, choices))}, got {value!r}")
+        raise ValueError(f"{op}: `{name}` must be one of {', '.join(map(repr, choices))}, got {brief(value)}")
     return value
+
+
+def as_member(op: str, name: str, value: Any, members: Iterable[float]) -> Any:
+    """Return `value` if it is one of these numbers, of which there are several."""
+    *firsts, last = members
+    if not isinstance(value, Real) or isinstance(value, bool) or value not in (*firsts, last):
+        raise ValueError(f"{op}: `{name}` must be {', '.join(map(str, firsts))} or {last}, got {brief(value)}")
+    return next(member for member in (*firsts, last) if member == value)  # of Python's own kind
+
+
+def as_needs(op: str, value: Any) -> tuple[bool, bool, bool]:
+    """Return which gradients are wanted: of the input, the weight and the bias."""
+    if not isinstance(value, (tuple, list)) or len(value) != 3:
+        raise TypeError(f"{op}: `needs` must be a tuple of three bools, got {brief(value)}")
+    of_x, of_weight, of_bias = (as_bool(op, "needs", wanted) for wanted in value)
+    return of_x, of_weight, of_bias
 
 
 def as_bool(op: str, name: str, value: Any) -> bool:
     """Return `value` as a bool if it is one."""
+    if value is True or value is False:
+        return value
     if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{op}: `{name}` must be True or False, got {value!r}")
+        raise TypeError(f"{op}: `{name}` must be True or False, got {brief(value)}")
     return bool(value)
 
 
@@ -252,10 +302,10 @@ def as_float_dtype(op: str, name: str, value: DTypeLike) -> np.dtype:
     """Return `value` as a dtype, float32 or float64."""
     try:
         dtype = None if value is None else np.dtype(value)
-    except TypeError:
+    except (TypeError, ValueError):
         dtype = None
     if dtype is None or dtype not in FLOATS:  # None equals float64 to NumPy
-        raise TypeError(f"{op}: `{name}` must be float32 or float64, got {value if dtype is None else dtype}")
+        raise TypeError(f"{op}: `{name}` must be float32 or float64, got {brief(value) if dtype is None else dtype}")
     return dtype
 
 
@@ -263,17 +313,19 @@ def as_pixel_dtype(op: str, name: str, value: DTypeLike) -> np.dtype:
     """Return `value` as a dtype: uint8, float32 or float64."""
     try:
         dtype = np.dtype(value)
-    except TypeError:
+    except (TypeError, ValueError):
         dtype = None
     if dtype is None or dtype not in PIXELS:
-        raise TypeError(f"{op}: `{name}` must be uint8, float32 or float64, got {value if dtype is None else dtype}")
+        raise TypeError(
+            f"{op}: `{name}` must be uint8, float32 or float64, got {brief(value) if dtype is None else dtype}"
+        )
     return dtype
 
 
 def as_fill_value(op: str, name: str, value: Any, dtype: np.dtype) -> float:
     """Return a number to fill with, NaN and infinities included, that `dtype` holds if it is finite."""
     if not isinstance(value, Real) or isinstance(value, bool):
-        raise TypeError(f"{op}: `{name}` must be a number, got {value!r}")
+        raise TypeError(f"{op}: `{name}` must be a number, got {brief(value)}")
     largest = float(np.finfo(dtype).max)
     try:
         number = float(value)
@@ -281,7 +333,7 @@ def as_fill_value(op: str, name: str, value: Any, dtype: np.dtype) -> float:
     except OverflowError:  # an integer beyond all floats
         fits = False
     if not fits:
-        raise ValueError(f"{op}: `{name}` must be within {dtype}, {largest:.4g} at most, got {value}")
+        raise ValueError(f"{op}: `{name}` must be within {dtype}, {largest:.4g} at most, got {brief(value)}")
     return number
 
 
@@ -290,5 +342,5 @@ def as_generator(op: str, rng: np.random.Generator | int | None, name: str = "rn
     if rng is None or isinstance(rng, np.random.Generator):
         return np.random.default_rng(rng)
     if isinstance(rng, bool) or not hasattr(rng, "__index__"):
-        raise TypeError(f"{op}: `{name}` must be an integer, a numpy.random.Generator or None, got {rng!r}")
+        raise TypeError(f"{op}: `{name}` must be an integer, a numpy.random.Generator or None, got {brief(rng)}")
     return np.random.default_rng(as_int(op, name, rng, 0, 2**63 - 1))

@@ -15,7 +15,7 @@ from benchmarks.libraries.numpy_lenet5 import LeNet5
 from cyconv import functional as F
 from cyconv import models
 from cyconv.functional import _correlation
-from cyconv.functional.conv import planned_conv2d
+from cyconv.functional.conv import planned
 from cyconv.losses import CrossEntropyLoss
 from cyconv.models import lenet5
 from cyconv.optimizers import SGD
@@ -188,7 +188,7 @@ def test_both_sides_of_a_threshold_are_taken():
     x, weight = np.zeros((1, 16, 8, 8), np.float32), np.zeros((16, 16, 3, 3), np.float32)
 
     def kind():
-        _, plan = planned_conv2d("conv2d", x, weight, None, 1, 1, 1, 1)
+        _, plan = planned("conv2d", x, weight, None, 1, 1, 1, 1)
         return type(plan.forward).__name__
 
     assert kind() == "Direct"

@@ -333,9 +333,12 @@ def _(layer: L.WeightNorm, input_shape: Shape, output_shape: Shape) -> int:
 # Layers without products of learned numbers: what is looked up, moved, compared, scaled or added up counts nothing.
 FREE = [
     *(L.ELU, L.GELU, L.LeakyReLU, L.Maxout, L.PReLU, L.ReLU, L.SELU, L.SiLU, L.Sigmoid, L.Softmax, L.Softplus, L.Tanh),
-    *(L.AdaptiveAvgPool2d, L.AdaptiveMaxPool2d, L.AvgPool1d, L.AvgPool2d, L.AvgPool3d, L.GlobalAvgPool2d),
-    *(L.MaxPool1d, L.MaxPool2d, L.MaxPool3d, L.MaxUnpool2d, L.Pad, L.PadChannels, L.Upsample),
-    *(L.BatchNorm2d, L.GroupNorm, L.InstanceNorm2d, L.LayerNorm, L.LocalResponseNorm, L.Dropout),
+    *(L.AdaptiveAvgPool1d, L.AdaptiveAvgPool2d, L.AdaptiveAvgPool3d),
+    *(L.AdaptiveMaxPool1d, L.AdaptiveMaxPool2d, L.AdaptiveMaxPool3d),
+    *(L.AvgPool1d, L.AvgPool2d, L.AvgPool3d, L.GlobalAvgPool1d, L.GlobalAvgPool2d, L.GlobalAvgPool3d),
+    *(L.MaxPool1d, L.MaxPool2d, L.MaxPool3d, L.MaxUnpool1d, L.MaxUnpool2d, L.MaxUnpool3d),
+    *(L.Pad, L.PadChannels, L.Upsample, L.BatchNorm1d, L.BatchNorm2d, L.BatchNorm3d),
+    *(L.GroupNorm, L.InstanceNorm2d, L.LayerNorm, L.LocalResponseNorm, L.Dropout),
     *(L.Branches, L.ChannelShuffle, L.Embedding, L.Flatten, L.Gate, L.Identity, L.SameSize, L.SideHead),
 ]
 for kind in FREE:

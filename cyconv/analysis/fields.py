@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from cyconv import layers as L
 from cyconv._geometry import Pair
-from cyconv._validation import as_int, as_pair
+from cyconv._validation import as_int
+from cyconv._window import Axis as Windows
 from cyconv.analysis import _axes
 from cyconv.analysis._axes import Axis, Reach
 from cyconv.functional.pad import continued
@@ -149,7 +150,16 @@ def _union(fields: Sequence[ReceptiveField | None]) -> ReceptiveField | None:
 
 for kind in (
     *(L.ELU, L.GELU, L.LeakyReLU, L.Maxout, L.PReLU, L.ReLU, L.SELU, L.SiLU, L.Sigmoid, L.Softmax, L.Softplus, L.Tanh),
-    *(L.BatchNorm2d, L.LocalResponseNorm, L.Dropout, L.ChannelShuffle, L.Identity, L.PadChannels),
+    *(
+        L.BatchNorm1d,
+        L.BatchNorm2d,
+        L.BatchNorm3d,
+        L.LocalResponseNorm,
+        L.Dropout,
+        L.ChannelShuffle,
+        L.Identity,
+        L.PadChannels,
+    ),
 ):
     see_through.register(kind, lambda layer, field, input_shape, inside: field)
 
@@ -164,7 +174,9 @@ def _(layer: L.WeightNorm, field: ReceptiveField, input_shape: Shape, inside: In
 
 @see_through.register(L.Flatten)
 @see_through.register(L.Linear)
+@see_through.register(L.GlobalAvgPool1d)
 @see_through.register(L.GlobalAvgPool2d)
+@see_through.register(L.GlobalAvgPool3d)
 def _(layer: Layer, field: ReceptiveField, input_shape: Shape, inside: Inside) -> ReceptiveField:
     return ReceptiveField(tuple(axis.everything() for axis in field.axes))
 
@@ -193,75 +205,61 @@ def _spread(field: ReceptiveField, over: Sequence[bool]) -> ReceptiveField:
 # Windows
 
 
-@see_through.register
-def _(layer: L.Conv2d, field: ReceptiveField, input_shape: Shape, inside: Inside) -> ReceptiveField:
-    kernel, stride, padding, dilation = layer.window((input_shape[1], input_shape[2]))
-    arguments = zip(kernel, stride, (padding.top, padding.left), dilation, strict=True)
-    return _windows(layer, field, input_shape, _axes.window, list(arguments))
-
-
-@see_through.register
-def _(layer: L.ConvTranspose2d, field: ReceptiveField, input_shape: Shape, inside: Inside) -> ReceptiveField:
-    kernel, stride, padding, _, dilation = layer.window()
-    arguments = zip(kernel, stride, padding, dilation, strict=True)
-    return _windows(layer, field, input_shape, _axes.transposed_window, list(arguments))
-
-
 @see_through.register(L.Conv1d)
+@see_through.register(L.Conv2d)
 @see_through.register(L.Conv3d)
 def _(layer: Any, field: ReceptiveField, input_shape: Shape, inside: Inside) -> ReceptiveField:
-    arguments = [(k, s, before, d) for k, s, before, _, d in layer.window(input_shape[1:])]
-    return _windows(layer, field, input_shape, _axes.window, arguments)
+    axes = layer.windows(input_shape[1:])
+    if layer.padding_mode != "zeros":
+        field = _along(field, [_padded(axis.size, axis.before, axis.after, layer.padding_mode) for axis in axes])
+        axes = [axis._replace(before=0) for axis in axes]
+    return _along(field, [_reach(axis) for axis in axes])
 
 
 @see_through.register(L.ConvTranspose1d)
+@see_through.register(L.ConvTranspose2d)
 @see_through.register(L.ConvTranspose3d)
 def _(layer: Any, field: ReceptiveField, input_shape: Shape, inside: Inside) -> ReceptiveField:
-    arguments = [(k, s, before, d) for k, s, before, _, d, _ in layer.window()]
-    return _windows(layer, field, input_shape, _axes.transposed_window, arguments)
-
-
-@see_through.register(L.MaxPool2d)
-@see_through.register(L.AvgPool2d)
-def _(layer: Any, field: ReceptiveField, input_shape: Shape, inside: Inside) -> ReceptiveField:
-    return _windows(layer, field, input_shape, _axes.window, _pooling_windows(layer))
+    return _along(field, [_transposed_reach(axis) for axis in layer.windows(input_shape[1:])])
 
 
 @see_through.register(L.AvgPool1d)
+@see_through.register(L.AvgPool2d)
 @see_through.register(L.AvgPool3d)
 @see_through.register(L.MaxPool1d)
+@see_through.register(L.MaxPool2d)
 @see_through.register(L.MaxPool3d)
 def _(layer: Any, field: ReceptiveField, input_shape: Shape, inside: Inside) -> ReceptiveField:
-    return _windows(layer, field, input_shape, _axes.window, layer.window())
+    return _along(field, [_reach(axis) for axis in layer.windows(input_shape[1:])])
 
 
-def _windows(
-    layer: Layer,
-    field: ReceptiveField,
-    input_shape: Shape,
-    reach: Callable[..., Reach],
-    arguments: Sequence[Sequence[int]],
-) -> ReceptiveField:
-    """Return what windows of (kernel size, stride, padding in front, dilation) along each axis see."""
-    outputs = layer.output_shape(input_shape)[1:]
-    return _along(field, [reach(extent, *each) for extent, each in zip(outputs, arguments, strict=True)])
-
-
-def _pooling_windows(layer: Any) -> list[tuple[int, int, int, int]]:
-    """Return kernel size, stride, padding and dilation along each axis of images."""
-    op = type(layer).__name__
-    kernel = as_pair(op, "kernel_size", layer.kernel_size)
-    stride = kernel if layer.stride is None else as_pair(op, "stride", layer.stride)
-    padding = as_pair(op, "padding", layer.padding, 0)
-    dilation = as_pair(op, "dilation", getattr(layer, "dilation", 1))
-    return list(zip(kernel, stride, padding, dilation, strict=True))
-
-
+@see_through.register(L.AdaptiveAvgPool1d)
 @see_through.register(L.AdaptiveAvgPool2d)
+@see_through.register(L.AdaptiveAvgPool3d)
+@see_through.register(L.AdaptiveMaxPool1d)
 @see_through.register(L.AdaptiveMaxPool2d)
-def _(layer: Layer, field: ReceptiveField, input_shape: Shape, inside: Inside) -> ReceptiveField:
-    outputs = layer.output_shape(input_shape)[1:]
-    return _along(field, [_axes.adaptive_window(*each) for each in zip(outputs, input_shape[1:], strict=True)])
+@see_through.register(L.AdaptiveMaxPool3d)
+def _(layer: Any, field: ReceptiveField, input_shape: Shape, inside: Inside) -> ReceptiveField:
+    return _along(field, [_axes.adaptive_window(axis.output, axis.size) for axis in layer.windows(input_shape[1:])])
+
+
+def _reach(axis: Windows) -> Reach:
+    """Return what windows along an axis read."""
+    return _axes.window(axis.output, axis.kernel, axis.stride, axis.before, axis.dilation)
+
+
+def _transposed_reach(axis: Windows) -> Reach:
+    """Return what the adjoint of windows reads at each of their inputs."""
+    return _axes.transposed_window(axis.size, axis.kernel, axis.stride, axis.before, axis.dilation)
+
+
+def _padded(size: int, before: int, after: int, mode: str) -> Reach:
+    """Return what each position of a padded axis is a copy of."""
+
+    def copied(positions: NDArray, inputs: int) -> NDArray:
+        return continued("Pad", mode, inputs, before, after).sources[positions + before]
+
+    return _axes.shifted(before + size + after, -before, _axes.zeros_around if mode == "constant" else copied)
 
 
 @see_through.register
@@ -275,16 +273,10 @@ def _(layer: L.Upsample, field: ReceptiveField, input_shape: Shape, inside: Insi
 
 @see_through.register
 def _(layer: L.Pad, field: ReceptiveField, input_shape: Shape, inside: Inside) -> ReceptiveField:
-    left, right, top, bottom = (*layer.padding, 0, 0)[:4]
-    _, *outputs = layer.output_shape(input_shape)
-
-    def copies(before: int, after: int) -> Callable[[NDArray, int], NDArray]:
-        if layer.mode == "constant":
-            return _axes.zeros_around
-        return lambda positions, inputs: continued("Pad", layer.mode, inputs, before, after).sources[positions + before]
-
-    around = (top, bottom), (left, right)
-    return _along(field, [_axes.shifted(outputs[i], -around[i][0], copies(*around[i])) for i in (0, 1)])
+    layer.output_shape(input_shape)  # checks
+    size, widths = input_shape[1:], layer.widths(len(input_shape) - 1)[::-1]
+    sides = zip(size, widths[1::2], widths[::2], strict=True)
+    return _along(field, [_padded(*side, layer.mode) for side in sides])
 
 
 # Containers
@@ -341,13 +333,12 @@ def _(layer: L.SameSize, field: ReceptiveField, input_shape: Shape, inside: Insi
     return None if whole is None else _along(whole, [_axes.shifted(extent) for extent in input_shape[1:]])
 
 
-@see_through.register
-def _(layer: L.MaxUnpool2d, field: ReceptiveField, input_shape: Shape, inside: Inside) -> ReceptiveField | None:
-    pooling = L.MaxPool2d(layer.kernel_size, layer.stride, layer.padding)
-    pooled = see_through(pooling, field, input_shape, inside)
-    numbers = None if pooled is None else inside("body", pooled, pooling.output_shape(input_shape))
+@see_through.register(L.MaxUnpool1d)
+@see_through.register(L.MaxUnpool2d)
+@see_through.register(L.MaxUnpool3d)
+def _(layer: Any, field: ReceptiveField, input_shape: Shape, inside: Inside) -> ReceptiveField | None:
+    axes = layer.windows(input_shape[1:])
+    pooled = _along(field, [_reach(axis) for axis in axes])
+    numbers = inside("body", pooled, (input_shape[0], *(axis.output for axis in axes)))
     seen = _union([pooled, numbers])  # the places of the maxima, and what is put there
-    if seen is None:
-        return None
-    windows = _pooling_windows(pooling)
-    return _along(seen, [_axes.transposed_window(input_shape[1 + i], *windows[i]) for i in (0, 1)])
+    return None if seen is None else _along(seen, [_transposed_reach(axis) for axis in axes])

@@ -68,16 +68,17 @@ class Probe(Layer):
 class _Scaled(L.Identity):
     """What a batch normalisation does while predicting."""
 
-    def __init__(self, norm: L.BatchNorm2d) -> None:
-        scale, shift = (values[:, np.newaxis, np.newaxis] for values in norm.scale_and_shift())
-        self.scale, self.shift = scale, shift
+    def __init__(self, norm: L.BatchNorm1d | L.BatchNorm2d | L.BatchNorm3d) -> None:
+        self.scale, self.shift = norm.scale_and_shift()
 
     def forward(self, x: NDArray) -> NDArray:
-        return super().forward((x * self.scale + self.shift).astype(x.dtype))
+        by_channel = -1, *(1,) * (x.ndim - 2)
+        return super().forward((x * self.scale.reshape(by_channel) + self.shift.reshape(by_channel)).astype(x.dtype))
 
     def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
         gradient: Any = super().backward(grad_output)
-        return (gradient * self.scale).astype(grad_output.dtype)
+        by_channel = -1, *(1,) * (grad_output.ndim - 2)
+        return (gradient * self.scale.reshape(by_channel)).astype(grad_output.dtype)
 
 
 def twin_of(layer: Layer) -> Layer:
@@ -104,7 +105,7 @@ def differentiable_twin_of(layer: Layer) -> Layer:
     """
 
     def at_rest(inner: Layer) -> Layer:
-        if isinstance(inner, L.BatchNorm2d):
+        if isinstance(inner, (L.BatchNorm1d, L.BatchNorm2d, L.BatchNorm3d)):
             return _Scaled(inner)
         return L.Identity() if isinstance(inner, (L.Dropout, L.SideHead)) else inner
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
 
 from numpy.typing import DTypeLike, NDArray
 
-from cyconv import _validation as check
 from cyconv import memory
 from cyconv._dispatch import elementwise
 from cyconv.functional._calls import AT_ONCE, Calls
@@ -28,11 +26,6 @@ def empty_image(N: int, C: int, H: int, W: int, dtype: DTypeLike, calls: Calls =
     return calls.empty((N, H, W, C), dtype).transpose(NCHW)
 
 
-def as_row(op: str, name: str, value: Any) -> NDArray:
-    """Return (N, C, L) as the image of one row, (N, C, 1, L)."""
-    return check.as_float_array(op, name, value, 3)[:, :, None]
-
-
 def copy(source: NDArray, target: NDArray, calls: Calls = AT_ONCE) -> None:
     """Copy between two arrays of four axes, any strides; fastest if axis 2 is dense in `source` and 3 in `target`."""
     calls(elementwise.copy, source, target, threads_for(source.size))
@@ -49,6 +42,47 @@ def copied_channels_last(image: NDArray) -> NDArray:
     pixels = memory.empty(nhwc(image).shape, image.dtype)
     copy(nhwc(image), pixels)
     return pixels
+
+
+def pixels_of(x: NDArray) -> NDArray:
+    """Return (N, C, ...) of three to five axes as C-contiguous [N, ..., C]; a sequence as an image of one row."""
+    if x.ndim == 4:  # the usual case, in as few steps as there can be
+        pixels = x.transpose(NHWC)
+        return pixels if pixels.flags.c_contiguous else copied_channels_last(x)
+    if x.ndim == 3:
+        return channels_last(x[:, :, None])
+    pixels = x.transpose(0, 2, 3, 4, 1)
+    if pixels.flags.c_contiguous:
+        return pixels
+    N, C, D, H, W = x.shape
+    return channels_last(x.reshape(N, C, D * H, W)).reshape(pixels.shape)
+
+
+def image_of(pixels: NDArray, axes: int) -> NDArray:
+    """Return [N, ..., C] as (N, C, and `axes` more): a view, and the inverse of `pixels_of`."""
+    if axes == 2:
+        return pixels.transpose(NCHW)
+    return pixels.transpose(0, 4, 1, 2, 3) if axes == 3 else pixels.transpose(NCHW)[:, :, 0]
+
+
+def as_images(x: NDArray) -> NDArray:
+    """Return (N, C, L), (N, C, H, W), or the slices of (N, C, D, H, W), as images (N, C, H, W)."""
+    if x.ndim != 5:
+        return x[:, :, None] if x.ndim == 3 else x
+    pixels = pixels_of(x)
+    return pixels.reshape(len(pixels) * pixels.shape[1], *pixels.shape[2:]).transpose(NCHW)
+
+
+def as_columns(slices: NDArray, depth: int) -> NDArray:
+    """Return channels-last slices (N*D, C, H, W) as (N, C, D, H*W)."""
+    count, H, W, C = nhwc(slices).shape
+    return nhwc(slices).reshape(count // depth, depth, H * W, C).transpose(NCHW)
+
+
+def as_volumes(x: NDArray, shape: tuple[int, ...]) -> NDArray:
+    """Return channels-last slices or columns as volumes of `shape`, (N, C, D, H, W)."""
+    N, C, *size = shape
+    return image_of(nhwc(x).reshape(N, *size, C), 3)
 
 
 def memory_axes(x: NDArray) -> Axes:

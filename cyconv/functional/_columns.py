@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from cyconv._window import Axes, Axis
 from cyconv.functional._taps import Geometry
 from cyconv.functional.linear import matmul
 from cyconv.functional.unfold import columns_nhwc, columns_nhwc_adjoint
@@ -34,9 +35,7 @@ def correlate_adjoint(
         )
         for group, (grad_g, out_g) in enumerate(pairs):
             columns = matmul(grad_g.reshape(-1, grad_g.shape[3]), filters[group])
-            out_g[...] = columns_nhwc_adjoint(
-                columns, out_g.shape, geometry.kernel, geometry.stride, geometry.padding, geometry.dilation
-            )
+            out_g[...] = columns_nhwc_adjoint(columns, out_g.shape, _axes_of(geometry))
     if bias is not None:
         out += bias
 
@@ -57,7 +56,13 @@ def _groups_of(array: NDArray, groups: int) -> list[NDArray]:
 
 
 def _columns_of(x: NDArray, geometry: Geometry) -> NDArray:
-    return columns_nhwc(x, geometry.kernel, geometry.stride, geometry.padding, geometry.dilation)
+    return columns_nhwc(x, _axes_of(geometry))
+
+
+def _axes_of(geometry: Geometry) -> Axes:
+    before = geometry.padding.top, geometry.padding.left
+    numbers = geometry.in_size, geometry.out_size, geometry.kernel, geometry.stride, before, geometry.dilation
+    return tuple(Axis(*each) for each in zip(*numbers, strict=True))
 
 
 def _chunks(N: int, patch: int, geometry: Geometry, itemsize: int) -> Iterator[slice]:

@@ -7,32 +7,12 @@ only, are small, and are remembered from call to call.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cyconv._geometry import adaptive_bounds
-
-
-class Axis(NamedTuple):
-    """All there is to know of the windows along one axis."""
-
-    size: int  # input positions
-    output: int  # windows
-    kernel: int  # taps; the most that any window has, if the windows are adaptive
-    stride: int = 1
-    before: int = 0  # padding
-    dilation: int = 1
-    adaptive: bool = False
-
-
-Axes = tuple[Axis, Axis]  # vertical, horizontal
-
-
-def adaptive_axis(size: int, output: int) -> Axis:
-    """Return the axis whose `output` windows divide `size` positions into nearly equal parts."""
-    return Axis(size, output, size // output + 2 * (size % output > 0), adaptive=True)  # they may overlap at both ends
+from cyconv._window import Axis
 
 
 @lru_cache(maxsize=256)

@@ -1,4 +1,7 @@
-"""Average pooling over windows, plain, adaptive and global, with its gradient."""
+"""Average pooling over windows, plain, adaptive and global, with its gradient.
+
+The public functions of one and three axes are in `pool1d` and `pool3d`; what they do is here.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,14 @@ from numpy.typing import ArrayLike, NDArray
 from cyconv import _validation as check
 from cyconv._dispatch import avg_pool2d as kernels
 from cyconv._geometry import Pair
-from cyconv.functional._arrays import channels_last, empty_image, nhwc
+from cyconv._window import Axes, Axis, adaptive_axes, pooling_axes
+from cyconv.functional._arrays import NCHW, as_columns, as_images, as_volumes, channels_last, empty_image, nhwc
 from cyconv.functional._calls import AT_ONCE, Calls
-from cyconv.functional._pooling import Shape, adaptive_axes, check_backward, check_grad, window_axes
-from cyconv.functional._windows import Axes, Axis, are_apart, covering, windows
+from cyconv.functional._pooling import Shape, along_depth, check_backward, check_grad, plane
+from cyconv.functional._windows import are_apart, covering, windows
 from cyconv.threads import threads_for
 
-Scales = tuple[NDArray[np.float64], NDArray[np.float64]]  # of rows and columns: a mean is the sum times both
+Scales = tuple[NDArray[np.float64], ...]  # along each axis: a mean is the sum times all
 
 
 def avg_pool2d(
@@ -59,13 +63,7 @@ def avg_pool2d(
     array([[[[ 2.5,  4.5],
              [10.5, 12.5]]]])
     """
-    return averaged("avg_pool2d", x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
-
-
-def averaged(op: str, x: ArrayLike, *parameters: Any, calls: Calls = AT_ONCE) -> NDArray:
-    """Do what `avg_pool2d` does with these parameters."""
-    x = check.as_image(op, "x", x)
-    return _average(x, *_axes_and_scales(op, x.shape[2:], *parameters), calls)
+    return averaged("avg_pool2d", 2, x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
 
 
 def avg_pool2d_backward(
@@ -107,21 +105,19 @@ def avg_pool2d_backward(
     array([[[[0.25, 0.25],
              [0.25, 0.25]]]])
     """
-    op = "avg_pool2d_backward"
-    grad, _, shape = check_backward(op, grad_output, x, input_shape)
-    parameters = kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
-    return _average_backward(op, grad, shape, *_axes_and_scales(op, shape[2:], *parameters))
+    arguments = kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
+    return averaged_backward("avg_pool2d_backward", 2, grad_output, x, input_shape, *arguments)
 
 
-def adaptive_avg_pool2d(x: ArrayLike, output_size: int | Pair) -> NDArray:
+def adaptive_avg_pool2d(x: ArrayLike, output_size: Any) -> NDArray:
     """Return the averages of windows that divide the image into OH x OW nearly equal parts.
 
     Parameters
     ----------
     x : array_like of shape (N, C, H, W)
         float32 or float64.
-    output_size : int or pair of int
-        OH and OW.
+    output_size : int, None or pair of them
+        OH and OW; None keeps H or W.
 
     Returns
     -------
@@ -143,13 +139,13 @@ def adaptive_avg_pool2d(x: ArrayLike, output_size: int | Pair) -> NDArray:
     >>> F.adaptive_avg_pool2d(np.arange(5.0).reshape(1, 1, 1, 5), (1, 2))
     array([[[[1., 3.]]]])
     """
-    return averaged_over_parts("adaptive_avg_pool2d", x, output_size)
+    return averaged_over_parts("adaptive_avg_pool2d", 2, x, output_size)
 
 
 def adaptive_avg_pool2d_backward(
     grad_output: ArrayLike,
     x: ArrayLike | None = None,
-    output_size: int | Pair = 1,
+    output_size: Any = 1,
     *,
     input_shape: Shape | None = None,
 ) -> NDArray:
@@ -180,9 +176,7 @@ def adaptive_avg_pool2d_backward(
     array([[[[0.5, 0.5, 0.5, 0.5]]]])
     """
     op = "adaptive_avg_pool2d_backward"
-    grad, _, shape = check_backward(op, grad_output, x, input_shape)
-    axes = adaptive_axes(op, shape, output_size)
-    return _average_backward(op, grad, shape, axes, _inside_scales(axes))
+    return averaged_over_parts_backward(op, 2, grad_output, x, input_shape, output_size)
 
 
 def global_avg_pool2d(x: ArrayLike) -> NDArray:
@@ -209,14 +203,7 @@ def global_avg_pool2d(x: ArrayLike) -> NDArray:
     >>> F.global_avg_pool2d(np.arange(4.0).reshape(1, 1, 2, 2))
     array([[[[1.5]]]])
     """
-    return averaged_over_parts("global_avg_pool2d", x, 1)
-
-
-def averaged_over_parts(op: str, x: ArrayLike, output_size: Any, calls: Calls = AT_ONCE) -> NDArray:
-    """Do what `adaptive_avg_pool2d` does, and `global_avg_pool2d` for a single part."""
-    x = check.as_image(op, "x", x)
-    axes = adaptive_axes(op, x.shape, output_size)
-    return _average(x, axes, _inside_scales(axes), calls)
+    return averaged_over_parts("global_avg_pool2d", 2, x, 1)
 
 
 def global_avg_pool2d_backward(
@@ -248,13 +235,67 @@ def global_avg_pool2d_backward(
     >>> F.global_avg_pool2d_backward(np.ones((1, 1, 1, 1)), None, input_shape=(1, 1, 1, 2))
     array([[[[0.5, 0.5]]]])
     """
-    op = "global_avg_pool2d_backward"
-    grad, _, shape = check_backward(op, grad_output, x, input_shape)
-    axes = adaptive_axes(op, shape, 1)
-    return _average_backward(op, grad, shape, axes, _inside_scales(axes))
+    return averaged_over_parts_backward("global_avg_pool2d_backward", 2, grad_output, x, input_shape, 1)
+
+
+def averaged(op: str, ndim: int, x: Any, *arguments: Any, calls: Calls = AT_ONCE) -> NDArray:
+    """Do what `avg_pool2d` does, along so many axes."""
+    x = check.as_image(op, "x", x, ndim)
+    return _average(x, *_axes_and_scales(op, x.shape[2:], *arguments), calls)
+
+
+def averaged_backward(op: str, ndim: int, grad_output: Any, x: Any, input_shape: Any, *arguments: Any) -> NDArray:
+    """Do what `avg_pool2d_backward` does, along so many axes."""
+    grad, _, shape = check_backward(op, ndim, grad_output, x, input_shape)
+    return _average_backward(op, grad, shape, *_axes_and_scales(op, shape[2:], *arguments))
+
+
+def averaged_over_parts(op: str, ndim: int, x: Any, output_size: Any, calls: Calls = AT_ONCE) -> NDArray:
+    """Do what `adaptive_avg_pool2d` does, along so many axes, and `global_avg_pool2d` for a single part."""
+    x = check.as_image(op, "x", x, ndim)
+    axes = adaptive_axes(op, x.shape[2:], output_size)
+    return _average(x, axes, _scales(axes, False, None), calls)
+
+
+def averaged_over_parts_backward(
+    op: str, ndim: int, grad_output: Any, x: Any, input_shape: Any, output_size: Any
+) -> NDArray:
+    """Do what `adaptive_avg_pool2d_backward` does, along so many axes, and `global_avg_pool2d_backward`."""
+    grad, _, shape = check_backward(op, ndim, grad_output, x, input_shape)
+    axes = adaptive_axes(op, shape[2:], output_size)
+    return _average_backward(op, grad, shape, axes, _scales(axes, False, None))
 
 
 def _average(x: NDArray, axes: Axes, scales: Scales, calls: Calls = AT_ONCE) -> NDArray:
+    if len(axes) == 2:
+        return _image_average(x, axes, scales, calls)
+    output = _image_average(as_images(x), plane(axes), _plane_scales(scales), calls)
+    if len(axes) == 1:
+        return output[:, :, 0]
+    depth = along_depth(axes)
+    pooled = _image_average(as_columns(output, axes[0].size), depth, (scales[0], np.ones(depth[1].output)), calls)
+    return as_volumes(pooled, (*x.shape[:2], *(axis.output for axis in axes)))
+
+
+def _average_backward(op: str, grad: NDArray, shape: Shape, axes: Axes, scales: Scales) -> NDArray:
+    check_grad(op, grad, shape, axes)
+    if len(axes) == 2:
+        return _share(grad, shape, axes, scales)
+    if len(axes) == 1:
+        return _share(as_images(grad), (*shape[:2], 1, shape[2]), plane(axes), _plane_scales(scales))[:, :, 0]
+    N, C, D, H, W = shape
+    depth, (_, OH, OW) = along_depth(axes), (axis.output for axis in axes)
+    grad_columns = as_columns(as_images(grad), axes[0].output)
+    of_columns = _share(grad_columns, (N, C, D, OH * OW), depth, (scales[0], np.ones(OH * OW)))
+    of_slices = nhwc(of_columns).reshape(N * D, OH, OW, C).transpose(NCHW)
+    return as_volumes(_share(of_slices, (N * D, C, H, W), plane(axes), _plane_scales(scales)), shape)
+
+
+def _plane_scales(scales: Scales) -> Scales:
+    return (np.ones(1), *scales) if len(scales) == 1 else scales[-2:]
+
+
+def _image_average(x: NDArray, axes: Axes, scales: Scales, calls: Calls = AT_ONCE) -> NDArray:
     rows, columns = axes
     N, C = x.shape[:2]
     output = empty_image(N, C, rows.output, columns.output, x.dtype, calls)
@@ -264,8 +305,8 @@ def _average(x: NDArray, axes: Axes, scales: Scales, calls: Calls = AT_ONCE) -> 
     return output
 
 
-def _average_backward(op: str, grad: NDArray, shape: Shape, axes: Axes, scales: Scales) -> NDArray:
-    check_grad(op, grad, shape, axes)
+def _share(grad: NDArray, shape: Shape, axes: Axes, scales: Scales) -> NDArray:
+    """Return the gradient of x of `shape`: each output's is shared by its window."""
     rows, columns = axes
     N, C, H, W = shape
     grad_x = empty_image(N, C, H, W, grad.dtype)
@@ -286,27 +327,26 @@ def _axes_and_scales(
     count_include_pad: bool,
     divisor_override: Any,
 ) -> tuple[Axes, Scales]:
-    axes, (_, bottom, _, right) = window_axes(op, size, kernel_size, stride, padding, 1, ceil_mode)
-    if divisor_override is not None:
-        divisor = check.as_int(op, "divisor_override", divisor_override)
-        return axes, (np.full(axes[0].output, 1 / divisor), np.ones(axes[1].output))
-    if not count_include_pad:
-        return axes, _inside_scales(axes)
-    return axes, (_padded_scale(axes[0], bottom), _padded_scale(axes[1], right))
+    axes = pooling_axes(op, size, kernel_size, stride, padding, 1, ceil_mode)
+    includes = check.as_bool(op, "count_include_pad", count_include_pad)
+    divisor = None if divisor_override is None else check.as_int(op, "divisor_override", divisor_override)
+    return axes, _scales(axes, includes, divisor)
 
 
 @lru_cache(maxsize=256)
-def _padded_scale(axis: Axis, after: int) -> NDArray[np.float64]:
+def _scales(axes: Axes, count_include_pad: bool, divisor: int | None) -> Scales:
+    if divisor is not None:
+        first, *others = axes
+        return np.full(first.output, 1 / divisor), *(np.ones(axis.output) for axis in others)
+    return tuple(map(_padded_scale if count_include_pad else _inside_scale, axes))
+
+
+def _padded_scale(axis: Axis) -> NDArray[np.float64]:
     """Return 1 / the positions of each window in the padded input."""
     origin = windows(axis)[:, 0]
-    return 1.0 / (np.minimum(origin + axis.kernel, axis.size + after) - origin)
+    return 1.0 / (np.minimum(origin + axis.kernel, axis.size + axis.after) - origin)
 
 
-def _inside_scales(axes: Axes) -> Scales:
-    return _inside_scale(axes[0]), _inside_scale(axes[1])
-
-
-@lru_cache(maxsize=256)
 def _inside_scale(axis: Axis) -> NDArray[np.float64]:
     """Return 1 / the positions of each window in the input."""
     _, first, stop = windows(axis).T

@@ -1,130 +1,48 @@
-"""Convolution and transposed convolution, with their gradients."""
+"""Convolution and transposed convolution along one, two or three axes, with their gradients.
+
+The public functions of one and three axes are in `conv1d` and `conv3d`; all of them check and plan here. A plan knows
+images: a sequence is an image of one row, and for volumes see `_volumes`.
+"""
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cyconv import _geometry
 from cyconv import _validation as check
-from cyconv._geometry import Padding, Pair
+from cyconv._geometry import Padding
 from cyconv._validation import Array
-from cyconv.functional._arrays import NCHW, channels_last, sum_channels
+from cyconv._window import SINGLE, Axes, Window, are_plain, said, window
+from cyconv.functional._arrays import image_of, pixels_of, sum_channels
 from cyconv.functional._correlation import ALGORITHMS, Convolution, allows_winograd
 from cyconv.functional._taps import Geometry
+from cyconv.functional._volumes import VolumeConvolution
 from cyconv.settings import is_exact
 from cyconv.threads import MAX_THREADS
 
 ALL = (True, True, True)
+KERNEL = {1: "K", 2: "KH, KW", 3: "KD, KH, KW"}
+Plan = Convolution | VolumeConvolution
 Shape = tuple[int, ...]
 Gradients = tuple[NDArray | None, NDArray | None, NDArray | None]
 
 
-def _checked(op: str, weight: Any, bias: Any) -> tuple[NDArray, NDArray | None]:
+def _checked(op: str, axes: int, weight: Any, bias: Any, transposed: bool) -> tuple[NDArray, NDArray | None]:
     """Return the filters and the bias."""
-    weight = check.as_float_array(op, "weight", weight, 4)
+    weight = check.as_float_array(op, "weight", weight)
+    if weight.ndim != axes + 2:
+        layout = f"({'IC, OC' if transposed else 'OC, IC'} // groups, {KERNEL[axes]})"
+        raise ValueError(f"{op}: `weight` must have {axes + 2} dimensions {layout}, got shape {weight.shape}")
     if 0 in weight.shape:
         raise ValueError(f"{op}: `weight` must not be empty, got shape {weight.shape}")
     return weight, None if bias is None else np.ascontiguousarray(check.as_float_array(op, "bias", bias, 1))
 
 
-def _image(op: str, x: Any, weight: Array, bias: Array | None) -> NDArray:
-    """Return `x` as an image of the others' dtype."""
-    image = check.as_image(op, "x", x)
-    if image.dtype is not weight.dtype or (bias is not None and bias.dtype is not image.dtype):
-        check.check_same_dtype(op, x=image, weight=weight, bias=bias)
-    return image
-
-
-def _parameters(
-    op: str, stride: Any, padding: Any, dilation: Any, groups: Any, algorithm: Any
-) -> tuple[Pair, Padding | str, Pair, int, str]:
-    """Return a convolution's parameters in the one form by which plans are kept, each checked for itself."""
-    plain = type(stride) is type(padding) is type(dilation) is type(groups) is int and type(algorithm) is str
-    checked = _remembered_parameters if plain else _checked_parameters  # of these types what is equal means the same
-    return checked(op, stride, padding, dilation, groups, algorithm, is_exact())
-
-
-def _checked_parameters(
-    op: str, stride: Any, padding: Any, dilation: Any, groups: Any, algorithm: Any, exact: bool
-) -> tuple[Pair, Padding | str, Pair, int, str]:
-    stride, dilation = check.as_pair(op, "stride", stride), check.as_pair(op, "dilation", dilation)
-    if not isinstance(padding, str):  # a string's meaning depends on the image
-        padding = check.as_padding(op, padding, stride, stride, stride, dilation)
-    algorithm = check.as_choice(op, "algorithm", algorithm, ALGORITHMS)
-    if exact and algorithm in ("auto", "winograd"):
-        algorithm = "exact"
-    return stride, padding, dilation, check.as_int(op, "groups", groups), algorithm
-
-
-_remembered_parameters = lru_cache(maxsize=256)(_checked_parameters)
-
-
-def _check_bias(op: str, bias: Shape | None, channels: int) -> None:
-    if bias not in (None, (channels,)):
-        raise ValueError(f"{op}: `bias` must have shape ({channels},) (one per output channel), got {bias}")
-
-
-def _planned(op: str, geometry: Geometry, images: int, weight: Shape, dtype: np.dtype) -> Convolution:
-    """Return the plan of a convolution that fits memory and the algorithm asked for."""
-    OC, IC, KH, KW = weight
-    # Kernels count on it that padded images, once for each thread, do not outgrow 64 bits.
-    padding = geometry.padding
-    height, width = geometry.in_size[0] + sum(padding[:2]), geometry.in_size[1] + sum(padding[2:])
-    if height * width * max(OC, IC * geometry.groups) * 8 * MAX_THREADS >= 2**63:
-        raise ValueError(f"{op}: the padded image ({height}, {width}) is too large; `padding` adds {tuple(padding)}")
-    shape = OC, KH, KW, IC  # as it lies in memory
-    if geometry.algorithm == "winograd" and not allows_winograd(shape, dtype, geometry):
-        raise ValueError(
-            f"{op}: `algorithm` 'winograd' needs float32, 2x2, 3x3 or 5x5 filters of stride 1, or 4x4, 5x5 or 6x6 "
-            f"ones of stride 2, no dilation, and at least 16 channels a group; got {dtype} `weight` of shape "
-            f"{weight}, stride {geometry.stride}, dilation {geometry.dilation}, groups {geometry.groups}"
-        )
-    return Convolution(geometry, images, shape, dtype)
-
-
-@lru_cache(maxsize=4096)
-def _plan(
-    op: str,
-    x: Shape,
-    weight: Shape,
-    bias: Shape | None,
-    dtype: np.dtype,
-    stride: Pair,
-    padding: Padding | str,
-    dilation: Pair,
-    groups: int,
-    algorithm: str,
-) -> Convolution:
-    """Check the shapes of a convolution's arrays against each other and its parameters, and plan it."""
-    (OC, IC, KH, KW), (IH, IW) = weight, x[2:]
-    size, kernel = (IH, IW), (KH, KW)
-    if OC % groups:
-        raise ValueError(f"{op}: `groups` must divide the {OC} output channels of `weight`, got {groups}")
-    if x[1] != IC * groups:
-        raise ValueError(
-            f"{op}: `weight` expects {IC * groups} input channels ({IC} per group x {groups} groups), "
-            f"but `x` has shape {x}"
-        )
-    _check_bias(op, bias, OC)
-    resolved = check.as_padding(op, padding, size, kernel, stride, dilation)
-    out_size = (
-        _geometry.conv_output(size[0], kernel[0], stride[0], resolved.top, resolved.bottom, dilation[0]),
-        _geometry.conv_output(size[1], kernel[1], stride[1], resolved.left, resolved.right, dilation[1]),
-    )
-    if min(out_size) < 1:
-        span = tuple(_geometry.effective_kernel(kernel[axis], dilation[axis]) for axis in (0, 1))
-        padded = (size[0] + resolved.top + resolved.bottom, size[1] + resolved.left + resolved.right)
-        raise ValueError(f"{op}: the kernel spans {span} (`dilation` included), more than the padded input {padded}")
-    depthwise = IC == 1 and groups == OC and groups > 1
-    geometry = Geometry(size, out_size, kernel, stride, resolved, dilation, groups, depthwise, algorithm)
-    return _planned(op, geometry, x[0], weight, dtype)
-
-
-def planned_conv2d(
+def planned(
     op: str,
     x: Any,
     weight: Array,
@@ -134,12 +52,148 @@ def planned_conv2d(
     dilation: Any,
     groups: Any,
     algorithm: Any = "auto",
-) -> tuple[NDArray, Convolution]:
-    """Return x as [N, H, W, C] and the plan of its convolution."""
-    image = _image(op, x, weight, bias)
-    parameters = _parameters(op, stride, padding, dilation, groups, algorithm)
-    plan = _plan(op, image.shape, weight.shape, None if bias is None else bias.shape, image.dtype, *parameters)
-    return channels_last(image), plan
+    output_padding: Any = None,
+) -> tuple[NDArray, Plan]:
+    """Return x with its channels last and the plan of its convolution, along as many axes as the filters have.
+
+    With `output_padding`: the plan of the convolution whose adjoint, the transposed convolution, is to be applied.
+    """
+    filters = weight.shape
+    image = check.as_image(op, "x", x, len(filters) - 2)
+    if image.dtype is not weight.dtype or (bias is not None and bias.dtype is not image.dtype):
+        check.check_same_dtype(op, x=image, weight=weight, bias=bias)
+    parameters = stride, padding, dilation, groups, algorithm, output_padding
+    usual = type(stride) is type(padding) is type(dilation) is type(groups) is int and output_padding is None
+    read = _remembered_plan if (usual and type(algorithm) is str) or are_plain(parameters) else _read_plan
+    arrays = image.shape, filters, None if bias is None else bias.shape, image.dtype
+    return pixels_of(image), read(op, *arrays, *parameters, is_exact())
+
+
+def _read_plan(
+    op: str,
+    x: Shape,
+    weight: Shape,
+    bias: Shape | None,
+    dtype: np.dtype,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: Any,
+    algorithm: Any,
+    output_padding: Any,
+    exact: bool,
+) -> Plan:
+    """Check the parameters, each for itself, and return the plan."""
+    windows = window(op, len(weight) - 2, weight[2:], stride, padding, dilation, output_padding=output_padding)
+    algorithm = check.as_choice(op, "algorithm", algorithm, ALGORITHMS)
+    if exact and algorithm in ("auto", "winograd"):
+        algorithm = "exact"
+    return _plan(op, x, weight, bias, dtype, windows, check.as_int(op, "groups", groups), algorithm)
+
+
+_remembered_plan = lru_cache(maxsize=4096)(_read_plan)
+
+
+@lru_cache(maxsize=4096)
+def _plan(
+    op: str,
+    x: Shape,
+    weight: Shape,
+    bias: Shape | None,
+    dtype: np.dtype,
+    windows: Window,
+    groups: int,
+    algorithm: str,
+) -> Plan:
+    """Check the shapes of a convolution's arrays against each other and its parameters, and plan it."""
+    _check_channels(op, x, weight, bias, groups, windows.output_padding is not None)
+    axes = windows.place(op, x[2:])
+    # Kernels count on it that padded images, once for each thread, do not outgrow 64 bits.
+    padded = [axis.padded for axis in axes]
+    if math.prod(padded) * max(weight[0], weight[1] * groups) * 8 * MAX_THREADS >= 2**63:
+        sides = [(axis.before, axis.after) for axis in axes]
+        raise ValueError(f"{op}: the padded input {said(padded)} is too large; `padding` adds {said(sides)}")
+    if windows.output_padding is not None and any(
+        extra >= stride for extra, stride in zip(windows.output_padding[-2:], windows.stride[-2:], strict=True)
+    ):
+        algorithm = "direct"  # the result has room for more windows than `x` has pixels: columns would count them all
+    A, B, *kernel = weight  # the filters' channels, out and in; of a transposed convolution in and out
+    if len(axes) == 3:
+        depth, *plane = axes
+        geometry = _geometry_of(tuple(plane), groups, False, algorithm)
+        return VolumeConvolution(depth, geometry, x[0], A, B, dtype)
+    if len(axes) == 1:
+        axes, kernel = (SINGLE, *axes), [1, *kernel]
+    geometry = _geometry_of(axes, groups, B == 1 and groups == A and groups > 1, algorithm)
+    shape = A, *kernel, B  # as it lies in memory
+    if algorithm == "winograd" and not allows_winograd(shape, dtype, geometry):
+        raise ValueError(
+            f"{op}: `algorithm` 'winograd' needs float32, 2x2, 3x3 or 5x5 filters of stride 1, or 4x4, 5x5 or 6x6 "
+            f"ones of stride 2, no dilation, and at least 16 channels a group; got {dtype} `weight` of shape "
+            f"{weight}, stride {windows.stride}, dilation {windows.dilation}, groups {groups}"
+        )
+    return Convolution(geometry, x[0], shape, dtype)
+
+
+def _check_channels(op: str, x: Shape, weight: Shape, bias: Shape | None, groups: int, transposed: bool) -> None:
+    if transposed:
+        if x[1] % groups or weight[0] != x[1]:
+            raise ValueError(
+                f"{op}: `weight` of shape {weight} expects {weight[0]} input channels in groups of equal size, "
+                f"but `x` has shape {x} and `groups` is {groups}"
+            )
+    else:
+        if weight[0] % groups:
+            raise ValueError(f"{op}: `groups` must divide the {weight[0]} output channels of `weight`, got {groups}")
+        if x[1] != weight[1] * groups:
+            raise ValueError(
+                f"{op}: `weight` expects {weight[1] * groups} input channels ({weight[1]} per group x {groups} "
+                f"groups), but `x` has shape {x}"
+            )
+    channels = weight[1] * groups if transposed else weight[0]
+    if bias not in (None, (channels,)):
+        raise ValueError(f"{op}: `bias` must have shape ({channels},) (one per output channel), got {bias}")
+
+
+def _geometry_of(axes: Axes, groups: int, depthwise: bool, algorithm: str) -> Geometry:
+    rows, columns = axes
+    return Geometry(
+        (rows.size, columns.size),
+        (rows.output, columns.output),
+        (rows.kernel, columns.kernel),
+        (rows.stride, columns.stride),
+        Padding(rows.before, rows.after, columns.before, columns.after),
+        (rows.dilation, columns.dilation),
+        groups,
+        depthwise,
+        algorithm,
+    )
+
+
+def _transposes(op: str, keywords: dict[str, Any]) -> bool:
+    if "output_padding" in keywords and keywords["output_padding"] is None:  # which says that nothing is transposed
+        check.as_int(op, "output_padding", None)
+    return "output_padding" in keywords
+
+
+def convolved(op: str, axes: int, x: Any, weight: Any, bias: Any, *parameters: Any, **keywords: Any) -> NDArray:
+    """Do what `conv2d` does, along so many axes; with `output_padding` what `conv_transpose2d` does."""
+    transposed = _transposes(op, keywords)
+    weight, bias = _checked(op, axes, weight, bias, transposed)
+    pixels, plan = planned(op, x, weight, bias, *parameters, **keywords)
+    correlator = plan.adjoint if transposed else plan.forward
+    return image_of(correlator.run(pixels, pixels_of(weight), bias), axes)
+
+
+def convolved_backward(
+    op: str, axes: int, needs: Any, grad_output: Any, x: Any, weight: Any, bias: Any, *parameters: Any, **keywords: Any
+) -> Gradients:
+    """Do what `conv2d_backward` does, along so many axes; with `output_padding` `conv_transpose2d_backward`."""
+    transposed = _transposes(op, keywords)
+    weight, bias = _checked(op, axes, weight, bias, transposed)
+    needs = check.as_needs(op, needs)
+    pixels, plan = planned(op, x, weight, bias, *parameters, **keywords)
+    return gradients(op, grad_output, pixels, weight, bias is not None, plan, needs, transposed)
 
 
 def conv2d(
@@ -164,8 +218,9 @@ def conv2d(
     bias : array_like of shape (OC,), optional
         Same dtype. Default: none.
     stride, dilation : int or (vertical, horizontal), default 1
-    padding : int, (vertical, horizontal), ((top, bottom), (left, right)), "same" or "valid", default 0
-        Zeros around the image. "same" gives ceil(size / stride) outputs, the odd zero at the bottom and right.
+    padding : int, (vertical, horizontal), ((top, bottom), (left, right)), "same", "valid" or "full", default 0
+        Zeros around the image. "same" gives ceil(size / stride) outputs, the odd zero at the bottom and right; "full"
+        has every place where kernel and image overlap.
     groups : int, default 1
         The g-th share of the output channels sees only the g-th share of the input channels.
     algorithm : {"auto", "direct", "winograd", "im2col"}, default "auto"
@@ -202,10 +257,7 @@ def conv2d(
     array([[9., 9.],
            [9., 9.]], dtype=float32)
     """
-    op = "conv2d"
-    weight, bias = _checked(op, weight, bias)
-    pixels, plan = planned_conv2d(op, x, weight, bias, stride, padding, dilation, groups, algorithm)
-    return plan.forward.run(pixels, channels_last(weight), bias).transpose(NCHW)
+    return convolved("conv2d", 2, x, weight, bias, stride, padding, dilation, groups, algorithm)
 
 
 def conv2d_backward(
@@ -256,10 +308,8 @@ def conv2d_backward(
     >>> grad_x[0, 0, 0], grad_w[0, 0, 0], grad_b
     (array([1., 2., 2., 1.]), array([4., 4., 4.]), array([4.]))
     """
-    op = "conv2d_backward"
-    weight, bias = _checked(op, weight, bias)
-    pixels, plan = planned_conv2d(op, x, weight, bias, stride, padding, dilation, groups, algorithm)
-    return gradients(op, grad_output, pixels, weight, bias is not None, plan, needs)
+    arrays = grad_output, x, weight, bias
+    return convolved_backward("conv2d_backward", 2, needs, *arrays, stride, padding, dilation, groups, algorithm)
 
 
 def gradients(
@@ -268,99 +318,30 @@ def gradients(
     x: NDArray,
     weight: NDArray,
     has_bias: bool,
-    plan: Convolution,
+    plan: Plan,
     needs: tuple[bool, bool, bool],
     transposed: bool = False,
     addend: NDArray | None = None,
 ) -> Gradients:
-    """Return the gradients of a planned convolution, or transposed one, of x [N, H, W, C] by weight (OC, IC, KH, KW).
+    """Return the gradients of a planned convolution, or transposed one, of x, channels last, by the user's weight.
 
     ``addend``, shaped as the gradient of x, is added to that.
     """
-    gradient = check.as_float_array(op, "grad_output", grad_output, 4)
+    axes = weight.ndim - 2
+    gradient = check.as_float_array(op, "grad_output", grad_output)
     check.check_same_dtype(op, x=x, grad_output=gradient)
-    N, H, W, C = plan.in_shape if transposed else plan.out_shape
-    check.check_shape(op, "grad_output", gradient, (N, C, H, W))
-    gradient = channels_last(gradient)
+    N, *size, C = plan.in_shape if transposed else plan.out_shape
+    check.check_shape(op, "grad_output", gradient, (N, C, *size[-axes:]))
+    gradient = pixels_of(gradient)
     grad_x = grad_weight = None
     if needs[0]:
         correlator = plan.forward if transposed else plan.adjoint
-        added = None if addend is None else channels_last(addend)
-        grad_x = correlator.apply(gradient, correlator.prepare(channels_last(weight)), None, added).transpose(NCHW)
+        added = None if addend is None else pixels_of(addend)
+        grad_x = image_of(correlator.apply(gradient, correlator.prepare(pixels_of(weight)), None, added), axes)
     if needs[1]:
         images = (gradient, x) if transposed else (x, gradient)
-        grad_weight = plan.weight_gradient(*images).transpose(NCHW)
+        grad_weight = image_of(plan.weight_gradient(*images), axes)
     return grad_x, grad_weight, sum_channels(gradient) if needs[2] and has_bias else None
-
-
-@lru_cache(maxsize=4096)
-def _plan_of_transpose(
-    op: str,
-    x: Shape,
-    weight: Shape,
-    bias: Shape | None,
-    dtype: np.dtype,
-    extra: Pair,
-    stride: Pair,
-    padding: Padding | str,
-    dilation: Pair,
-    groups: int,
-    algorithm: str,
-) -> Convolution:
-    """Plan the convolution whose adjoint the transposed convolution is; check the shapes of its arrays."""
-    (KH, KW), (IH, IW) = weight[2:], x[2:]
-    kernel, size = (KH, KW), (IH, IW)
-    if padding == "same":
-        raise ValueError(f'{op}: `padding` "same" has no meaning here; give the numbers that undo a convolution\'s')
-    resolved = check.as_padding(op, padding, size, kernel, stride, dilation)
-    if x[1] % groups or weight[0] != x[1]:
-        raise ValueError(
-            f"{op}: `weight` of shape {weight} expects {weight[0]} input channels in groups of equal size, "
-            f"but `x` has shape {x} and `groups` is {groups}"
-        )
-    _check_bias(op, bias, weight[1] * groups)
-    for axis in (0, 1):
-        if extra[axis] >= max(stride[axis], dilation[axis]):
-            raise ValueError(
-                f"{op}: `output_padding` must be less than `stride` or `dilation`, got {extra} for {stride}, {dilation}"
-            )
-    sides = ((resolved.top, resolved.bottom), (resolved.left, resolved.right))
-    out_h, out_w = (
-        _geometry.conv_transpose_output(
-            size[axis], kernel[axis], stride[axis], *sides[axis], dilation[axis], extra[axis]
-        )
-        for axis in (0, 1)
-    )
-    out_size = out_h, out_w
-    if min(out_size) < 1:
-        raise ValueError(
-            f"{op}: `padding` {tuple(resolved)} leaves an output of size {out_size}; it must be at least (1, 1)"
-        )
-    if any(extra[axis] >= stride[axis] for axis in (0, 1)):
-        algorithm = "direct"  # the result has room for more windows than `x` has pixels: columns would count them all
-    depthwise = weight[1] == 1 and weight[0] == groups and groups > 1
-    geometry = Geometry(out_size, size, kernel, stride, resolved, dilation, groups, depthwise, algorithm)
-    return _planned(op, geometry, x[0], weight, dtype)
-
-
-def planned_conv_transpose2d(
-    op: str,
-    x: Any,
-    weight: Array,
-    bias: Array | None,
-    stride: Any,
-    padding: Any,
-    output_padding: Any,
-    groups: Any,
-    dilation: Any,
-    algorithm: Any = "auto",
-) -> tuple[NDArray, Convolution]:
-    """Return x as [N, H, W, C] and the plan of the convolution whose adjoint is to be applied to it."""
-    image = _image(op, x, weight, bias)
-    extra = check.as_pair(op, "output_padding", output_padding, 0)
-    shapes = image.shape, weight.shape, None if bias is None else bias.shape
-    parameters = _parameters(op, stride, padding, dilation, groups, algorithm)
-    return channels_last(image), _plan_of_transpose(op, *shapes, image.dtype, extra, *parameters)
 
 
 def conv_transpose2d(
@@ -423,11 +404,8 @@ def conv_transpose2d(
            [3., 3., 4., 4.],
            [3., 3., 4., 4.]])
     """
-    op = "conv_transpose2d"
-    weight, bias = _checked(op, weight, bias)
-    arguments = stride, padding, output_padding, groups, dilation, algorithm
-    pixels, plan = planned_conv_transpose2d(op, x, weight, bias, *arguments)
-    return plan.adjoint.run(pixels, channels_last(weight), bias).transpose(NCHW)
+    parameters = stride, padding, dilation, groups, algorithm
+    return convolved("conv_transpose2d", 2, x, weight, bias, *parameters, output_padding=output_padding)
 
 
 def conv_transpose2d_backward(
@@ -478,8 +456,6 @@ def conv_transpose2d_backward(
     array([[4., 4.],
            [4., 4.]])
     """
-    op = "conv_transpose2d_backward"
-    weight, bias = _checked(op, weight, bias)
-    arguments = stride, padding, output_padding, groups, dilation, algorithm
-    pixels, plan = planned_conv_transpose2d(op, x, weight, bias, *arguments)
-    return gradients(op, grad_output, pixels, weight, bias is not None, plan, needs, transposed=True)
+    op, arrays = "conv_transpose2d_backward", (grad_output, x, weight, bias)
+    parameters = stride, padding, dilation, groups, algorithm
+    return convolved_backward(op, 2, needs, *arrays, *parameters, output_padding=output_padding)

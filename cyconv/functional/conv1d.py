@@ -1,4 +1,4 @@
-"""Convolution along one axis, as a two-dimensional one of images with a single row."""
+"""Convolution along one axis: of sequences."""
 
 from __future__ import annotations
 
@@ -6,22 +6,16 @@ from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
 
-from cyconv import _validation as check
-from cyconv.functional._arrays import as_row
-from cyconv.functional._naming import named
-from cyconv.functional.conv import ALL, conv2d, conv2d_backward, conv_transpose2d, conv_transpose2d_backward
-
-Gradients = tuple[NDArray | None, NDArray | None, NDArray | None]
+from cyconv.functional.conv import ALL, Gradients, convolved, convolved_backward
 
 
-@named
 def conv1d(
     x: ArrayLike,
     weight: ArrayLike,
     bias: ArrayLike | None = None,
-    stride: int = 1,
+    stride: int | tuple[int] = 1,
     padding: Any = 0,
-    dilation: int = 1,
+    dilation: int | tuple[int] = 1,
     groups: int = 1,
 ) -> NDArray:
     """Correlate sequences with filters.
@@ -36,8 +30,8 @@ def conv1d(
         Same dtype. Default: none.
     stride, dilation : int, default 1
         Step of the filter, and distance between its elements.
-    padding : int, (before, after), "same" or "valid", default 0
-        Zeros around the sequence.
+    padding : int, (before, after), "same", "valid" or "full", default 0
+        Zeros around the sequence, as in `conv2d`.
     groups : int, default 1
         The g-th share of the output channels sees only the g-th share of the input channels.
 
@@ -64,19 +58,17 @@ def conv1d(
     >>> F.conv1d(np.array([[[1.0, 2.0, 4.0]]]), np.array([[[-1.0, 1.0]]]))
     array([[[1., 2.]]])
     """
-    arrays = _as_rows("conv1d", x, weight, bias)
-    return conv2d(*arrays, *_windows("conv1d", stride, padding, dilation), groups)[:, :, 0]
+    return convolved("conv1d", 1, x, weight, bias, stride, padding, dilation, groups)
 
 
-@named
 def conv1d_backward(
     grad_output: ArrayLike,
     x: ArrayLike,
     weight: ArrayLike,
     bias: ArrayLike | None = None,
-    stride: int = 1,
+    stride: int | tuple[int] = 1,
     padding: Any = 0,
-    dilation: int = 1,
+    dilation: int | tuple[int] = 1,
     groups: int = 1,
     *,
     needs: tuple[bool, bool, bool] = ALL,
@@ -110,21 +102,19 @@ def conv1d_backward(
     >>> F.conv1d_backward(np.ones((1, 1, 2)), x, weight)[:2]
     (array([[[-1.,  0.,  1.]]]), array([[[3., 6.]]]))
     """
-    op = "conv1d_backward"
-    arrays = as_row(op, "grad_output", grad_output), *_as_rows(op, x, weight, bias)
-    return _without_rows(conv2d_backward(*arrays, *_windows(op, stride, padding, dilation), groups, needs=needs))
+    arrays = grad_output, x, weight, bias
+    return convolved_backward("conv1d_backward", 1, needs, *arrays, stride, padding, dilation, groups)
 
 
-@named
 def conv_transpose1d(
     x: ArrayLike,
     weight: ArrayLike,
     bias: ArrayLike | None = None,
-    stride: int = 1,
-    padding: int = 0,
-    output_padding: int = 0,
+    stride: int | tuple[int] = 1,
+    padding: Any = 0,
+    output_padding: int | tuple[int] = 0,
     groups: int = 1,
-    dilation: int = 1,
+    dilation: int | tuple[int] = 1,
 ) -> NDArray:
     """Apply the adjoint of `conv1d`: each number adds a weighted copy of the filters.
 
@@ -138,7 +128,7 @@ def conv_transpose1d(
         Same dtype. Default: none.
     stride, dilation : int, default 1
         Those of the convolution that this is the adjoint of.
-    padding : int, default 0
+    padding : int or (before, after), default 0
         How much is cut off each end of the result.
     output_padding : int, default 0
         How much is added at the end; less than the stride or the dilation.
@@ -148,7 +138,7 @@ def conv_transpose1d(
     Returns
     -------
     ndarray of shape (N, OC, OL)
-        OL = (IL - 1)*stride - 2*padding + dilation*(K - 1) + output_padding + 1.
+        OL = (IL - 1)*stride - before - after + dilation*(K - 1) + output_padding + 1.
 
     Raises
     ------
@@ -168,22 +158,20 @@ def conv_transpose1d(
     >>> F.conv_transpose1d(np.array([[[1.0, 2.0]]]), np.ones((1, 1, 2)), stride=2)
     array([[[1., 1., 2., 2.]]])
     """
-    op = "conv_transpose1d"
-    arrays = _as_rows(op, x, weight, bias)
-    return conv_transpose2d(*arrays, *_transposed(op, stride, padding, output_padding, groups, dilation))[:, :, 0]
+    parameters = stride, padding, dilation, groups
+    return convolved("conv_transpose1d", 1, x, weight, bias, *parameters, output_padding=output_padding)
 
 
-@named
 def conv_transpose1d_backward(
     grad_output: ArrayLike,
     x: ArrayLike,
     weight: ArrayLike,
     bias: ArrayLike | None = None,
-    stride: int = 1,
-    padding: int = 0,
-    output_padding: int = 0,
+    stride: int | tuple[int] = 1,
+    padding: Any = 0,
+    output_padding: int | tuple[int] = 0,
     groups: int = 1,
-    dilation: int = 1,
+    dilation: int | tuple[int] = 1,
     *,
     needs: tuple[bool, bool, bool] = ALL,
 ) -> Gradients:
@@ -216,33 +204,6 @@ def conv_transpose1d_backward(
     >>> F.conv_transpose1d_backward(np.ones((1, 1, 4)), x, weight, stride=2)[:2]
     (array([[[2., 2.]]]), array([[[3., 3.]]]))
     """
-    op = "conv_transpose1d_backward"
-    arrays = as_row(op, "grad_output", grad_output), *_as_rows(op, x, weight, bias)
-    options = _transposed(op, stride, padding, output_padding, groups, dilation)
-    return _without_rows(conv_transpose2d_backward(*arrays, *options, needs=needs))
-
-
-def _as_rows(op: str, x: Any, weight: Any, bias: Any) -> tuple[NDArray, NDArray, Any]:
-    return as_row(op, "x", x), as_row(op, "weight", weight), bias
-
-
-def _without_rows(gradients: Gradients) -> Gradients:
-    grad_x, grad_weight, grad_bias = gradients
-    return (
-        None if grad_x is None else grad_x[:, :, 0],
-        None if grad_weight is None else grad_weight[:, :, 0],
-        grad_bias,
-    )
-
-
-def _windows(op: str, stride: Any, padding: Any, dilation: Any) -> tuple[tuple[int, int], Any, tuple[int, int]]:
-    """Return stride, padding and dilation of the image with a single row."""
-    steps = (1, check.as_int(op, "stride", stride)), (1, check.as_int(op, "dilation", dilation))
-    if not isinstance(padding, str):
-        padding = ((0, 0), check.as_pair(op, "padding", padding, 0))
-    return steps[0], padding, steps[1]
-
-
-def _transposed(op: str, stride: Any, padding: Any, output_padding: Any, groups: Any, dilation: Any) -> tuple:
-    steps, pads, spread = _windows(op, stride, check.as_int(op, "padding", padding, 0), dilation)
-    return steps, pads, (0, check.as_int(op, "output_padding", output_padding, 0)), groups, spread
+    op, arrays = "conv_transpose1d_backward", (grad_output, x, weight, bias)
+    parameters = stride, padding, dilation, groups
+    return convolved_backward(op, 1, needs, *arrays, *parameters, output_padding=output_padding)

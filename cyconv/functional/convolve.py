@@ -8,10 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cyconv import _validation as check
-from cyconv._geometry import Padding, effective_kernel
-from cyconv.functional.conv import ALL, conv2d, conv2d_backward
-
-Gradients = tuple[NDArray | None, NDArray | None, NDArray | None]
+from cyconv._geometry import effective_kernel
+from cyconv.functional.conv import ALL, Gradients, convolved, convolved_backward
 
 
 def convolve2d(
@@ -67,7 +65,7 @@ def convolve2d(
     array([[[[ 1., 12., 20.]]]])
     """
     turned, padding = _turned("convolve2d", weight, mode, dilation)
-    return conv2d(x, turned, bias, stride, padding, dilation, groups)
+    return convolved("convolve2d", 2, x, turned, bias, stride, padding, dilation, groups)
 
 
 def convolve2d_backward(
@@ -112,19 +110,21 @@ def convolve2d_backward(
     >>> grad_x, grad_weight
     (array([[[[11., 11.]]]]), array([[[[3., 3.]]]]))
     """
-    turned, padding = _turned("convolve2d_backward", weight, mode, dilation)
-    grad_x, grad_weight, grad_bias = conv2d_backward(
-        grad_output, x, turned, bias, stride, padding, dilation, groups, needs=needs
-    )
+    op = "convolve2d_backward"
+    turned, padding = _turned(op, weight, mode, dilation)
+    arrays = grad_output, x, turned, bias
+    grad_x, grad_weight, grad_bias = convolved_backward(op, 2, needs, *arrays, stride, padding, dilation, groups)
     return grad_x, None if grad_weight is None else grad_weight[:, :, ::-1, ::-1], grad_bias
 
 
-def _turned(op: str, weight: Any, mode: Any, dilation: Any) -> tuple[NDArray, Padding]:
+def _turned(op: str, weight: Any, mode: Any, dilation: Any) -> tuple[NDArray, Any]:
     """Return the filters turned half round, and the zeros that `mode` puts around the image."""
     filters = check.as_float_array(op, "weight", weight, 4)
     mode = check.as_choice(op, "mode", mode, ("full", "same", "valid"))
     spread = check.as_pair(op, "dilation", dilation)
+    turned = np.ascontiguousarray(filters[:, :, ::-1, ::-1])
+    if mode != "same":
+        return turned, mode
+    # The middle of "full", whatever the stride; of an even number the odd zero comes first, as in SciPy.
     full = [effective_kernel(filters.shape[2 + axis], spread[axis]) - 1 for axis in (0, 1)]
-    after = {"full": full, "same": [extent // 2 for extent in full], "valid": [0, 0]}[mode]
-    before = {"full": full, "same": [extent - extent // 2 for extent in full], "valid": [0, 0]}[mode]
-    return np.ascontiguousarray(filters[:, :, ::-1, ::-1]), Padding(before[0], after[0], before[1], after[1])
+    return turned, tuple((extent - extent // 2, extent // 2) for extent in full)

@@ -132,6 +132,7 @@ def linear_backward(
     """
     op = "linear_backward"
     x, weight, bias = _check(op, x, weight, bias)
+    needs = check.as_needs(op, needs)
     grad = check.as_float_array(op, "grad_output", grad_output)
     check.check_same_dtype(op, x=x, grad_output=grad)
     check.check_shape(op, "grad_output", grad, (*x.shape[:-1], weight.shape[0]))

@@ -131,18 +131,41 @@ def lstm_backward(
     >>> [gradient is None or gradient.shape for gradient in F.lstm_backward(np.ones((1, 3, 1)), *arrays)]
     [(1, 3, 2), (1, 1), (1, 1), (4, 2), (4, 1), True, True]
     """
-    op = "lstm_backward"
+    arrays = x, h, c, weight_ih, weight_hh, bias_ih, bias_hh
+    grad_output = check.as_array("lstm_backward", "grad_output", grad_output)
+    return _sequences_backward("lstm_backward", grad_output, *arrays, grad_h, grad_c)
+
+
+def _sequences_backward(
+    op: str,
+    grad_output: Any,
+    x: Any,
+    h: Any,
+    c: Any,
+    weight_ih: Any,
+    weight_hh: Any,
+    bias_ih: Any,
+    bias_hh: Any,
+    grad_h: Any,
+    grad_c: Any,
+) -> Gradients:
+    """Do what `lstm_backward` does; without `grad_output` for the gradients of the final state alone."""
     arrays = _check(op, x, h, c, weight_ih, weight_hh, bias_ih, bias_hh)
-    states = unroll(*arrays)
-    grad = check.as_float_array(op, "grad_output", grad_output, 3)
-    check.check_same_dtype(op, grad_output=grad, x=arrays[0])
-    check.check_shape(op, "grad_output", grad, (*arrays[0].shape[:2], states.hidden.shape[2]))
+    H = arrays[4].shape[1]
+    shape = (*arrays[0].shape[:2], H)
+    if grad_output is None:
+        grad = np.zeros(shape, arrays[0].dtype)
+    else:
+        grad = check.as_float_array(op, "grad_output", grad_output, 3)
+        check.check_same_dtype(op, grad_output=grad, x=arrays[0])
+        check.check_shape(op, "grad_output", grad, shape)
     final = [
-        np.zeros_like(states.cells[0])
+        np.zeros((len(arrays[0]), H), arrays[0].dtype)
         if value is None
-        else _checked_state(op, name, value, arrays[0], states.hidden.shape[2])
+        else _checked_state(op, name, value, arrays[0], H)
         for name, value in (("grad_h", grad_h), ("grad_c", grad_c))
     ]
+    states = unroll(*arrays)
     gradients = through_time(grad, arrays[0], arrays[3], arrays[4], states, *final)
     has_bias = bias_ih is not None, bias_hh is not None
     by_bias = gradients[5]
@@ -231,10 +254,8 @@ def lstm_cell_backward(
     array([[0.148]])
     """
     op = "lstm_cell_backward"
-    sequence = _as_sequence(op, x)
-    zero = np.zeros((len(sequence), 1, np.shape(h)[-1]), sequence.dtype)
-    weights = weight_ih, weight_hh, bias_ih, bias_hh
-    grad_x, *others = lstm_backward(zero, sequence, h, c, *weights, grad_h=grad_h, grad_c=grad_c)
+    arrays = _as_sequence(op, x), h, c, weight_ih, weight_hh, bias_ih, bias_hh
+    grad_x, *others = _sequences_backward(op, None, *arrays, grad_h, grad_c)
     return grad_x[:, 0], *others  # type: ignore[return-value]
 
 

@@ -7,13 +7,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from cyconv import _validation as check
 from cyconv._dispatch import normalization as kernels
-from cyconv.functional._arrays import channels_last, empty_image
+from cyconv.functional._arrays import pixels_of
 from cyconv.functional._calls import AT_ONCE, Calls
 from cyconv.threads import threads_for
 
 
 def _as_images(op: str, name: str, value: ArrayLike) -> NDArray:
-    return check.as_float_array(op, name, value, (2, 4))
+    return check.as_float_array(op, name, value, (2, 3, 4, 5))
 
 
 def _as_channels(op: str, name: str, value: ArrayLike, x: NDArray) -> NDArray:
@@ -28,17 +28,15 @@ def _as_optional(op: str, name: str, value: ArrayLike | None, x: NDArray) -> NDA
 
 
 def _pixels(x: NDArray) -> NDArray:
-    """Return (N, C, H, W) or (N, C) as [P, C]: a view of what `_empty_like` made, else perhaps a copy."""
+    """Return (N, C, ...) as [P, C]: a view of what `_empty_like` made, else perhaps a copy."""
     C = x.shape[1]
-    ordered = channels_last(x) if x.ndim == 4 else np.ascontiguousarray(x)
+    ordered = np.ascontiguousarray(x) if x.ndim == 2 else pixels_of(x)
     return ordered.reshape(x.size // max(1, C), C)
 
 
 def _empty_like(x: NDArray, calls: Calls = AT_ONCE) -> NDArray:
-    if x.ndim == 2:
-        return calls.empty(x.shape, x.dtype)
-    N, C, H, W = x.shape
-    return empty_image(N, C, H, W, x.dtype, calls)
+    N, C, *size = x.shape
+    return np.moveaxis(calls.empty((N, *size, C), x.dtype), -1, 1)
 
 
 def _normalize(
@@ -81,7 +79,7 @@ def batch_norm_statistics(x: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np
 
     Parameters
     ----------
-    x : array_like of shape (N, C, H, W) or (N, C)
+    x : array_like of shape (N, C) or (N, C, ...), with up to three more axes
         float32 or float64.
 
     Returns
@@ -129,7 +127,7 @@ def batch_norm(
 
     Parameters
     ----------
-    x : array_like of shape (N, C, H, W) or (N, C)
+    x : array_like of shape (N, C) or (N, C, ...), with up to three more axes
         float32 or float64.
     running_mean, running_var : ndarray of shape (C,) or None
         float32 or float64. Used to normalise, or, when `training`, updated in place if given.
@@ -169,7 +167,7 @@ def batch_norm(
     x = _as_images(op, "x", x)
     mean, var = _as_optional(op, "running_mean", running_mean, x), _as_optional(op, "running_var", running_var, x)
     momentum = check.as_number(op, "momentum", momentum, 0, 1)
-    if not training:
+    if not check.as_bool(op, "training", training):
         if mean is None or var is None:
             raise ValueError(f"{op}: `running_mean` and `running_var` are needed unless `training`")
         return _normalize(op, x, (mean, var), weight, bias, eps)[0]
@@ -224,6 +222,7 @@ def batch_norm_with_statistics(
     op = "batch_norm_with_statistics"
     x = _as_images(op, "x", x)
     _check_count(op, x)
+    relu = check.as_bool(op, "relu", relu)
     return _normalize(op, x, None, weight, bias, eps, _as_residual(op, residual, x), relu)
 
 
@@ -283,7 +282,7 @@ def batch_norm_backward(
 
     Parameters
     ----------
-    grad_output, x : array_like of shape (N, C, H, W) or (N, C)
+    grad_output, x : array_like of shape (N, C) or (N, C, ...), with up to three more axes
         float32 or float64.
     weight : array_like of shape (C,) or None
         Of the same dtype.
@@ -347,7 +346,7 @@ def _backward(
     grad_weight = None if weight is None else np.zeros(C, x.dtype)
     if x.size:
         mean, var = np.ascontiguousarray(mean, np.float64), np.ascontiguousarray(var, np.float64)
-        parameters = mean, var, _dense(weight), _dense(bias), eps, relu, training
+        parameters = mean, var, _dense(weight), _dense(bias), eps, relu, check.as_bool(op, "training", training)
         results = _pixels(grad_x), grad_weight, grad_bias
         kernels.backward(_pixels(grad), _pixels(x), *parameters, *results, threads_for(x.size))
     return grad_x, grad_weight, grad_bias
@@ -366,7 +365,7 @@ def batch_norm_relu(
 
     Parameters
     ----------
-    x : array_like of shape (N, C, H, W) or (N, C)
+    x : array_like of shape (N, C) or (N, C, ...), with up to three more axes
         float32 or float64.
     mean, var : array_like of shape (C,)
         float32 or float64: `batch_norm_statistics` of `x` in training, else the running statistics.

@@ -1,15 +1,18 @@
-"""Padding with a constant or with what the image holds, and its gradient."""
+"""Padding with a constant or with what the input holds, and its gradient: of sequences, images and volumes."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cyconv import _validation as check
+from cyconv import memory
 from cyconv._boundary import sources
-from cyconv._geometry import Padding
-from cyconv.functional._arrays import channels_last, empty_image, nhwc
+from cyconv._geometry import Pair
+from cyconv.functional._arrays import as_columns, as_images, as_volumes, image_of, pixels_of
 from cyconv.functional._tables import Table, apply_tables, selection
 
 BOUNDARY = {"reflect": "mirror", "replicate": "nearest", "circular": "wrap"}
@@ -21,10 +24,10 @@ def pad(x: ArrayLike, padding: tuple[int, ...], value: float = 0.0, *, mode: str
 
     Parameters
     ----------
-    x : array_like of shape (N, C, H, W)
+    x : array_like of shape (N, C, L), (N, C, H, W) or (N, C, D, H, W)
         float32 or float64.
-    padding : tuple (left, right) or (left, right, top, bottom)
-        Columns and rows to add; the last axis comes first, as in PyTorch.
+    padding : tuple (left, right), (left, right, top, bottom) or (left, right, top, bottom, front, back)
+        Columns, rows and slices to add; the last axis comes first, as in PyTorch.
     value : float, default 0.0
         What to fill them with in mode "constant"; NaN and infinities are welcome.
     mode : {"constant", "reflect", "replicate", "circular"}, default "constant"
@@ -33,14 +36,14 @@ def pad(x: ArrayLike, padding: tuple[int, ...], value: float = 0.0, *, mode: str
 
     Returns
     -------
-    ndarray of shape (N, C, top + H + bottom, left + W + right)
+    ndarray of shape (N, C, top + H + bottom, left + W + right), and so for the others
 
     Raises
     ------
     TypeError
         If `x` is not float32 or float64, a width is not an integer, or `value` not a number.
     ValueError
-        If `padding` has not two or four numbers, or a negative one; `value` is finite and beyond the dtype; `mode` is
+        If `padding` has another number of numbers, or a negative one; `value` is finite and beyond the dtype; `mode` is
         another; or the image has too few pixels to mirror (padding below the size) or to go round (at most the size).
 
     Examples
@@ -53,18 +56,7 @@ def pad(x: ArrayLike, padding: tuple[int, ...], value: float = 0.0, *, mode: str
     >>> F.pad(np.arange(3.0).reshape(1, 1, 1, 3), (2, 2), mode="reflect")
     array([[[[2., 1., 0., 1., 2., 1., 0.]]]])
     """
-    x = check.as_image("pad", "x", x)
-    N, C, H, W = x.shape
-    top, bottom, left, right = _check_padding("pad", padding)
-    value = check.as_fill_value("pad", "value", value, x.dtype)
-    if check.as_choice("pad", "mode", mode, MODES) != "constant":
-        return apply_tables(x, continued("pad", mode, H, top, bottom), continued("pad", mode, W, left, right))
-    output = empty_image(N, C, top + H + bottom, left + W + right, x.dtype)
-    pixels = nhwc(output)
-    pixels[:, :top] = pixels[:, top + H :] = value
-    pixels[:, :, :left] = pixels[:, :, left + W :] = value
-    pixels[:, top : top + H, left : left + W] = channels_last(x)
-    return output
+    return padded("pad", x, padding, value, mode)
 
 
 def pad_backward(
@@ -74,15 +66,15 @@ def pad_backward(
 
     Parameters
     ----------
-    grad_output : array_like of shape (N, C, top + H + bottom, left + W + right)
-    x : array_like of shape (N, C, H, W), or None
+    grad_output : array_like of the shape of the result
+    x : array_like of the shape of the input, or None
         Only its shape matters; None for whatever fits.
     padding, value, mode
         As in `pad`; the value does not matter.
 
     Returns
     -------
-    ndarray of shape (N, C, H, W)
+    ndarray of the shape of the input
 
     Raises
     ------
@@ -96,22 +88,55 @@ def pad_backward(
     >>> F.pad_backward(np.arange(6.0).reshape(1, 1, 2, 3), None, (1, 0, 0, 1))
     array([[[[1., 2.]]]])
     """
-    grad = check.as_image("pad_backward", "grad_output", grad_output)
-    N, C, OH, OW = grad.shape
-    top, bottom, left, right = _check_padding("pad_backward", padding)
+    return padded_backward("pad_backward", grad_output, x, padding, mode)
+
+
+def padded(op: str, x: Any, padding: Any, value: Any = 0.0, mode: Any = "constant") -> NDArray:
+    """Do what `pad` does."""
+    x = _as_any_image(op, "x", x)
+    axes = x.ndim - 2
+    sides = _check_padding(op, padding, axes)
+    value = check.as_fill_value(op, "value", value, x.dtype)
+    if check.as_choice(op, "mode", mode, MODES) != "constant":
+        return _mapped(x, [continued(op, mode, size, *side) for size, side in zip(x.shape[2:], sides, strict=True)])
+    inner = pixels_of(x)  # a sequence as an image of one row
+    sides = [(0, 0)] * (inner.ndim - 2 - axes) + sides
+    N, *size, C = inner.shape
+    pixels = memory.empty(
+        (N, *(before + n + after for n, (before, after) in zip(size, sides, strict=True)), C), x.dtype
+    )
+    for axis, (n, (before, _)) in enumerate(zip(size, sides, strict=True)):
+        across = np.moveaxis(pixels, axis + 1, 0)
+        across[:before] = across[before + n :] = value
+    pixels[_inside(size, sides)] = inner
+    return image_of(pixels, axes)
+
+
+def padded_backward(op: str, grad_output: Any, x: Any, padding: Any, mode: Any = "constant") -> NDArray:
+    """Do what `pad_backward` does."""
+    grad = _as_any_image(op, "grad_output", grad_output)
+    axes = grad.ndim - 2
+    sides = _check_padding(op, padding, axes)
     if x is not None:
-        shape = check.as_image("pad_backward", "x", x).shape
-        expected = (*shape[:2], top + shape[2] + bottom, left + shape[3] + right)
-        check.check_shape("pad_backward", "grad_output", grad, expected)
-    H, W = OH - top - bottom, OW - left - right
-    if min(H, W) < 1:
-        raise ValueError(f"pad_backward: `grad_output` of shape {grad.shape} is all padding, {tuple(padding)}")
-    if check.as_choice("pad_backward", "mode", mode, MODES) != "constant":
-        rows = continued("pad_backward", mode, H, top, bottom)
-        return apply_tables(grad, rows.adjoint(), continued("pad_backward", mode, W, left, right).adjoint())
-    grad_x = empty_image(N, C, H, W, grad.dtype)
-    nhwc(grad_x)[...] = channels_last(grad)[:, top : top + H, left : left + W]
-    return grad_x
+        x = _as_any_image(op, "x", x)
+        check.check_same_dtype(op, grad_output=grad, x=x)
+        if x.ndim == grad.ndim:
+            size = tuple(before + n + after for n, (before, after) in zip(x.shape[2:], sides, strict=True))
+            check.check_shape(op, "grad_output", grad, (*x.shape[:2], *size))
+        else:
+            raise ValueError(f"{op}: `grad_output` must have as many axes as `x` {x.shape}, got shape {grad.shape}")
+    inner = [extent - before - after for extent, (before, after) in zip(grad.shape[2:], sides, strict=True)]
+    if min(inner) < 1:
+        raise ValueError(f"{op}: `grad_output` of shape {grad.shape} is all padding, {tuple(padding)}")
+    if check.as_choice(op, "mode", mode, MODES) != "constant":
+        tables = [continued(op, mode, n, *side).adjoint() for n, side in zip(inner, sides, strict=True)]
+        return _mapped(grad, tables)
+    pixels = pixels_of(grad)
+    lifted = pixels.ndim - 2 - axes
+    inside = pixels[_inside([1] * lifted + inner, [(0, 0)] * lifted + sides)]
+    grad_x = memory.empty(inside.shape, grad.dtype)
+    grad_x[...] = inside
+    return image_of(grad_x, axes)
 
 
 def continued(op: str, mode: str, size: int, before: int, after: int) -> Table:
@@ -124,8 +149,38 @@ def continued(op: str, mode: str, size: int, before: int, after: int) -> Table:
     return selection(size, sources(BOUNDARY[mode], size, before, before + size + after))
 
 
-def _check_padding(op: str, padding: Any) -> Padding:
-    if not isinstance(padding, (tuple, list)) or len(padding) not in (2, 4):
-        raise ValueError(f"{op}: `padding` must be (left, right) or (left, right, top, bottom), got {padding!r}")
-    left, right, top, bottom = (check.as_int(op, "padding", width, 0) for width in (*padding, 0, 0)[:4])
-    return Padding(top, bottom, left, right)
+def _as_any_image(op: str, name: str, value: Any) -> NDArray:
+    axes = check.as_array(op, name, value).ndim - 2
+    return check.as_image(op, name, value, axes if axes in (1, 3) else 2)
+
+
+def _check_padding(op: str, padding: Any, axes: int) -> list[Pair]:
+    """Return what is added before and after along each axis, the first one first."""
+    forms = "(left, right)", "(left, right, top, bottom)", "(left, right, top, bottom, front, back)"
+    if isinstance(padding, np.ndarray):
+        padding = padding.tolist()
+    if not isinstance(padding, (tuple, list)) or len(padding) not in range(2, 2 * axes + 1, 2):
+        raise ValueError(f"{op}: `padding` must be {' or '.join(forms[:axes])}, got {check.brief(padding)}")
+    widths = [check.as_int(op, "padding", width, 0) for width in padding] + [0] * (2 * axes - len(padding))
+    return list(zip(widths[::2], widths[1::2], strict=True))[::-1]
+
+
+def _inside(size: Sequence[int], sides: Sequence[Pair]) -> tuple[slice, ...]:
+    """Return where the input lies among padded pixels [N, ..., C]."""
+    return (slice(None), *(slice(before, before + n) for n, (before, _) in zip(size, sides, strict=True)))
+
+
+def _mapped(x: NDArray, tables: list[Table]) -> NDArray:
+    """Return what a map along each axis makes of x."""
+    if x.ndim == 4:
+        return apply_tables(x, *tables)
+    if x.ndim == 3:
+        return apply_tables(as_images(x), _same(1), *tables)[:, :, 0]
+    (N, C, D), (depth, rows, columns) = x.shape[:3], tables
+    slices = apply_tables(as_images(x), rows, columns)
+    pixels = apply_tables(as_columns(slices, D), depth, _same(rows.outputs * columns.outputs))
+    return as_volumes(pixels, (N, C, depth.outputs, rows.outputs, columns.outputs))
+
+
+def _same(size: int) -> Table:
+    return selection(size, np.arange(size))

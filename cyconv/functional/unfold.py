@@ -8,35 +8,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cyconv import _geometry, memory
 from cyconv import _validation as check
+from cyconv import memory
 from cyconv._dispatch import im2col as kernels
-from cyconv._geometry import Padding, Pair
+from cyconv._geometry import Pair
+from cyconv._window import Axes, window
 from cyconv.functional._arrays import empty_image
-from cyconv.functional._windows import Axes, Axis, covering, windows
+from cyconv.functional._windows import covering, windows
 from cyconv.threads import threads_for
 
 # The kernels know x as [N, G, H, W, C] and columns as [N, G, OH*OW, KH*KW*C]. G = 1 keeps the channels together, so
 # that a window's line is one run of memory: what the convolution wants. G = C, one channel each, keeps them apart.
 
 
-def columns_nhwc(x: NDArray, kernel: Pair, stride: Pair, padding: Padding, dilation: Pair) -> NDArray:
+def columns_nhwc(x: NDArray, axes: Axes) -> NDArray:
     """Return [N*OH*OW, KH*KW*C] from x [N, H, W, C], whose channels are contiguous."""
     N, _, _, C = x.shape
-    axes = _axes(x.shape[1:3], kernel, stride, padding, dilation)
-    columns = memory.empty((N, 1, _positions(axes), math.prod(kernel) * C), x.dtype)
+    columns = memory.empty((N, 1, _positions(axes), _taps(axes) * C), x.dtype)
     _copy_windows(x[:, None], columns, axes)
     return columns.reshape(N * columns.shape[2], columns.shape[3])
 
 
-def columns_nhwc_adjoint(
-    columns: NDArray, shape: tuple[int, ...], kernel: Pair, stride: Pair, padding: Padding, dilation: Pair
-) -> NDArray:
+def columns_nhwc_adjoint(columns: NDArray, shape: tuple[int, ...], axes: Axes) -> NDArray:
     """Return [N, H, W, C] of `shape`: each row of `columns` added where `columns_nhwc` read it."""
-    axes = _axes(shape[1:3], kernel, stride, padding, dilation)
     image = memory.empty(shape, columns.dtype)
-    columns = columns.reshape(shape[0], 1, _positions(axes), math.prod(kernel) * shape[3])
-    _add_windows(columns, image[:, None], axes)
+    _add_windows(columns.reshape(shape[0], 1, _positions(axes), _taps(axes) * shape[3]), image[:, None], axes)
     return image
 
 
@@ -51,7 +47,7 @@ def im2col(
         float32 or float64.
     kernel_size, stride, dilation : int or pair of int
         Of the windows, as in `conv2d`; stride and dilation default to 1.
-    padding : int, pair, ((top, bottom), (left, right)), "same" or "valid", default 0
+    padding : int, pair, ((top, bottom), (left, right)), "same", "valid" or "full", default 0
         Zeros around the image.
 
     Returns
@@ -234,41 +230,18 @@ def fold(
 def _check_windows(op: str, shape: tuple[int, ...], kernel_size: Any, stride: Any, padding: Any, dilation: Any) -> Axes:
     """Check the windows' parameters against an image of `shape`."""
     N, C, *size = shape
-    kernel, stride = check.as_pair(op, "kernel_size", kernel_size), check.as_pair(op, "stride", stride)
-    dilation = check.as_pair(op, "dilation", dilation)
-    resolved = check.as_padding(op, padding, (size[0], size[1]), kernel, stride, dilation)
-    axes = _axes(tuple(size), kernel, stride, resolved, dilation)
-    if min(axis.output for axis in axes) < 1:
-        span = tuple(_geometry.effective_kernel(kernel[axis], dilation[axis]) for axis in (0, 1))
-        padded = size[0] + resolved.top + resolved.bottom, size[1] + resolved.left + resolved.right
-        raise ValueError(f"{op}: the kernel spans {span} (`dilation` included), more than the padded input {padded}")
+    axes = window(op, 2, kernel_size, stride, padding, dilation).place(op, size)
     if _positions(axes) * _taps(axes) * C * max(1, N) >= 2**59:
         raise ValueError(f"{op}: {_positions(axes)} windows of {_taps(axes)} x {C} numbers do not fit into memory")
     return axes
 
 
-def _axes(size: tuple[int, ...], kernel: Pair, stride: Pair, padding: Padding, dilation: Pair) -> Axes:
-    vertical, horizontal = (
-        Axis(
-            size[axis],
-            _geometry.conv_output(size[axis], kernel[axis], stride[axis], before, after, dilation[axis]),
-            kernel[axis],
-            stride[axis],
-            before,
-            dilation[axis],
-        )
-        for axis, (before, after) in enumerate((padding[:2], padding[2:]))
-    )
-    return vertical, horizontal
-
-
 def _transposed(axes: Axes) -> Axes:
     """Return the axes with taps and output positions in each other's roles, for the transposed matrix."""
-    vertical, horizontal = (
+    return tuple(
         axis._replace(output=axis.kernel, kernel=axis.output, stride=axis.dilation, dilation=axis.stride)
         for axis in axes
     )
-    return vertical, horizontal
 
 
 def _positions(axes: Axes) -> int:

@@ -126,18 +126,21 @@ def interpolate_backward(
 def output_size(op: str, image: Shape, size: Any, scale_factor: Any) -> tuple[tuple[int, int], tuple[float, float]]:
     """Return the size of the result for an image (H, W), and how far apart neighbouring outputs read."""
     if (size is None) == (scale_factor is None):
-        raise ValueError(f"{op}: either `size` or `scale_factor` must be given, got {size} and {scale_factor}")
+        given = f"{check.brief(size)} and {check.brief(scale_factor)}"
+        raise ValueError(f"{op}: either `size` or `scale_factor` must be given, got {given}")
     H, W = image
     if size is not None:
         OH, OW = check.as_pair(op, "size", size)
         return (OH, OW), (H / OH, W / OW)
     pair = scale_factor if isinstance(scale_factor, (tuple, list)) else (scale_factor, scale_factor)
     if len(pair) != 2:
-        raise ValueError(f"{op}: `scale_factor` must be a number or a pair, got {scale_factor!r}")
+        raise ValueError(f"{op}: `scale_factor` must be a number or a pair, got {check.brief(scale_factor)}")
     factors = [check.as_number(op, "scale_factor", factor, 0, check.LARGEST, open_minimum=True) for factor in pair]
     OH, OW = int(H * factors[0]), int(W * factors[1])
     if min(OH, OW) < 1:
-        raise ValueError(f"{op}: `scale_factor` {scale_factor} leaves nothing of an image of size ({H}, {W})")
+        raise ValueError(
+            f"{op}: `scale_factor` {check.brief(scale_factor)} leaves nothing of an image of size ({H}, {W})"
+        )
     return (OH, OW), (1 / factors[0], 1 / factors[1])
 
 

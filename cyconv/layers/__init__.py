@@ -16,18 +16,32 @@ from cyconv.layers.activation import (
 )
 from cyconv.layers.base import Layer, Step
 from cyconv.layers.containers import Branches, Identity, Residual, Sequential, Skip
-from cyconv.layers.convolution import Conv2d, ConvTranspose2d
-from cyconv.layers.convolution_axes import Conv1d, Conv3d, ConvTranspose1d, ConvTranspose3d
+from cyconv.layers.convolution import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from cyconv.layers.dropout import Dropout, Dropout2d
 from cyconv.layers.embedding import Embedding
 from cyconv.layers.flatten import Flatten
 from cyconv.layers.group_normalization import GroupNorm, InstanceNorm2d, LayerNorm, LocalResponseNorm
 from cyconv.layers.linear import Linear
 from cyconv.layers.lstm import LSTM
-from cyconv.layers.normalization import BatchNorm2d
-from cyconv.layers.pooling import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, GlobalAvgPool2d, MaxPool2d
-from cyconv.layers.pooling_axes import AvgPool1d, AvgPool3d, MaxPool1d, MaxPool3d
-from cyconv.layers.resizing import MaxUnpool2d, Pad, Upsample
+from cyconv.layers.normalization import BatchNorm1d, BatchNorm2d, BatchNorm3d
+from cyconv.layers.pooling import (
+    AdaptiveAvgPool1d,
+    AdaptiveAvgPool2d,
+    AdaptiveAvgPool3d,
+    AdaptiveMaxPool1d,
+    AdaptiveMaxPool2d,
+    AdaptiveMaxPool3d,
+    AvgPool1d,
+    AvgPool2d,
+    AvgPool3d,
+    GlobalAvgPool1d,
+    GlobalAvgPool2d,
+    GlobalAvgPool3d,
+    MaxPool1d,
+    MaxPool2d,
+    MaxPool3d,
+)
+from cyconv.layers.resizing import MaxUnpool1d, MaxUnpool2d, MaxUnpool3d, Pad, Upsample
 from cyconv.layers.routing import ChannelShuffle, Gate, Heads, PadChannels, SameSize, SideHead, Split
 from cyconv.layers.weight_normalization import WeightNorm
 
@@ -36,12 +50,18 @@ __all__ = [
     "GELU",
     "LSTM",
     "SELU",
+    "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
+    "AdaptiveAvgPool3d",
+    "AdaptiveMaxPool1d",
     "AdaptiveMaxPool2d",
+    "AdaptiveMaxPool3d",
     "AvgPool1d",
     "AvgPool2d",
     "AvgPool3d",
+    "BatchNorm1d",
     "BatchNorm2d",
+    "BatchNorm3d",
     "Branches",
     "ChannelShuffle",
     "Conv1d",
@@ -55,7 +75,9 @@ __all__ = [
     "Embedding",
     "Flatten",
     "Gate",
+    "GlobalAvgPool1d",
     "GlobalAvgPool2d",
+    "GlobalAvgPool3d",
     "GroupNorm",
     "Heads",
     "Identity",
@@ -68,7 +90,9 @@ __all__ = [
     "MaxPool1d",
     "MaxPool2d",
     "MaxPool3d",
+    "MaxUnpool1d",
     "MaxUnpool2d",
+    "MaxUnpool3d",
     "Maxout",
     "PReLU",
     "Pad",

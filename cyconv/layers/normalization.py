@@ -8,57 +8,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cyconv import functional as F
-from cyconv._validation import as_int, as_number
+from cyconv._validation import as_bool, as_int, as_number
+from cyconv._window import sample_shape
 from cyconv.functional._calls import AT_ONCE, Calls
 from cyconv.functional.normalization import follow, normalized
 from cyconv.initializers import ones, zeros
-from cyconv.layers.base import Layer, Shape, accumulate, data_of, image_shape
+from cyconv.layers.base import Layer, Shape, accumulate, data_of
 from cyconv.layers.recording import Recording
 from cyconv.parameter import Parameter
 
 
-class BatchNorm2d(Layer):
-    """Normalise each channel to mean 0 and variance 1, then scale and shift it (Ioffe and Szegedy 2015).
+class _BatchNorm(Layer):
+    """What batch normalisation of sequences, images and volumes shares."""
 
-    While training, mean and variance are the batch's; in evaluation mode they are the running averages.
-
-    Parameters
-    ----------
-    num_features : int
-        Channels.
-    eps : float, default 1e-5
-        Added to the variance.
-    momentum : float, default 0.1
-        Weight of the newest batch in the running averages.
-    affine : bool, default True
-        Whether the scale and shift are learned; otherwise there are none.
-
-    Attributes
-    ----------
-    weight, bias : Parameter of shape (num_features,) or None
-        Scale and shift.
-    running_mean, running_var : ndarray of shape (num_features,)
-        Averages over the batches seen, the variance with n - 1 in its denominator, as in PyTorch.
-    num_batches_tracked : ndarray of shape (), int64
-        How many batches these are.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from cyconv.layers import BatchNorm2d
-    >>> x = np.random.default_rng(0).random((8, 2, 4, 4), np.float32)
-    >>> y = BatchNorm2d(2)(x)
-    >>> bool(np.all(np.abs(y.mean(axis=(0, 2, 3))) < 1e-6))
-    True
-    """
-
+    axes: ClassVar[int]
+    ranks: ClassVar[tuple[int, ...]]  # of the batches that it takes
     buffers: ClassVar[tuple[str, ...]] = ("running_mean", "running_var", "num_batches_tracked")
 
-    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True) -> None:
-        self.num_features = as_int("BatchNorm2d", "num_features", num_features)
-        self.eps = as_number("BatchNorm2d", "eps", eps, 0, open_minimum=True)
-        self.momentum = as_number("BatchNorm2d", "momentum", momentum, 0, 1)
-        self.affine = affine
+    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = True) -> None:
+        op = type(self).__name__
+        self.num_features = as_int(op, "num_features", num_features)
+        self.eps = as_number(op, "eps", eps, 0, open_minimum=True)
+        self.momentum = None if momentum is None else as_number(op, "momentum", momentum, 0, 1)
+        self.affine = as_bool(op, "affine", affine)
         shape = (self.num_features,)
         self.weight = Parameter.drawn(shape, ones) if affine else None
         self.bias = Parameter.drawn(shape, zeros) if affine else None
@@ -67,7 +39,9 @@ class BatchNorm2d(Layer):
         self.num_batches_tracked = np.array(0)
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        return image_shape("BatchNorm2d", input_shape, self.num_features)
+        if self.axes == 1 and len(input_shape) == 1 and input_shape[0] == self.num_features:
+            return tuple(input_shape)
+        return sample_shape(type(self).__name__, input_shape, self.axes, self.num_features)
 
     def forward(self, x: NDArray) -> NDArray:
         return self._run(x)
@@ -82,15 +56,21 @@ class BatchNorm2d(Layer):
 
     def _run(self, x: NDArray, addend: NDArray | None = None, relu: bool = False, calls: Calls = AT_ONCE) -> NDArray:
         parameters = data_of(self.weight), data_of(self.bias)
+        if x.ndim not in self.ranks:
+            wanted = " or ".join(map(str, self.ranks))
+            raise ValueError(f"{type(self).__name__}: `x` must have {wanted} dimensions, got shape {x.shape}")
         if not self.training:
             running = self.running_mean, self.running_var
             return normalized("batch_norm", x, *running, *parameters, self.eps, addend, relu, calls)
-        if x.size < 2 * self.num_features:
-            raise ValueError(f"BatchNorm2d: training needs more than one value per channel, got `x` of shape {x.shape}")
+        if x.size == self.num_features:
+            op = type(self).__name__
+            raise ValueError(f"{op}: training needs more than one value per channel, got `x` of shape {x.shape}")
         output, mean, var = F.batch_norm_with_statistics(x, *parameters, eps=self.eps, residual=addend, relu=relu)
-        if np.isfinite(mean).all() and np.isfinite(var).all():  # one bad batch would spoil the averages for good
-            follow(self.running_mean, self.running_var, mean, var, x, self.momentum)
+        # An empty batch has no statistics; one bad batch would spoil the averages for good.
+        if x.size and np.isfinite(mean).all() and np.isfinite(var).all():
             self.num_batches_tracked += 1
+            weight = 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
+            follow(self.running_mean, self.running_var, mean, var, x, weight)
         self.remember(x, mean, var)
         return output
 
@@ -126,3 +106,120 @@ class BatchNorm2d(Layer):
         weight, bias = data_of(self.weight), data_of(self.bias)
         parameters = None if weight is None else weight.tobytes(), None if bias is None else bias.tobytes()
         return *parameters, self.running_mean.tobytes(), self.running_var.tobytes(), self.eps
+
+
+class BatchNorm1d(_BatchNorm):
+    """Normalise each channel of (N, C) or (N, C, L), then scale and shift it (Ioffe and Szegedy 2015).
+
+    While training, mean and variance are the batch's; in evaluation mode they are the running averages.
+
+    Parameters
+    ----------
+    num_features : int
+        Channels: of vectors, as behind `Linear`, their length.
+    eps : float, default 1e-5
+        Added to the variance.
+    momentum : float or None, default 0.1
+        Weight of the newest batch in the running averages; None for the plain average of all batches.
+    affine : bool, default True
+        Whether the scale and shift are learned; otherwise there are none.
+
+    Attributes
+    ----------
+    weight, bias : Parameter of shape (num_features,) or None
+        Scale and shift.
+    running_mean, running_var : ndarray of shape (num_features,)
+        Averages over the batches seen, the variance with n - 1 in its denominator, as in PyTorch.
+    num_batches_tracked : ndarray of shape (), int64
+        How many batches these are.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv.layers import BatchNorm1d
+    >>> x = np.random.default_rng(0).random((8, 2), np.float32)
+    >>> y = BatchNorm1d(2)(x)
+    >>> bool(np.all(np.abs(y.mean(axis=0)) < 1e-6))
+    True
+    """
+
+    axes = 1
+    ranks = (2, 3)
+
+
+class BatchNorm2d(_BatchNorm):
+    """Normalise each channel to mean 0 and variance 1, then scale and shift it (Ioffe and Szegedy 2015).
+
+    While training, mean and variance are the batch's; in evaluation mode they are the running averages.
+
+    Parameters
+    ----------
+    num_features : int
+        Channels.
+    eps : float, default 1e-5
+        Added to the variance.
+    momentum : float or None, default 0.1
+        Weight of the newest batch in the running averages; None for the plain average of all batches.
+    affine : bool, default True
+        Whether the scale and shift are learned; otherwise there are none.
+
+    Attributes
+    ----------
+    weight, bias : Parameter of shape (num_features,) or None
+        Scale and shift.
+    running_mean, running_var : ndarray of shape (num_features,)
+        Averages over the batches seen, the variance with n - 1 in its denominator, as in PyTorch.
+    num_batches_tracked : ndarray of shape (), int64
+        How many batches these are.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv.layers import BatchNorm2d
+    >>> x = np.random.default_rng(0).random((8, 2, 4, 4), np.float32)
+    >>> y = BatchNorm2d(2)(x)
+    >>> bool(np.all(np.abs(y.mean(axis=(0, 2, 3))) < 1e-6))
+    True
+    """
+
+    axes = 2
+    ranks = (2, 4)
+
+
+class BatchNorm3d(_BatchNorm):
+    """Normalise each channel of volumes (N, C, D, H, W), then scale and shift it (Ioffe and Szegedy 2015).
+
+    While training, mean and variance are the batch's; in evaluation mode they are the running averages.
+
+    Parameters
+    ----------
+    num_features : int
+        Channels.
+    eps : float, default 1e-5
+        Added to the variance.
+    momentum : float or None, default 0.1
+        Weight of the newest batch in the running averages; None for the plain average of all batches.
+    affine : bool, default True
+        Whether the scale and shift are learned; otherwise there are none.
+
+    Attributes
+    ----------
+    weight, bias : Parameter of shape (num_features,) or None
+        Scale and shift.
+    running_mean, running_var : ndarray of shape (num_features,)
+        Averages over the batches seen, the variance with n - 1 in its denominator, as in PyTorch.
+    num_batches_tracked : ndarray of shape (), int64
+        How many batches these are.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv.layers import BatchNorm3d
+    >>> x = np.random.default_rng(0).random((8, 2, 3, 4, 4), np.float32)
+    >>> y = BatchNorm3d(2)(x)
+    >>> bool(np.all(np.abs(y.mean(axis=(0, 2, 3, 4))) < 1e-6))
+    True
+    """
+
+    axes = 3
+    ranks = (5,)

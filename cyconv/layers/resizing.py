@@ -1,18 +1,20 @@
-"""Layers that change the size of images: interpolation, padding, unpooling."""
+"""Layers that change the size of their inputs: interpolation, padding, unpooling."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cyconv import functional as F
-from cyconv._geometry import pool_output
-from cyconv._validation import as_bool, as_choice, as_pair
+from cyconv._validation import as_bool, as_choice
+from cyconv._window import Axes, plain, pooling_axes, pooling_window, said, sample_shape
+from cyconv.functional.max_pool import maximum, maximum_backward, unpooled, unpooled_backward
+from cyconv.functional.pad import padded, padded_backward
 from cyconv.functional.upsample import MODES, output_size
-from cyconv.layers.base import Layer, Shape, Step, image_shape, windows_fit
+from cyconv.layers.base import Layer, Shape, Step, image_shape
 from cyconv.layers.containers import Container
 
 
@@ -40,7 +42,7 @@ class Upsample(Layer):
     def __init__(
         self, size: Any = None, scale_factor: Any = None, mode: str = "nearest", align_corners: bool = False
     ) -> None:
-        self.size, self.scale_factor = size, scale_factor
+        self.size, self.scale_factor = plain(size), plain(scale_factor)
         self.mode = as_choice("Upsample", "mode", mode, MODES)
         self.align_corners = as_bool("Upsample", "align_corners", align_corners)
         output_size("Upsample", (2**20, 2**20), size, scale_factor)
@@ -60,14 +62,14 @@ class Upsample(Layer):
 
 
 class Pad(Layer):
-    """Surround images with a constant, or continue them over their edges.
+    """Surround sequences, images or volumes with a constant, or continue them over their edges.
 
-    Before a convolution without padding it is what other libraries call the convolution's padding mode.
+    Before a convolution without padding it is what its `padding_mode` does.
 
     Parameters
     ----------
-    padding : int, (left, right) or (left, right, top, bottom)
-        Columns and rows to add; an int on all sides.
+    padding : int, (left, right), (left, right, top, bottom) or (left, right, top, bottom, front, back)
+        Columns, rows and slices to add; an int on all sides.
     mode : {"constant", "reflect", "replicate", "circular"}, default "constant"
         Fill with `value`, mirror, repeat the edge, or go on at the other side.
     value : float, default 0.0
@@ -81,28 +83,126 @@ class Pad(Layer):
     """
 
     def __init__(self, padding: Any, mode: str = "constant", value: float = 0.0) -> None:
-        self.padding: tuple[int, ...] = tuple(padding) if isinstance(padding, (tuple, list)) else (padding,) * 4
+        self.padding = plain(padding)
         self.mode, self.value = mode, value
-        empty = np.zeros((0, 1, 2**20, 2**20), np.float32)
-        F.pad(empty, self.padding, value, mode=mode)  # of an empty batch: checks
+        axes = len(self.padding) // 2 if isinstance(self.padding, tuple) else 2
+        self._padded(np.zeros((0, 1, *(2**20,) * min(max(axes, 1), 3)), np.float32))  # of an empty batch: checks
+
+    def widths(self, axes: int) -> tuple[int, ...]:
+        """Return what is added before and after each of so many axes, the last one first."""
+        each = self.padding if isinstance(self.padding, tuple) else (self.padding,) * (2 * axes)
+        return (*each, *(0,) * (2 * axes - len(each)))
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        empty = np.zeros((0, *image_shape("Pad", input_shape)), np.float32)
-        return F.pad(empty, self.padding, self.value, mode=self.mode).shape[1:]
+        if len(input_shape) not in (2, 3, 4):
+            raise ValueError(f"Pad: needs sequences, images or volumes, (C, ...), got {tuple(input_shape)}")
+        return self._padded(np.zeros((0, *input_shape), np.float32)).shape[1:]
+
+    def _padded(self, x: NDArray) -> NDArray:
+        return padded("Pad", x, self.widths(x.ndim - 2), self.value, self.mode)
 
     def forward(self, x: NDArray) -> NDArray:
-        output = F.pad(x, self.padding, self.value, mode=self.mode)
+        output = self._padded(x)
         self.remember(output.shape)
         return output
 
     def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
         (shape,) = self.recall()
         gradient = self.check_gradient(grad_output, shape)
-        return F.pad_backward(gradient, None, self.padding, mode=self.mode)
+        return padded_backward("Pad", gradient, None, self.widths(len(shape) - 2), self.mode)
 
 
-class MaxUnpool2d(Container):
-    """Pool, let layers work on the smaller image, and put their numbers back where the maxima were.
+class _MaxUnpool(Container):
+    """What max unpooling along one, two and three axes shares."""
+
+    axes: ClassVar[int]
+
+    def __init__(self, body: Layer, kernel_size: Any, stride: Any = None, padding: Any = 0) -> None:
+        super().__init__({"body": body})
+        self.kernel_size, self.stride, self.padding = plain(kernel_size), plain(stride), plain(padding)
+        window = pooling_window(type(self).__name__, self.axes, self.kernel_size, self.stride, self.padding)
+        if any(map(int.__lt__, window.stride, window.kernel)):
+            raise ValueError(
+                f"{type(self).__name__}: `stride` must be at least `kernel_size` {said(window.kernel)}, "
+                f"got {said(window.stride)}"
+            )
+
+    def windows(self, size: Shape) -> Axes:
+        """Return the windows on an input of `size`, the axes behind the channels; see `cyconv._window`."""
+        return pooling_axes(type(self).__name__, size, *self._window())
+
+    def _window(self) -> tuple[Any, ...]:
+        return self.kernel_size, self.stride, self.padding, 1, False
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        pooled = self._pooled(input_shape)
+        self._check(self["body"].output_shape(pooled), pooled)
+        return tuple(input_shape)
+
+    def trace(self, input_shape: Shape, prefix: str = "") -> Iterator[Step]:
+        yield from self["body"].trace(self._pooled(input_shape), f"{prefix}body.")
+        yield from super().trace(input_shape, prefix)  # pooling and unpooling
+
+    def forward(self, x: NDArray) -> NDArray:
+        op = f"max_pool{self.axes}d"
+        pooled, indices = maximum(op, self.axes, x, *self._window(), return_indices=True)
+        inner = self["body"].forward(cast(NDArray, pooled))
+        self._check(inner.shape, pooled.shape)
+        self.remember(x, inner, indices)
+        return unpooled(f"max_unpool{self.axes}d", self.axes, inner, indices, *self._places(x))
+
+    def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
+        x, inner, indices = self.recall()
+        op = f"max_unpool{self.axes}d_backward"
+        of_body = unpooled_backward(op, self.axes, grad_output, inner, indices, *self._places(x))
+        gradient = self["body"].backward(of_body, needs_grad_input)
+        op = f"max_pool{self.axes}d_backward"
+        return None if gradient is None else maximum_backward(op, self.axes, gradient, x, None, None, *self._window())
+
+    def _places(self, x: NDArray) -> tuple[Any, ...]:
+        """Return what unpooling takes: the padding says nothing where the size is given."""
+        return self.kernel_size, self.stride, 0, x.shape[2:]
+
+    def _pooled(self, input_shape: Shape) -> Shape:
+        C, *size = sample_shape(type(self).__name__, input_shape, self.axes)
+        return C, *(axis.output for axis in self.windows(tuple(size)))
+
+    def _check(self, returned: Shape, given: Shape) -> None:
+        if tuple(returned) != tuple(given):
+            raise ValueError(
+                f"{type(self).__name__}: `body` must return the shape that it is given, {given}, got {returned}"
+            )
+
+
+class MaxUnpool1d(_MaxUnpool):
+    """Pool sequences, let layers work on what is left, and put their numbers back where the maxima were.
+
+    A deconvolution network (Noh, Hong and Han 2015) nests one in another.
+
+    Parameters
+    ----------
+    body : Layer
+        What works between pooling and unpooling; it must return sequences of the shape that it is given.
+    kernel_size : int
+        Size of the windows.
+    stride : int, optional
+        Step between windows; `kernel_size` by default, and not less, for a maximum has one place.
+    padding : int, (before, after), "same" or "valid", default 0
+        Positions around the input that never win.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv.layers import Identity, MaxUnpool1d
+    >>> MaxUnpool1d(Identity(), 2)(np.array([[[1.0, 5.0, 2.0, 3.0]]]))
+    array([[[0., 5., 0., 3.]]])
+    """
+
+    axes = 1
+
+
+class MaxUnpool2d(_MaxUnpool):
+    """Pool images, let layers work on what is left, and put their numbers back where the maxima were.
 
     A deconvolution network (Noh, Hong and Han 2015) nests one in another.
 
@@ -111,11 +211,11 @@ class MaxUnpool2d(Container):
     body : Layer
         What works between pooling and unpooling; it must return images of the shape that it is given.
     kernel_size : int or pair of ints
-        Height and width of the windows.
+        Size of the windows.
     stride : int or pair of ints, optional
         Step between windows; `kernel_size` by default, and not less, for a maximum has one place.
-    padding : int or pair of ints, default 0
-        Rows and columns around the input that never win.
+    padding : int, pair of ints, ((top, bottom), (left, right)), "same" or "valid", default 0
+        Positions around the input that never win.
 
     Examples
     --------
@@ -126,47 +226,31 @@ class MaxUnpool2d(Container):
              [0., 3.]]]])
     """
 
-    def __init__(self, body: Layer, kernel_size: Any, stride: Any = None, padding: Any = 0) -> None:
-        super().__init__({"body": body})
-        self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
-        kernel = as_pair("MaxUnpool2d", "kernel_size", kernel_size)
-        step = kernel if stride is None else as_pair("MaxUnpool2d", "stride", stride)
-        if step[0] < kernel[0] or step[1] < kernel[1]:
-            raise ValueError(f"MaxUnpool2d: `stride` must be at least `kernel_size` {kernel}, got {step}")
-        as_pair("MaxUnpool2d", "padding", padding, 0)
+    axes = 2
 
-    def output_shape(self, input_shape: Shape) -> Shape:
-        shape, pooled = image_shape("MaxUnpool2d", input_shape), self._pooled(input_shape)
-        self._check(self["body"].output_shape(pooled), pooled)
-        return shape
 
-    def trace(self, input_shape: Shape, prefix: str = "") -> Iterator[Step]:
-        yield from self["body"].trace(self._pooled(input_shape), f"{prefix}body.")
-        yield from super().trace(input_shape, prefix)  # pooling and unpooling
+class MaxUnpool3d(_MaxUnpool):
+    """Pool volumes, let layers work on what is left, and put their numbers back where the maxima were.
 
-    def forward(self, x: NDArray) -> NDArray:
-        window = self.kernel_size, self.stride, self.padding
-        pooled, indices = cast("tuple[NDArray, NDArray]", F.max_pool2d(x, *window, return_indices=True))
-        inner = self["body"].forward(pooled)
-        self._check(inner.shape, pooled.shape)
-        self.remember(x, inner, indices)
-        return F.max_unpool2d(inner, indices, *window, output_size=x.shape[2:])
+    A deconvolution network (Noh, Hong and Han 2015) nests one in another.
 
-    def backward(self, grad_output: NDArray, needs_grad_input: bool = True) -> NDArray | None:
-        x, inner, indices = self.recall()
-        window = self.kernel_size, self.stride, self.padding
-        of_body = F.max_unpool2d_backward(grad_output, inner, indices, *window, output_size=x.shape[2:])
-        gradient = self["body"].backward(of_body, needs_grad_input)
-        return None if gradient is None else F.max_pool2d_backward(gradient, x, *window)
+    Parameters
+    ----------
+    body : Layer
+        What works between pooling and unpooling; it must return volumes of the shape that it is given.
+    kernel_size : int or three ints
+        Size of the windows.
+    stride : int or three ints, optional
+        Step between windows; `kernel_size` by default, and not less, for a maximum has one place.
+    padding : int, three ints, (before, after) along each of the three axes, "same" or "valid", default 0
+        Positions around the input that never win.
 
-    def _pooled(self, input_shape: Shape) -> tuple[int, int, int]:
-        C, *size = image_shape("MaxUnpool2d", input_shape)
-        kernel = as_pair("MaxUnpool2d", "kernel_size", self.kernel_size)
-        stride = kernel if self.stride is None else as_pair("MaxUnpool2d", "stride", self.stride)
-        pads = as_pair("MaxUnpool2d", "padding", self.padding, 0)
-        OH, OW = (pool_output(size[i], kernel[i], stride[i], pads[i], pads[i], 1, False) for i in (0, 1))
-        return windows_fit("MaxUnpool2d", input_shape, (C, OH, OW))
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv.layers import Identity, MaxUnpool3d
+    >>> MaxUnpool3d(Identity(), (2, 1, 2))(np.arange(4.0).reshape(1, 1, 2, 1, 2)).ravel()
+    array([0., 0., 0., 3.])
+    """
 
-    def _check(self, returned: Shape, given: Shape) -> None:
-        if tuple(returned) != tuple(given):
-            raise ValueError(f"MaxUnpool2d: `body` must return the shape that it is given, {given}, got {returned}")
+    axes = 3

@@ -208,8 +208,8 @@ WRONG = [
     (lambda: F.avg_pool2d(X, (2, 2, 2)), ValueError, "avg_pool2d: `kernel_size` must be an int or a pair of ints"),
     (lambda: F.avg_pool2d(X, 2, 2**62), ValueError, "avg_pool2d: `stride` must be at most 2147483647"),
     (lambda: F.avg_pool2d(X, 2, 2, 2), ValueError, "avg_pool2d: `padding` must be at most half of the window"),
-    (lambda: F.avg_pool2d(X, 2, 2, "full"), ValueError, 'avg_pool2d: `padding` must be "same", "valid"'),
-    (lambda: F.avg_pool2d(X, 5), ValueError, r"avg_pool2d: the window spans \(5, 5\)"),
+    (lambda: F.avg_pool2d(X, 2, 2, "wide"), ValueError, 'avg_pool2d: `padding` must be "same", "valid"'),
+    (lambda: F.avg_pool2d(X, 5), ValueError, r"avg_pool2d: the kernel spans \(5, 5\)"),
     (
         lambda: F.avg_pool2d(X, 2, divisor_override=0),
         ValueError,

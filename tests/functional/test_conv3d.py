@@ -44,7 +44,7 @@ def conv3d(x, weight, bias, stride=1, padding=0, dilation=1, groups=1):
 @pytest.fixture(params=["whole", "one by one"])
 def parts(request, monkeypatch):
     if request.param == "one by one":
-        monkeypatch.setattr(import_module("cyconv.functional.conv3d"), "STACK_BYTES", 1)
+        monkeypatch.setattr(import_module("cyconv.functional._volumes"), "STACK_BYTES", 1)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -74,7 +74,7 @@ def test_parts_of_a_batch_whose_slices_shrink_or_grow(op, monkeypatch):
     grad = rng.normal(size=whole.shape)
     gradients = backward(grad, x, weight, None, 2, 1)
     outputs, plane = (whole.shape[2], 36) if op == "conv3d" else (x.shape[2], whole.shape[3] * whole.shape[4])
-    monkeypatch.setattr(import_module("cyconv.functional.conv3d"), "STACK_BYTES", 2 * outputs * 3 * 2 * plane * 8)
+    monkeypatch.setattr(import_module("cyconv.functional._volumes"), "STACK_BYTES", 2 * outputs * 3 * 2 * plane * 8)
     np.testing.assert_allclose(forward(x, weight, None, 2, 1), whole, atol=1e-12)
     for found, expected in zip(backward(grad, x, weight, None, 2, 1)[:2], gradients[:2], strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-12)
@@ -133,10 +133,22 @@ def test_against_torch():
 
 WRONG = [
     (lambda: F.conv3d(X[0], WEIGHT), ValueError, "conv3d: `x` must have 5 dimensions"),
-    (lambda: F.conv3d(X, WEIGHT), ValueError, r"conv3d: `weight` of shape .* expects 2 input channels"),
+    (
+        lambda: F.conv3d(X, WEIGHT),
+        ValueError,
+        r"conv3d: `weight` expects 2 input channels \(2 per group x 1 groups\), but `x` has shape \(2, 4, 5, 6, 7\)",
+    ),
     (lambda: F.conv3d(X, WEIGHT, stride=(1, 2), groups=2), ValueError, "conv3d: `stride` must be an int or three ints"),
-    (lambda: F.conv3d(X[:, :, :1], WEIGHT, groups=2), ValueError, "conv3d: the padded depth of `x` .* is smaller"),
-    (lambda: F.conv3d(X, WEIGHT, padding="full", groups=2), ValueError, "`padding` must be one of 'same', 'valid'"),
+    (
+        lambda: F.conv3d(X[:, :, :1], WEIGHT, groups=2),
+        ValueError,
+        r"conv3d: the kernel spans \(3, 2, 3\) .*, more than the padded input \(1, 6, 7\)",
+    ),
+    (
+        lambda: F.conv3d(X, WEIGHT, padding="wide", groups=2),
+        ValueError,
+        "`padding` must be .same., .valid., .full., an int or three",
+    ),
     (
         lambda: F.conv_transpose3d(X, TRANSPOSED, output_padding=1, groups=2),
         ValueError,
@@ -145,7 +157,7 @@ WRONG = [
     (
         lambda: F.conv3d_backward(X, X, WEIGHT, groups=2),
         ValueError,
-        r"conv3d_backward: `grad_output` must have shape \(2, 6, 3, 6, 7\), got",
+        r"conv3d_backward: `grad_output` must have shape \(2, 6, 3, 5, 5\), got \(2, 4, 5, 6, 7\)",
     ),
 ]
 

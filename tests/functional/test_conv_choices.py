@@ -6,7 +6,7 @@ import pytest
 from cyconv._dispatch import images
 from cyconv.functional import conv
 from cyconv.functional._correlation import FILTER_BYTES, Columns, Direct, Grouped, Images, Planes, Winograd
-from cyconv.functional.conv import planned_conv2d
+from cyconv.functional.conv import planned
 from tests import references
 
 # batch, input channels, output channels, size, kernel, stride, padding, groups: forward, input gradient
@@ -86,7 +86,7 @@ def test_large_filters_are_not_transformed_at_once():
     rng = np.random.default_rng(0)
     x = rng.standard_normal((2, 1024, 8, 8), np.float32)
     weight = rng.standard_normal((832, 3, 3, 1024), np.float32).transpose(0, 3, 1, 2)
-    _, chosen = planned_conv2d("conv2d", x, weight, None, 1, 1, 1, 1, "winograd")
+    _, chosen = planned("conv2d", x, weight, None, 1, 1, 1, 1, "winograd")
     assert 4 * weight.nbytes > 2 * FILTER_BYTES
     assert chosen.forward.prepare(weight.transpose(0, 2, 3, 1)).size == weight.size
     pixels = np.ascontiguousarray(x.transpose(0, 2, 3, 1))

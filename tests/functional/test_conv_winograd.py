@@ -6,7 +6,7 @@ import pytest
 import cyconv
 from cyconv import functional as F
 from cyconv.functional._correlation import Winograd
-from cyconv.functional.conv import planned_conv2d
+from cyconv.functional.conv import planned
 from tests import references
 
 SHAPES = {  # batch, in_channels, out_channels, height, width, padding, groups, filter, stride
@@ -112,7 +112,7 @@ def test_auto_takes_it_in_float32_only():
     auto, winograd = (F.conv2d(x, weight, bias, 1, 1, algorithm=name) for name in ("auto", "winograd"))
     np.testing.assert_array_equal(auto, winograd)
     wide = [array.astype(np.float64) for array in (x, weight, bias)]
-    _, plan = planned_conv2d("conv2d", *wide, 1, 1, 1, 1)
+    _, plan = planned("conv2d", *wide, 1, 1, 1, 1)
     assert not isinstance(plan.forward, Winograd)
     assert not isinstance(plan.adjoint, Winograd)
 

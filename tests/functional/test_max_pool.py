@@ -255,12 +255,12 @@ WRONG = [
     (
         lambda: F.max_pool2d(X, 3, 1, 2),
         ValueError,
-        r"max_pool2d: `padding` must be at most half of the window, \(3, 3\), got \(2, 2, 2, 2\)",
+        r"max_pool2d: `padding` must be at most half of the window, \(3, 3\), got \(2, 2\)",
     ),
     (
         lambda: F.max_pool2d(X, 5),
         ValueError,
-        r"max_pool2d: the window spans \(5, 5\) \(`dilation` included\), more than the padded input \(4, 5\)",
+        r"max_pool2d: the kernel spans \(5, 5\) \(`dilation` included\), more than the padded input \(4, 5\)",
     ),
     (
         lambda: F.max_pool2d(X, 2, 1, 4, 8),
@@ -315,7 +315,7 @@ WRONG = [
     (
         lambda: F.max_unpool2d(Y, ZEROS, 2, 1, 2),
         ValueError,
-        r"max_unpool2d: `padding` \(2, 2\) leaves nothing of the result, its size would be \(-1, -1\)",
+        r"max_unpool2d: `padding` \(2, 2\) leaves an output of size \(-1, -1\); it must be at least 1 along each axis",
     ),
     (
         lambda: F.max_unpool2d_backward(X, Y, ZEROS, 2),

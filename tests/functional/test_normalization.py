@@ -284,7 +284,7 @@ def test_against_torch():
 def test_errors():
     x = np.ones((2, 3, 4, 4), np.float32)
     ones = np.ones(3, np.float32)
-    with pytest.raises(ValueError, match=r"batch_norm: `x` must have 2 or 4 dimensions, got shape \(3,\)"):
+    with pytest.raises(ValueError, match=r"batch_norm: `x` must have 2, 3, 4 or 5 dimensions, got shape \(3,\)"):
         F.batch_norm(ones, ones, ones)
     with pytest.raises(ValueError, match=r"batch_norm: `weight` must have shape \(3,\) \(one per channel of `x`"):
         F.batch_norm(x, ones, ones, ones[:2])

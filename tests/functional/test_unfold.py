@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 import cyconv
 from cyconv import functional as F
-from cyconv._geometry import Padding
+from cyconv._window import Axis
 from cyconv.functional.unfold import columns_nhwc, columns_nhwc_adjoint
 from tests import references
 from tests.memory_formats import FORMATS
@@ -64,21 +64,20 @@ def test_columns_equal_reference(x, rng, case, threads, dtype, small_work_thread
 @pytest.mark.parametrize("channels", [1, 3, 40])
 def test_channels_innermost_is_a_reordering(rng, channels):
     x = rng.standard_normal((2, channels, 7, 6))
-    arguments = (2, 3), (2, 1), Padding(1, 0, 2, 1), (1, 2)
-    expected = F.im2col(x, *arguments[:2], ((1, 0), (2, 1)), arguments[3])
-    columns = columns_nhwc(np.ascontiguousarray(x.transpose(0, 2, 3, 1)), *arguments)
+    arguments = (2, 3), (2, 1), ((1, 0), (2, 1)), (1, 2)
+    expected = F.im2col(x, *arguments)
+    axes = Axis(7, 4, 2, 2, 1), Axis(6, 5, 3, 1, 2, 2)
+    columns = columns_nhwc(np.ascontiguousarray(x.transpose(0, 2, 3, 1)), axes)
     reordered = columns.reshape(-1, 6, channels).transpose(0, 2, 1).reshape(expected.shape)
     np.testing.assert_array_equal(reordered, expected)
-    image = columns_nhwc_adjoint(columns, (2, 7, 6, channels), *arguments)
-    np.testing.assert_allclose(
-        image.transpose(0, 3, 1, 2), F.col2im(expected, x.shape, *arguments[:2], ((1, 0), (2, 1)), arguments[3])
-    )
+    image = columns_nhwc_adjoint(columns, (2, 7, 6, channels), axes)
+    np.testing.assert_allclose(image.transpose(0, 3, 1, 2), F.col2im(expected, x.shape, *arguments))
 
 
 def test_channels_innermost_reads_a_slice_of_channels(rng):
     x = rng.standard_normal((2, 5, 5, 8))
-    arguments = (3, 3), (1, 1), Padding(1, 1, 1, 1), (1, 1)
-    np.testing.assert_array_equal(columns_nhwc(x[..., 2:5], *arguments), columns_nhwc(x[..., 2:5].copy(), *arguments))
+    axes = (Axis(5, 5, 3, 1, 1),) * 2
+    np.testing.assert_array_equal(columns_nhwc(x[..., 2:5], axes), columns_nhwc(x[..., 2:5].copy(), axes))
 
 
 @pytest.mark.parametrize("memory_format", FORMATS)
