@@ -25,7 +25,7 @@
 
 #include "simd.h"
 
-/* Keeps a value in its register: gcc would load it again for each use, or keep the address of every line. */
+/* Keeps a value in its register: gcc would load it again for each use. */
 #if defined(__AVX512F__)
   #define HOLD_VECTOR(v) __asm__("" : "+v"(v))
 #elif defined(__x86_64__)
@@ -35,7 +35,6 @@
 #else
   #define HOLD_VECTOR(v) ((void)0)
 #endif
-#define HOLD_ADDRESS(p) __asm__("" : "+r"(p))
 #define UNROLL_TAPS _Pragma("GCC unroll 40")
 
 /* Pixels of a tile, widest first: the caller takes the widest that the line has room for. */

@@ -137,9 +137,14 @@ cdef inline floating sigmoid(floating x) noexcept nogil:
 
 
 cdef inline floating tanh(floating x) noexcept nogil:
-    """-m / (2 + m) with m = e^(-2|x|) - 1, and the sign of x."""
-    cdef floating two = 2, m = expm1_nonpositive(-two * magnitude(x))
-    return with_sign(m / (two + m), x)
+    """-m / (2 + m) with m = e^(-2|x|) - 1 where that is above -1/2, else 1 - 2 (m + 1) / (2 + m); and the sign of x.
+
+    Beside 1 the quotient's rounding would count double in the derivative, 1 - tanh^2.
+    """
+    cdef floating one = 1, two = 2, m = expm1_nonpositive(-two * magnitude(x))
+    cdef bint large = m < <floating>-0.5
+    cdef floating quotient = (two * (m + one) if large else -m) / (two + m)
+    return with_sign(one - quotient if large else quotient, x)
 
 
 cdef inline floating log1p_unit(floating u) noexcept nogil:
