@@ -64,7 +64,7 @@ cdef void backward_block(
             grad_x[i] = grad[i] * (saved[i] * (one - saved[i]))
     else:
         for i in range(COUNT):
-            grad_x[i] = grad[i] * ((one - saved[i]) * (one + saved[i]))
+            grad_x[i] = grad[i] * (one - saved[i] * saved[i])
 
 
 def backward(

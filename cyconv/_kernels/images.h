@@ -53,35 +53,17 @@ static inline ptrdiff_t cyconv_images_vectors(ptrdiff_t M) { return IMAGES_VECTO
     vector_##T c[IMAGES_ROWS][6];                                                                                  \
     UNROLL for (int m = 0; m < M; m++)                                                                             \
       UNROLL for (int v = 0; v < V; v++) c[m][v] = (vector_##T){0};                                                \
-    ptrdiff_t room = SUM_BLOCK, carried = 0;                                                                       \
     for (ptrdiff_t b = 0; b < batch; b++) {                                                                        \
       const T *a = A + b * a_step, *line = B + b * b_step;                                                         \
-      for (ptrdiff_t left = K; left > 0;) {                                                                        \
-        if (room == 0) {                                                                                           \
-          UNROLL for (int v = 0; v < V; v++)                                                                       \
-            UNROLL for (int m = 0; m < M; m++) {                                                                   \
-              vector_##T *sum = (vector_##T *)(C + v * c_pixel + m * L);                                           \
-              if (carried) c[m][v] += *sum;                                                                        \
-              *sum = c[m][v];                                                                                      \
-              c[m][v] = (vector_##T){0};                                                                           \
-            }                                                                                                      \
-          carried = 1;                                                                                             \
-          room = SUM_BLOCK;                                                                                        \
-        }                                                                                                          \
-        ptrdiff_t steps = left < room ? left : room;                                                               \
-        left -= steps;                                                                                             \
-        room -= steps;                                                                                             \
-        for (; steps > 0; steps--, a += M, line += L) {                                                            \
-          vector_##T x[6];                                                                                         \
-          UNROLL for (int v = 0; v < V; v++) x[v] = AT(T, line + v * pixel);                                       \
-          UNROLL for (int m = 0; m < M; m++)                                                                       \
-            UNROLL for (int v = 0; v < V; v++) c[m][v] += a[m] * x[v];                                             \
-        }                                                                                                          \
+      for (ptrdiff_t k = 0; k < K; k++, a += M, line += L) {                                                       \
+        vector_##T x[6];                                                                                           \
+        UNROLL for (int v = 0; v < V; v++) x[v] = AT(T, line + v * pixel);                                         \
+        UNROLL for (int m = 0; m < M; m++)                                                                         \
+          UNROLL for (int v = 0; v < V; v++) c[m][v] += a[m] * x[v];                                               \
       }                                                                                                            \
     }                                                                                                              \
     UNROLL for (int v = 0; v < V; v++)                                                                             \
       UNROLL for (int m = 0; m < M; m++) {                                                                         \
-        if (carried) c[m][v] += AT(T, C + v * c_pixel + m * L);                                                    \
         if (bias) c[m][v] += bias[m];                                                                              \
         *(vector_##T *)(C + v * c_pixel + m * L) = relu ? relu_##T(c[m][v]) : c[m][v];                             \
       }                                                                                                            \

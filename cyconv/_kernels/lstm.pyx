@@ -53,10 +53,10 @@ cdef void step_backward_row(
     for j in range(H):
         i, f, g, o, s = gates[j], gates[H + j], gates[2 * H + j], gates[3 * H + j], squashed[j]
         by_hidden = grad_h[j] + grad_output[j]
-        by_cell = grad_c[j] + by_hidden * o * ((one - s) * (one + s))
+        by_cell = grad_c[j] + by_hidden * o * (one - s * s)
         grad_z[j] = by_cell * g * (i * (one - i))
         grad_z[H + j] = by_cell * before[j] * (f * (one - f))
-        grad_z[2 * H + j] = by_cell * i * ((one - g) * (one + g))
+        grad_z[2 * H + j] = by_cell * i * (one - g * g)
         grad_z[3 * H + j] = by_hidden * s * (o * (one - o))
         grad_c[j] = by_cell * f
 

@@ -44,7 +44,7 @@
 #endif
 #define MOST_VECTORS 6
 #define MOST_STEPS 9
-#define LOOSE_STEPS (TILE_ROWS > 8 ? 2 : 1) /* where a row's numbers do not follow each other */
+#define LOOSE_STEPS (TILE_ROWS > 8 ? 2 : 4) /* where a row's numbers do not follow each other */
 #define SUM_BLOCK 144 /* steps of k that one accumulator adds up: a multiple of all numbers of steps that are unrolled */
 #define LANES(T) ((ptrdiff_t)(VECTOR_BYTES / sizeof(T)))
 #define INLINE static inline __attribute__((always_inline))
@@ -261,11 +261,13 @@ enum { ADD_ARRAY = 1, RELU = 2 };
     else tile_body_##T(M, 1, 8, 1, TILE_PASS);                                                                     \
   }                                                                                                                \
   static __attribute__((noinline)) void tile_##T##_##M##_2(TILE_ARGUMENTS(T)) {                                    \
-    if (a_step != 1) tile_body_##T(M, 2, LOOSE_STEPS, 0, TILE_PASS);                                               \
-    else if (K % 6 == 3) tile_body_##T(M, 2, 3, 1, TILE_PASS);                                                     \
+    if (K % 6 == 3) tile_body_##T(M, 2, 3, 1, TILE_PASS);                                                          \
     else tile_body_##T(M, 2, 2, 1, TILE_PASS);                                                                     \
+  }                                                                                                                \
+  static __attribute__((noinline)) void tile_##T##_##M##_loose(TILE_ARGUMENTS(T)) {                                \
+    tile_body_##T(M, 2, LOOSE_STEPS, 0, TILE_PASS);                                                                \
   }
-#define TILE_ENTRY(T, M) {tile_##T##_##M##_1, tile_##T##_##M##_2}
+#define TILE_ENTRY(T, M) {tile_##T##_##M##_1, tile_##T##_##M##_2, tile_##T##_##M##_loose}
 
 #if TILE_ROWS == 14
   #define FOR_EACH_ROW(F, T, S) F(T, 1) S F(T, 2) S F(T, 3) S F(T, 4) S F(T, 5) S F(T, 6) S F(T, 7) S              \
@@ -283,9 +285,9 @@ enum { ADD_ARRAY = 1, RELU = 2 };
 #define DEFINE_TILES(T, I)                                                                                         \
   DEFINE_TILE(T, I)                                                                                                \
   FOR_EACH_ROW(TILE_ROW, T, NOTHING)                                                                               \
-  static void (*const tiles_##T[TILE_ROWS][TILE_VECTORS])(TILE_ARGUMENTS(T)) = {FOR_EACH_ROW(TILE_ENTRY, T, COMMA)}; \
+  static void (*const tiles_##T[TILE_ROWS][3])(TILE_ARGUMENTS(T)) = {FOR_EACH_ROW(TILE_ENTRY, T, COMMA)}; \
   static inline void cyconv_tile_##T(ptrdiff_t M, TILE_ARGUMENTS(T)) {                                             \
-    tiles_##T[M - 1][columns > LANES(T)](TILE_PASS);                                                               \
+    tiles_##T[M - 1][columns > LANES(T) ? 1 + (a_step != 1) : 0](TILE_PASS);                                       \
   }
 
 /* At most WIDE_ROWS rows, all of WIDE_VECTORS(M) vectors of columns. */
