@@ -16,6 +16,7 @@ import signal
 import sys
 import time
 
+from benchmarks import accuracy
 from benchmarks.libraries import LIBRARIES
 from benchmarks.libraries.data import Work
 
@@ -113,6 +114,9 @@ def main() -> None:
             gc.collect()
             if request["do"] == "memory":
                 answer(memory_of(library, request["parameters"]))
+            elif request["do"] == "errors":
+                kind, parameters = request["kind"], request["parameters"]
+                answer(accuracy.errors(kind, parameters, library.results(kind, parameters, request["exact"])))
             elif request["do"] == "prepare":
                 work = library.prepare(request["kind"], **request["parameters"])
                 if work is None:

@@ -12,7 +12,7 @@ from cython cimport floating
 from cython.parallel cimport prange
 
 from cyconv._kernels.pack cimport copy_band, pack_panel
-from cyconv._kernels.parallel cimport ceil_div, segment_tasks, share_start, this_thread
+from cyconv._kernels.parallel cimport LINE, ceil_div, next_line, segment_tasks, share_start, this_thread
 from cyconv._kernels.simd cimport TILE_ROWS, TILE_VECTORS, distance, finish_of, finishing_tile, lanes
 from cyconv._kernels.taps cimport run_length
 from cyconv._memory cimport Block
@@ -144,7 +144,8 @@ cdef void make_plan(Plan* s, const Py_ssize_t[:, ::1] taps, Py_ssize_t item, int
     s.band_h = (s.block_rows - 1) * s.step_h + bottom - s.top + 1
     s.band_size = s.block_images * s.band_h * s.line if s.band else 0
     s.pixels = s.block_images * s.block_rows * s.QW
-    s.scratch_bytes = ceil_div(s.band_size * item + 2 * s.pixels * <Py_ssize_t>sizeof(void*), 4096) * 4096 + 320
+    s.scratch_bytes = s.band_size * item + LINE + 2 * s.pixels * <Py_ssize_t>sizeof(void*)
+    s.scratch_bytes = ceil_div(s.scratch_bytes, 4096) * 4096 + 5 * LINE
 
 
 cdef void run_task(
@@ -157,7 +158,7 @@ cdef void run_task(
     cdef Py_ssize_t q0 = share_start(s.QH, s.blocks_per_image, block % s.blocks_per_image)
     cdef Py_ssize_t q1 = share_start(s.QH, s.blocks_per_image, block % s.blocks_per_image + 1)
     cdef floating* band = <floating*>scratch
-    cdef const floating** rows = <const floating**>(scratch + s.band_size * <Py_ssize_t>sizeof(floating))
+    cdef const floating** rows = <const floating**>next_line(band + s.band_size)
     cdef floating** c_rows = <floating**>(rows + s.pixels)
     cdef const floating* origin
     cdef floating* target

@@ -14,7 +14,7 @@ from cython.parallel cimport prange
 from libc.string cimport memcpy, memset
 
 from cyconv._kernels.pack cimport add_transposed, copy_band, copy_planes, pack_panel
-from cyconv._kernels.parallel cimport ceil_div, segment_tasks, share_start, this_thread
+from cyconv._kernels.parallel cimport LINE, ceil_div, next_line, segment_tasks, share_start, this_thread
 from cyconv._kernels.simd cimport ADD_ARRAY, MOST_ROWS, TILE_ROWS, TILE_VECTORS, finishing_tile, lanes
 from cyconv._memory cimport Block
 
@@ -102,8 +102,8 @@ cdef void make_plan(Plan* s, const Py_ssize_t[:, ::1] taps, Py_ssize_t item, int
     s.slab_size = rows * (s.band_w if s.joined else s.QW) * s.padded
     s.packed_size = rows * s.QW * PACKED_TILES * MOST_ROWS if s.packed else 0
     s.scratch_bytes = ceil_div(
-        (s.band_size + s.slab_size + s.packed_size) * item
-        + s.M * <Py_ssize_t>sizeof(void*) + 2 * rows * <Py_ssize_t>sizeof(Py_ssize_t), 4096) * 4096 + 320
+        (s.band_size + s.slab_size + s.packed_size) * item + LINE
+        + s.M * <Py_ssize_t>sizeof(void*) + 2 * rows * <Py_ssize_t>sizeof(Py_ssize_t), 4096) * 4096 + 5 * LINE
 
 
 cdef void pack_rows(
@@ -150,7 +150,7 @@ cdef void run_task(
     cdef floating* packed_slab = band + s.band_size
     cdef const floating* slab
     cdef floating* packed = packed_slab + s.slab_size
-    cdef const floating** rows = <const floating**>(packed + s.packed_size)
+    cdef const floating** rows = <const floating**>next_line(packed + s.packed_size)
     cdef Py_ssize_t* a_offset = <Py_ssize_t*>(rows + s.M)
     cdef Py_ssize_t* b_offset = a_offset + most_lines
     cdef const floating* packed_rows[MOST_ROWS]
@@ -295,7 +295,7 @@ def weight_gradient(
     s.NR = TILE_VECTORS * s.L
     make_plan(&s, taps, item, num_threads)
 
-    cdef Py_ssize_t partial_bytes = ceil_div(s.slices * G * s.padded * s.M * item, 64) * 64
+    cdef Py_ssize_t partial_bytes = ceil_div(s.slices * G * s.padded * s.M * item, LINE) * LINE
     cdef Block scratch = Block(num_threads * s.scratch_bytes + partial_bytes + s.M * sizeof(Py_ssize_t))
     cdef char* bands = <char*>scratch.address
     cdef floating* partial = <floating*>(bands + num_threads * s.scratch_bytes)

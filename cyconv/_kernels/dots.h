@@ -13,13 +13,20 @@
   INLINE void dots_body_##T(const int M, ptrdiff_t C, const T *x, const T *w, T *out, ptrdiff_t out_step) {        \
     T sums[4][VECTOR_BYTES / sizeof(T) * VECTOR_BYTES / sizeof(T)], turned[VECTOR_BYTES / sizeof(T) * VECTOR_BYTES / sizeof(T)]; \
     for (ptrdiff_t i = 0; i < LANES(T); i++, x += C) {                                                             \
-      vector_##T total[4];                                                                                         \
-      UNROLL for (int m = 0; m < M; m++) total[m] = (vector_##T){0};                                               \
-      for (ptrdiff_t c = 0; c < C; c += LANES(T)) {                                                                \
-        const vector_##T pixel = *(const vector_##T *)(x + c);                                                     \
-        UNROLL for (int m = 0; m < M; m++) total[m] += pixel * *(const vector_##T *)(w + m * C + c);               \
+      for (ptrdiff_t first = 0; first < C; first += SUM_BLOCK * LANES(T)) {                                        \
+        const ptrdiff_t stop = C - first < SUM_BLOCK * LANES(T) ? C : first + SUM_BLOCK * LANES(T);                \
+        vector_##T total[4];                                                                                       \
+        UNROLL for (int m = 0; m < M; m++) total[m] = (vector_##T){0};                                             \
+        for (ptrdiff_t c = first; c < stop; c += LANES(T)) {                                                       \
+          const vector_##T pixel = AT(T, x + c);                                                                   \
+          UNROLL for (int m = 0; m < M; m++) total[m] += pixel * AT(T, w + m * C + c);                             \
+        }                                                                                                          \
+        UNROLL for (int m = 0; m < M; m++) {                                                                       \
+          vector_##T *sum = (vector_##T *)(sums[m] + i * LANES(T));                                                \
+          if (first) total[m] += *sum;                                                                             \
+          *sum = total[m];                                                                                         \
+        }                                                                                                          \
       }                                                                                                            \
-      UNROLL for (int m = 0; m < M; m++) *(vector_##T *)(sums[m] + i * LANES(T)) = total[m];                       \
     }                                                                                                              \
     UNROLL for (int m = 0; m < M; m++) {                                                                           \
       cyconv_transpose_##T(sums[m], LANES(T), turned, LANES(T));                                                   \

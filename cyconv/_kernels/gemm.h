@@ -12,21 +12,25 @@
 #define DOT_ROWS 8 /* accumulators that hide the latency of an addition */
 
 #define DEFINE_DOT_LINES(T, I)                                                                                          \
-  INLINE void some_dot_lines_##T(const int R, const T *a, const T *const *lines, ptrdiff_t K, vector_##T *sums) {       \
+  INLINE void some_dot_lines_##T(const int R, const T *a, const T *const *lines, ptrdiff_t K, vector_##T *sums) {  \
     const ptrdiff_t L = LANES(T), rest = K % L;                                                                    \
-    vector_##T c[DOT_ROWS];                                                                                        \
-    UNROLL for (int r = 0; r < R; r++) c[r] = (vector_##T){0};                                                     \
-    for (ptrdiff_t k = 0; k + L <= K; k += L) {                                                                    \
-      const vector_##T x = AT(T, a + k);                                                                           \
-      UNROLL for (int r = 0; r < R; r++) c[r] += x * AT(T, lines[r] + k);                                          \
+    UNROLL for (int r = 0; r < R; r++) sums[r] = (vector_##T){0};                                                  \
+    for (ptrdiff_t k0 = 0; k0 + L <= K; k0 += SUM_BLOCK * L) {                                                     \
+      const ptrdiff_t stop = K - k0 < SUM_BLOCK * L ? K : k0 + SUM_BLOCK * L;                                      \
+      vector_##T c[DOT_ROWS];                                                                                      \
+      UNROLL for (int r = 0; r < R; r++) c[r] = (vector_##T){0};                                                   \
+      for (ptrdiff_t k = k0; k + L <= stop; k += L) {                                                              \
+        const vector_##T x = AT(T, a + k);                                                                         \
+        UNROLL for (int r = 0; r < R; r++) c[r] += x * AT(T, lines[r] + k);                                        \
+      }                                                                                                            \
+      UNROLL for (int r = 0; r < R; r++) sums[r] += c[r];                                                          \
     }                                                                                                              \
     if (rest && K >= L) {                                                                                          \
       index_##T kept;                                                                                              \
       for (int i = 0; i < (int)L; i++) ((I *)&kept)[i] = i < L - rest ? 0 : -1;                                    \
       const vector_##T x = (vector_##T)((index_##T)AT(T, a + K - L) & kept);                                       \
-      UNROLL for (int r = 0; r < R; r++) c[r] += x * (vector_##T)((index_##T)AT(T, lines[r] + K - L) & kept);      \
+      UNROLL for (int r = 0; r < R; r++) sums[r] += x * (vector_##T)((index_##T)AT(T, lines[r] + K - L) & kept);   \
     }                                                                                                              \
-    UNROLL for (int r = 0; r < R; r++) sums[r] = c[r];                                                             \
   }                                                                                                                \
                                                                                                                    \
   static __attribute__((noinline)) void cyconv_dot_lines_##T(const T *a, ptrdiff_t K, const T *b, ptrdiff_t b_row,      \

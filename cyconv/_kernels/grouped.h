@@ -25,7 +25,7 @@
 
 #include "simd.h"
 
-/* Keeps a value in its register: gcc would load it again for each use, or keep the address of every line. */
+/* Keeps a value in its register: gcc would load it again for each use. */
 #if defined(__AVX512F__)
   #define HOLD_VECTOR(v) __asm__("" : "+v"(v))
 #elif defined(__x86_64__)
@@ -35,8 +35,8 @@
 #else
   #define HOLD_VECTOR(v) ((void)0)
 #endif
-#define HOLD_ADDRESS(p) __asm__("" : "+r"(p))
 #define UNROLL_TAPS _Pragma("GCC unroll 40")
+#define GROUPED_BLOCK 24 /* products that an accumulator adds up before a sum in memory takes it in, in whole lines */
 
 /* Pixels of a tile, widest first: the caller takes the widest that the line has room for. */
 static const ptrdiff_t cyconv_tile_pixels[] = {TILE_ROWS, TILE_ROWS / 2, TILE_ROWS / 4, 1};
@@ -185,7 +185,20 @@ struct cyconv_walk {
         UNROLL for (int i = 0; i < sets * P; i++)                                                                  \
           total[i] = i < P ? *(const vector_##T *)(bias + walk->place[v]) : (vector_##T){0};                       \
         const T *soon = next + walk->origin[v] + first * step * next_step;                                         \
-        for (ptrdiff_t r = 0; r < walk->rows; r++) {                                                               \
+        T sums[TILE_ROWS * VECTOR_BYTES / sizeof(T)], *carried = NULL;                                             \
+        ptrdiff_t terms = 0;                                                                                       \
+        for (ptrdiff_t r = 0; r < walk->rows; r++, terms += IC * KW) {                                             \
+          if (KW > 1 && KW < 6 && terms >= GROUPED_BLOCK) {                                                        \
+            UNROLL for (int i = 0; i < P; i++) {                                                                   \
+              if (sets == 2) total[i] += total[P + i];                                                             \
+              if (carried) total[i] += AT(T, carried + i * LANES(T));                                              \
+            }                                                                                                      \
+            carried = sums;                                                                                        \
+            HOLD_ADDRESS(carried);                                                                                 \
+            UNROLL for (int i = 0; i < P; i++) *(vector_##T *)(carried + i * LANES(T)) = total[i];                 \
+            UNROLL for (int i = 0; i < sets * P; i++) total[i] = (vector_##T){0};                                  \
+            terms = 0;                                                                                             \
+          }                                                                                                        \
           const T *const *pixel = line[r] + first * step, *weights = w + v * walk->w_step + walk->filter[r];       \
           const I *lanes = index + v * IC * LANES(T);                                                              \
           ptrdiff_t at = walk->shift[v];                                                                           \
@@ -216,6 +229,7 @@ struct cyconv_walk {
           }                                                                                                        \
         }                                                                                                          \
         if (sets == 2) UNROLL for (int i = 0; i < P; i++) total[i] += total[P + i];                                \
+        if (carried) UNROLL for (int i = 0; i < P; i++) total[i] += AT(T, carried + i * LANES(T));                 \
         T *target = out + walk->place[v] + first * out_step;                                                       \
         if (walk->finish == RELU) UNROLL for (int i = 0; i < P; i++) total[i] = relu_##T(total[i]);                \
         if (walk->channels < LANES(T) || walk->finish & ADD_ARRAY) {                                               \

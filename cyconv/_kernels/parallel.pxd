@@ -1,5 +1,10 @@
 """OpenMP symbols, with a serial fallback where the compiler has none, and how work is cut."""
 
+from libc.stdint cimport uintptr_t
+
+cdef enum:
+    LINE = 64  # bytes of a cache line
+
 cdef extern from * nogil:
     """
     #ifdef _OPENMP
@@ -10,6 +15,14 @@ cdef extern from * nogil:
     #endif
     """
     Py_ssize_t this_thread "cyconv_thread"()
+
+
+cdef inline void* next_line(const void* end) noexcept nogil:
+    """The first cache line from an address on: where a table begins behind arrays that may end anywhere.
+
+    It takes up to LINE - 1 bytes more.
+    """
+    return <void*>(<uintptr_t>end + <uintptr_t>(LINE - 1) & ~<uintptr_t>(LINE - 1))
 
 
 cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:

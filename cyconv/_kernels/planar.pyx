@@ -16,7 +16,7 @@ from libc.math cimport INFINITY
 from libc.string cimport memcpy, memset
 
 from cyconv._kernels.pack cimport copy_planes
-from cyconv._kernels.parallel cimport ceil_div, segment_tasks, share_start, this_thread
+from cyconv._kernels.parallel cimport LINE, ceil_div, next_line, segment_tasks, share_start, this_thread
 from cyconv._kernels.simd cimport (
     TILE_ROWS, TILE_VECTORS, WIDE_ROWS, lanes, piece, tile, to_pixels, wide_tile, wide_vectors)
 from cyconv._kernels.taps cimport run_length
@@ -97,7 +97,7 @@ cdef void run_task(
     cdef Py_ssize_t columns = ceil_div(s.block_rows * s.band_w, s.width) * s.width, L = lanes(x)
     cdef floating* band = <floating*>scratch
     cdef floating* result = band + s.C * s.plane + s.width
-    cdef const floating** rows = <const floating**>(result + s.OC * columns + L)
+    cdef const floating** rows = <const floating**>next_line(result + s.OC * columns + L)
     cdef floating** c_rows = <floating**>(rows + s.OC)
     cdef const Phase* phase
     cdef Py_ssize_t f, m, m0, p, q, stop, line
@@ -187,7 +187,7 @@ def conv_taps(
     # The tile runs over the end of the last plane by less than its width, and a tap's distance is within the plane.
     s.scratch_bytes = ceil_div(
         (s.C * s.plane + s.width + s.OC * (s.block_rows * s.band_w + s.width) + lanes(&out[0, 0, 0, 0])) * item
-        + 2 * s.OC * <Py_ssize_t>sizeof(void*), 64) * 64
+        + LINE + 2 * s.OC * <Py_ssize_t>sizeof(void*), LINE) * LINE
 
     cdef Block block = Block(
         num_threads * s.scratch_bytes + F * sizeof(Phase) + 2 * s.T * s.C * sizeof(Py_ssize_t))

@@ -6,7 +6,9 @@
    the accumulators begin as constants: with anything else gcc spills them. Rows of A and C are given by pointers, so a
    tile may run over the end of an image line and on to the next image; A may be an image in place, its transpose, or a
    matrix. Scalars of A are broadcast, B and C are vectors. k is unrolled: one load of a row's pointer serves several
-   steps. Each step also asks for a cache line at `ahead`, ahead_step bytes after the last one, which a later tile will
+   steps. An accumulator adds up SUM_BLOCK products, then a sum of such blocks in memory takes it in: a rounding error
+   grows with the square root of the number of additions, n, and so with that of SUM_BLOCK/2 + n/SUM_BLOCK/2 instead of
+   n/2 (Higham, The accuracy of floating point summation, 1993). Each step also asks for a cache line at `ahead`, ahead_step bytes after the last one, which a later tile will
    read: asked for all at once, they would stall it. */
 
 #ifndef CYCONV_SIMD_H
@@ -42,9 +44,14 @@
 #endif
 #define MOST_VECTORS 6
 #define MOST_STEPS 9
+#define LOOSE_STEPS (TILE_ROWS > 8 ? 2 : 4) /* where a row's numbers do not follow each other */
+#define SUM_BLOCK 144 /* steps of k that one accumulator adds up: a multiple of all numbers of steps that are unrolled */
 #define LANES(T) ((ptrdiff_t)(VECTOR_BYTES / sizeof(T)))
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
+/* Keeps an address in a register of its own: gcc would keep that of every line, or the memory's contents. */
+#define HOLD_ADDRESS(p) __asm__("" : "+r"(p))
+#define AT(T, address) (*(const vector_##T *)(address))
 enum { ADD_ARRAY = 1, RELU = 2 };
 
 #define DEFINE_TILE(T, I)                                                                                          \
@@ -72,45 +79,69 @@ enum { ADD_ARRAY = 1, RELU = 2 };
                             const char *ahead, ptrdiff_t ahead_step) {                                             \
     const ptrdiff_t L = LANES(T);                                                                                  \
     const ptrdiff_t step = unit ? 1 : a_step;                                                                      \
+    const ptrdiff_t whole = K - K % U;                                                                             \
     vector_##T c[TILE_ROWS][MOST_VECTORS];                                                                         \
+    T sums[TILE_ROWS * MOST_VECTORS * (VECTOR_BYTES / sizeof(T))], *carried = NULL;                                \
     UNROLL for (int m = 0; m < M; m++)                                                                             \
       UNROLL for (int v = 0; v < V; v++) {                                                                         \
         c[m][v] = (vector_##T){0};                                                                                 \
         __builtin_prefetch(c_rows[m] + c_offset + v * L, 1, 3);                                                    \
       }                                                                                                            \
+    ptrdiff_t room = SUM_BLOCK;                                                                                    \
     for (ptrdiff_t b = 0; b < batch; b++) {                                                                        \
       const T *restrict w = B + b_offset[b];                                                                       \
-      ptrdiff_t a = a_offset[b];                                                                                   \
-      for (ptrdiff_t k = 0; k + U <= K; k += U, a += U * step, w += U * ldb) {                                     \
-        if (V == 1) {                                                                                              \
-          vector_##T line[MOST_STEPS];                                                                             \
-          UNROLL for (int u = 0; u < U; u++) line[u] = *(const vector_##T *)(w + u * ldb);                         \
-          UNROLL for (int m = 0; m < M; m++) {                                                                     \
-            const T *row = rows[m] + a;                                                                            \
-            UNROLL for (int u = 0; u < U; u++) c[m][0] += row[u * step] * line[u];                                 \
-          }                                                                                                        \
-        } else                                                                                                     \
-          UNROLL for (int u = 0; u < U; u++) {                                                                     \
-            vector_##T line[MOST_VECTORS];                                                                         \
-            UNROLL for (int v = 0; v < V; v++) line[v] = *(const vector_##T *)(w + u * ldb + v * L);               \
-            __builtin_prefetch(ahead, 0, 2);                                                                       \
-            ahead += ahead_step;                                                                                   \
-            UNROLL for (int m = 0; m < M; m++) {                                                                   \
-              const T scalar = rows[m][a + u * step];                                                              \
-              UNROLL for (int v = 0; v < V; v++) c[m][v] += scalar * line[v];                                      \
+      ptrdiff_t a = a_offset[b], left = whole;                                                                     \
+      while (left > 0) {                                                                                           \
+        if (room == 0) {                                                                                           \
+          if (carried)                                                                                             \
+            UNROLL for (int m = 0; m < M; m++)                                                                     \
+              UNROLL for (int v = 0; v < V; v++) c[m][v] += AT(T, carried + (m * V + v) * L);                      \
+          carried = sums;                                                                                          \
+          HOLD_ADDRESS(carried); /* or gcc would keep some of the sums in registers, which the loop below needs */ \
+          UNROLL for (int m = 0; m < M; m++)                                                                       \
+            UNROLL for (int v = 0; v < V; v++) {                                                                   \
+              *(vector_##T *)(carried + (m * V + v) * L) = c[m][v];                                                \
+              c[m][v] = (vector_##T){0};                                                                           \
             }                                                                                                      \
-          }                                                                                                        \
+          room = SUM_BLOCK;                                                                                        \
+        }                                                                                                          \
+        ptrdiff_t steps = left < room ? left : room;                                                               \
+        left -= steps;                                                                                             \
+        room -= steps;                                                                                             \
+        for (; steps > 0; steps -= U, a += U * step, w += U * ldb) {                                               \
+          if (V == 1) {                                                                                            \
+            vector_##T line[MOST_STEPS];                                                                           \
+            UNROLL for (int u = 0; u < U; u++) line[u] = AT(T, w + u * ldb);                                       \
+            UNROLL for (int m = 0; m < M; m++) {                                                                   \
+              const T *row = rows[m] + a;                                                                          \
+              UNROLL for (int u = 0; u < U; u++) c[m][0] += row[u * step] * line[u];                               \
+            }                                                                                                      \
+          } else                                                                                                   \
+            UNROLL for (int u = 0; u < U; u++) {                                                                   \
+              vector_##T line[MOST_VECTORS];                                                                       \
+              UNROLL for (int v = 0; v < V; v++) line[v] = AT(T, w + u * ldb + v * L);                             \
+              __builtin_prefetch(ahead, 0, 2);                                                                     \
+              ahead += ahead_step;                                                                                 \
+              UNROLL for (int m = 0; m < M; m++) {                                                                 \
+                const T scalar = rows[m][a + u * step];                                                            \
+                UNROLL for (int v = 0; v < V; v++) c[m][v] += scalar * line[v];                                    \
+              }                                                                                                    \
+            }                                                                                                      \
+        }                                                                                                          \
       }                                                                                                            \
     }                                                                                                              \
-    for (ptrdiff_t k = K - K % U; k < K; k++) /* apart from the loop above, where it would make gcc spill */       \
+    for (ptrdiff_t k = whole; k < K; k++) /* apart from the loop above, where it would make gcc spill */           \
       for (ptrdiff_t b = 0; b < batch; b++) {                                                                      \
         vector_##T line[MOST_VECTORS];                                                                             \
-        UNROLL for (int v = 0; v < V; v++) line[v] = *(const vector_##T *)(B + b_offset[b] + k * ldb + v * L);     \
+        UNROLL for (int v = 0; v < V; v++) line[v] = AT(T, B + b_offset[b] + k * ldb + v * L);                     \
         UNROLL for (int m = 0; m < M; m++) {                                                                       \
           const T scalar = rows[m][a_offset[b] + k * step];                                                        \
           UNROLL for (int v = 0; v < V; v++) c[m][v] += scalar * line[v];                                          \
         }                                                                                                          \
       }                                                                                                            \
+    if (carried)                                                                                                   \
+      UNROLL for (int m = 0; m < M; m++)                                                                           \
+        UNROLL for (int v = 0; v < V; v++) c[m][v] += AT(T, carried + (m * V + v) * L);                            \
     if (bias)                                                                                                      \
       UNROLL for (int v = 0; v < V; v++) {                                                                         \
         const vector_##T start = *(const vector_##T *)(bias + v * L);                                              \
@@ -159,7 +190,6 @@ enum { ADD_ARRAY = 1, RELU = 2 };
     }                                                                                                              \
     UNROLL for (int i = 0; i < W; i++) a[i] = b[i];                                                                \
   }
-#define AT(T, address) (*(const vector_##T *)(address))
 #define DEFINE_PLANES(T, N, W, NAME)                                                                               \
   INLINE void to_planes_##NAME##_##T(const T *source, ptrdiff_t step, T *target, ptrdiff_t plane, ptrdiff_t count) { \
     vector_##T a[W], b[W];                                                                                         \
@@ -231,10 +261,13 @@ enum { ADD_ARRAY = 1, RELU = 2 };
     else tile_body_##T(M, 1, 8, 1, TILE_PASS);                                                                     \
   }                                                                                                                \
   static __attribute__((noinline)) void tile_##T##_##M##_2(TILE_ARGUMENTS(T)) {                                    \
-    if (K % 6 == 3) tile_body_##T(M, 2, 3, 0, TILE_PASS);                                                          \
-    else tile_body_##T(M, 2, 2, 0, TILE_PASS);                                                                     \
+    if (K % 6 == 3) tile_body_##T(M, 2, 3, 1, TILE_PASS);                                                          \
+    else tile_body_##T(M, 2, 2, 1, TILE_PASS);                                                                     \
+  }                                                                                                                \
+  static __attribute__((noinline)) void tile_##T##_##M##_loose(TILE_ARGUMENTS(T)) {                                \
+    tile_body_##T(M, 2, LOOSE_STEPS, 0, TILE_PASS);                                                                \
   }
-#define TILE_ENTRY(T, M) {tile_##T##_##M##_1, tile_##T##_##M##_2}
+#define TILE_ENTRY(T, M) {tile_##T##_##M##_1, tile_##T##_##M##_2, tile_##T##_##M##_loose}
 
 #if TILE_ROWS == 14
   #define FOR_EACH_ROW(F, T, S) F(T, 1) S F(T, 2) S F(T, 3) S F(T, 4) S F(T, 5) S F(T, 6) S F(T, 7) S              \
@@ -252,9 +285,9 @@ enum { ADD_ARRAY = 1, RELU = 2 };
 #define DEFINE_TILES(T, I)                                                                                         \
   DEFINE_TILE(T, I)                                                                                                \
   FOR_EACH_ROW(TILE_ROW, T, NOTHING)                                                                               \
-  static void (*const tiles_##T[TILE_ROWS][TILE_VECTORS])(TILE_ARGUMENTS(T)) = {FOR_EACH_ROW(TILE_ENTRY, T, COMMA)}; \
+  static void (*const tiles_##T[TILE_ROWS][3])(TILE_ARGUMENTS(T)) = {FOR_EACH_ROW(TILE_ENTRY, T, COMMA)}; \
   static inline void cyconv_tile_##T(ptrdiff_t M, TILE_ARGUMENTS(T)) {                                             \
-    tiles_##T[M - 1][columns > LANES(T)](TILE_PASS);                                                               \
+    tiles_##T[M - 1][columns > LANES(T) ? 1 + (a_step != 1) : 0](TILE_PASS);                                       \
   }
 
 /* At most WIDE_ROWS rows, all of WIDE_VECTORS(M) vectors of columns. */

@@ -3,10 +3,9 @@
 from libc.string cimport memcpy, memset
 
 from cyconv._kernels.pack cimport copy_band
-from cyconv._kernels.parallel cimport ceil_div, share_start
+from cyconv._kernels.parallel cimport LINE, ceil_div, share_start
 
 cdef enum:
-    LINE = 64            # bytes of a cache line
     AHEAD_LINES = 16384  # of an image that are asked for while a block works
 
 cdef struct Blocks:

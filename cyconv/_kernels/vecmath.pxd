@@ -100,8 +100,8 @@ cdef inline floating exp_nonpositive(floating x) noexcept nogil:
         return (x + one) * power_of_two_double(m)
 
 
-cdef inline floating expm1_nonpositive(floating x) noexcept nogil:
-    """e^x - 1 for x <= 0, with full relative accuracy near 0."""
+cdef inline floating expm1_and_exp(floating x, floating* exponential) noexcept nogil:
+    """e^x - 1 and e^x for x <= 0, with full relative accuracy near 0 and far from it."""
     cdef int32_t n
     cdef int64_t m
     cdef floating scale, one = 1
@@ -113,7 +113,14 @@ cdef inline floating expm1_nonpositive(floating x) noexcept nogil:
         x = -700 if x < -700 else x
         x = expm1_core_double(reduced_double(x, &m))
         scale = power_of_two_double(m)
+    exponential[0] = x * scale + scale
     return x * scale + (scale - one)
+
+
+cdef inline floating expm1_nonpositive(floating x) noexcept nogil:
+    """e^x - 1 for x <= 0, with full relative accuracy near 0."""
+    cdef floating exponential
+    return expm1_and_exp(x, &exponential)
 
 
 cdef inline floating magnitude(floating x) noexcept nogil:
@@ -137,9 +144,14 @@ cdef inline floating sigmoid(floating x) noexcept nogil:
 
 
 cdef inline floating tanh(floating x) noexcept nogil:
-    """-m / (2 + m) with m = e^(-2|x|) - 1, and the sign of x."""
-    cdef floating two = 2, m = expm1_nonpositive(-two * magnitude(x))
-    return with_sign(m / (two + m), x)
+    """(1 - e) / (1 + e) with e = e^(-2|x|), and the sign of x; above 1/2 as 1 - 2 e / (1 + e).
+
+    There the derivative, 1 - tanh^2, counts an error twice.
+    """
+    cdef floating e, one = 1, two = 2, minus = expm1_and_exp(-two * magnitude(x), &e)
+    cdef bint large = e < <floating>(1. / 3)
+    cdef floating quotient = (two * e if large else -minus) / (one + e)
+    return with_sign(one - quotient if large else quotient, x)
 
 
 cdef inline floating log1p_unit(floating u) noexcept nogil:

@@ -203,14 +203,9 @@ INLINE void add_products(const int W, const int points, const int along, vf m[][
                          ptrdiff_t ahead_step) {
   const int rows = WINOGRAD_ROWS * (3 - W), steps = along ? L : 1;
   const ptrdiff_t row_step = along ? L : 1, point_step = along ? WINOGRAD_ROWS * L : L;
-  if (start)
-    UNROLL for (int r = 0; r < rows; r++)
-      UNROLL for (int j = 0; j < points; j++)
-        UNROLL for (int w = 0; w < W; w++) m[r][j][w] = (vf){0};
-  else
-    UNROLL for (int r = 0; r < rows; r++)
-      UNROLL for (int j = 0; j < points; j++)
-        UNROLL for (int w = 0; w < W; w++) m[r][j][w] = LOAD(sums + ((r * 3 + j) * W + w) * L);
+  UNROLL for (int r = 0; r < rows; r++)
+    UNROLL for (int j = 0; j < points; j++)
+      UNROLL for (int w = 0; w < W; w++) m[r][j][w] = (vf){0};
   for (ptrdiff_t k0 = 0; k0 < K; k0 += steps, a += a_jump, b += a_jump) {
     _Pragma("GCC unroll 2") for (int k = 0; k < steps; k++, a += along, b += along, B += b_step) {
       __builtin_prefetch(ahead, 0, 2);
@@ -225,6 +220,10 @@ INLINE void add_products(const int W, const int points, const int along, vf m[][
       }
     }
   }
+  if (!start) /* after the products: short sums round less */
+    UNROLL for (int r = 0; r < rows; r++)
+      UNROLL for (int j = 0; j < points; j++)
+        UNROLL for (int w = 0; w < W; w++) m[r][j][w] += LOAD(sums + ((r * 3 + j) * W + w) * L);
 }
 
 INLINE void store_sums(const int W, const int points, vf m[][3][2], float *sums) {

@@ -17,10 +17,10 @@ from cython.parallel cimport prange
 from libc.string cimport memset
 
 from cyconv._kernels.pack cimport add_transposed
-from cyconv._kernels.parallel cimport ceil_div, segment_tasks, share_start, this_thread
+from cyconv._kernels.parallel cimport LINE, ceil_div, segment_tasks, share_start, this_thread
 from cyconv._kernels.simd cimport distance, finish_of, lanes
 from cyconv._kernels.tiles cimport (
-    LINE, Ahead, Area, Blocks, Source, Stretch, ahead, band_size, block_area, copy_area, line_ahead, set_blocks,
+    Ahead, Area, Blocks, Source, Stretch, ahead, band_size, block_area, copy_area, line_ahead, set_blocks,
     stretch)
 from cyconv._memory cimport Block
 

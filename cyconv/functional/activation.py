@@ -268,7 +268,7 @@ def tanh(x: ArrayLike) -> NDArray:
 
     Notes
     -----
-    ``y = -m / (2 + m)`` with ``m = exp(-2 |x|) - 1``, and the sign of `x`: within 2.5 units in the last place of the
+    ``y = (1 - e) / (1 + e)`` with ``e = exp(-2 |x|)``, and the sign of `x`: within 2.5 units in the last place of the
     exact value for every `x`.
 
     Examples
