@@ -58,7 +58,7 @@ cdef void backward_block(
             grad_x[i] = 0 if saved[i] <= 0 else g
     elif kind == LEAKY_RELU_:
         for i in range(COUNT):
-            grad_x[i] = grad[i] * slope if saved[i] <= 0 else grad[i]
+            grad_x[i] = grad[i] if saved[i] > 0 else grad[i] * slope
     elif kind == SIGMOID_:
         for i in range(COUNT):
             grad_x[i] = grad[i] * (saved[i] * (one - saved[i]))

@@ -48,7 +48,7 @@ cdef void prelu_backward_rows(
         for j in range(min(WIDTH, COUNT - i)):
             product = grad[i + j] * x[i + j]
             sums[j] += 0 if x[i + j] > 0 else product
-            grad_x[i + j] = grad[i + j] * slopes[j] if x[i + j] <= 0 else grad[i + j]
+            grad_x[i + j] = grad[i + j] if x[i + j] > 0 else grad[i + j] * slopes[j]
         i += WIDTH
 
 

@@ -29,13 +29,13 @@ cdef inline floating within(floating x, floating limit) noexcept nogil:
 
 
 cdef inline floating elu(floating x, floating alpha, floating scale) noexcept nogil:
-    cdef floating negative = scale * alpha * expm1_nonpositive(x if x < 0 else <floating>0)
-    return negative if x <= 0 else scale * x
+    cdef floating negative = scale * alpha * expm1_nonpositive(<floating>0 if x > 0 else x)
+    return scale * x if x > 0 else negative
 
 
 cdef inline floating elu_slope(floating x, floating alpha, floating scale) noexcept nogil:
-    cdef floating negative = scale * alpha * exp_nonpositive(x if x < 0 else <floating>0)
-    return negative if x <= 0 else scale
+    cdef floating negative = scale * alpha * exp_nonpositive(<floating>0 if x > 0 else x)
+    return scale if x > 0 else negative
 
 
 cdef inline floating gelu(floating x) noexcept nogil:

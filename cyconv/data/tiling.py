@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cyconv._geometry import Pair, mirrored
-from cyconv._validation import FLOATS, as_array, as_int, as_pair
+from cyconv._validation import FLOATS, as_array, as_int, as_pair, brief
 
 if TYPE_CHECKING:
     from cyconv.network import Network
@@ -107,7 +107,7 @@ def untile(tiles: ArrayLike, size: tuple[int, int], overlap: Extent = 0) -> NDAr
     """
     pixels = _pixels_last("untile", "tiles", tiles)
     if not isinstance(size, (tuple, list)):
-        raise TypeError(f"untile: `size` must be (height, width), got {size!r}")
+        raise TypeError(f"untile: `size` must be (height, width), got {brief(size)}")
     H, W = as_pair("untile", "size", size)
     grid = _Grid.checked("untile", pixels.shape[1:3], 0, overlap)
     places = grid.places((H, W))

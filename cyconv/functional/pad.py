@@ -126,6 +126,8 @@ def continued(op: str, mode: str, size: int, before: int, after: int) -> Table:
 
 def _check_padding(op: str, padding: Any) -> Padding:
     if not isinstance(padding, (tuple, list)) or len(padding) not in (2, 4):
-        raise ValueError(f"{op}: `padding` must be (left, right) or (left, right, top, bottom), got {padding!r}")
+        raise ValueError(
+            f"{op}: `padding` must be (left, right) or (left, right, top, bottom), got {check.brief(padding)}"
+        )
     left, right, top, bottom = (check.as_int(op, "padding", width, 0) for width in (*padding, 0, 0)[:4])
     return Padding(top, bottom, left, right)

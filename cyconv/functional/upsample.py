@@ -133,7 +133,7 @@ def output_size(op: str, image: Shape, size: Any, scale_factor: Any) -> tuple[tu
         return (OH, OW), (H / OH, W / OW)
     pair = scale_factor if isinstance(scale_factor, (tuple, list)) else (scale_factor, scale_factor)
     if len(pair) != 2:
-        raise ValueError(f"{op}: `scale_factor` must be a number or a pair, got {scale_factor!r}")
+        raise ValueError(f"{op}: `scale_factor` must be a number or a pair, got {check.brief(scale_factor)}")
     factors = [check.as_number(op, "scale_factor", factor, 0, check.LARGEST, open_minimum=True) for factor in pair]
     OH, OW = int(H * factors[0]), int(W * factors[1])
     if min(OH, OW) < 1:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from cyconv._validation import as_array, as_bool, as_generator, as_int, check_shape
+from cyconv._validation import as_array, as_bool, as_generator, as_int, brief, check_shape
 from cyconv.functional._arrays import add
 from cyconv.functional._calls import AT_ONCE, Calls
 from cyconv.functional.activation import rectified
@@ -340,7 +340,7 @@ class Layer:
         """Set what `random_state` returned; where it is something else nothing is changed."""
         names = self.random_state().keys()
         if not isinstance(state, Mapping) or not state.keys() >= names:
-            raise ValueError(f"load_random_state: `state` must map {', '.join(names)} to integers, got {state!r}")
+            raise ValueError(f"load_random_state: `state` must map {', '.join(names)} to integers, got {brief(state)}")
         counts = {name: as_int("load_random_state", name, state[name], 0, 2**64 - 1) for name in names}
         for prefix, layer in self.walk():
             for name in layer.counters:

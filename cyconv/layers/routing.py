@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from cyconv import memory
-from cyconv._validation import as_array, as_int
+from cyconv._validation import as_array, as_int, brief
 from cyconv.functional._arrays import add, channels_last, copy, empty_image, nhwc
 from cyconv.functional._calls import AT_ONCE, Calls
 from cyconv.layers.activation import Activation
@@ -260,7 +260,7 @@ class Heads(Branches):
 
     def __init__(self, layers: Mapping[str, Layer]) -> None:
         if not isinstance(layers, Mapping):
-            raise TypeError(f"Heads: `layers` must be a mapping of names to layers, got {layers!r}")
+            raise TypeError(f"Heads: `layers` must be a mapping of names to layers, got {brief(layers)}")
         super().__init__(layers)
         self._sizes: list[int] | None = None
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cyconv._validation import as_int
+from cyconv._validation import as_int, brief
 from cyconv.layers import (
     AvgPool2d,
     BatchNorm2d,
@@ -83,7 +83,7 @@ def densenet(
     7978856
     """
     if depth not in BLOCKS:
-        raise ValueError(f"densenet: `depth` must be 121, 161, 169 or 201, got {depth!r}")
+        raise ValueError(f"densenet: `depth` must be 121, 161, 169 or 201, got {brief(depth)}")
     counts, usual_growth = BLOCKS[depth]
     growth = usual_growth if growth is None else as_int("densenet", "growth", growth)
     channels = 2 * growth

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cyconv._validation import as_int
+from cyconv._validation import as_int, brief
 from cyconv.layers import (
     BatchNorm2d,
     Conv2d,
@@ -90,7 +90,7 @@ def resnet(
     25557032
     """
     if depth not in STAGES:
-        raise ValueError(f"resnet: `depth` must be 18, 34, 50, 101 or 152, got {depth!r}")
+        raise ValueError(f"resnet: `depth` must be 18, 34, 50, 101 or 152, got {brief(depth)}")
     counts, is_bottleneck = STAGES[depth]
     body = bottleneck if is_bottleneck else basic
     layers = residual_layers(body, counts, num_classes, in_channels, as_int("resnet", "width", width), small_stem)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cyconv._validation import as_int
+from cyconv._validation import as_int, brief
 from cyconv.layers import Conv2d, Gate, GlobalAvgPool2d, ReLU, Sequential, Sigmoid
 from cyconv.models.blocks import Size, image_shape
 from cyconv.models.resnet import EXPANSION, STAGES, basic, bottleneck, residual_layers
@@ -52,7 +52,7 @@ def se_resnet(
     28088024
     """
     if depth not in STAGES:
-        raise ValueError(f"se_resnet: `depth` must be 18, 34, 50, 101 or 152, got {depth!r}")
+        raise ValueError(f"se_resnet: `depth` must be 18, 34, 50, 101 or 152, got {brief(depth)}")
     counts, is_bottleneck = STAGES[depth]
     reduction = as_int("se_resnet", "reduction", reduction)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cyconv._validation import as_bool, as_choice, as_int
+from cyconv._validation import as_bool, as_choice, as_int, brief
 from cyconv.initializers import normal
 from cyconv.layers import (
     AdaptiveAvgPool2d,
@@ -92,7 +92,7 @@ def vgg(
     (10,)
     """
     if depth not in CONVOLUTIONS:
-        raise ValueError(f"vgg: `depth` must be 11, 13, 16 or 19, got {depth!r}")
+        raise ValueError(f"vgg: `depth` must be 11, 13, 16 or 19, got {brief(depth)}")
     as_choice("vgg", "head", head, ("dense", "linear", "none"))
     channels, width = as_int("vgg", "in_channels", in_channels), as_int("vgg", "width", width)
     features: list[Layer] = []
