@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
@@ -11,6 +10,7 @@ from cyconv import _geometry
 from cyconv import _validation as check
 from cyconv._geometry import Padding, Pair
 from cyconv.functional._windows import Axes, Axis, adaptive_axis, windows
+from cyconv.memory import remembered
 
 Shape = tuple[int, ...]
 PLAIN = {int, type(None)}  # of these types what is equal means the same, which True and 1 do not
@@ -36,7 +36,7 @@ def _window_axes(
     return _fitting_axes(op, (size[0], size[1]), kernel, stride, resolved, dilation, ceil_mode), resolved
 
 
-_remembered_axes = lru_cache(maxsize=256)(_window_axes)
+_remembered_axes = remembered(_window_axes)
 
 
 def adaptive_axes(op: str, shape: Shape, output_size: Any) -> Axes:
@@ -67,7 +67,7 @@ def check_grad(op: str, grad: NDArray, shape: Shape, axes: Axes) -> None:
     check.check_shape(op, "grad_output", grad, (*shape[:2], axes[0].output, axes[1].output))
 
 
-@lru_cache(maxsize=256)
+@remembered
 def _fitting_axes(
     op: str, size: Pair, kernel: Pair, stride: Pair, resolved: Padding, dilation: Pair, ceil_mode: bool
 ) -> Axes:

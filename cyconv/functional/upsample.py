@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cyconv import _validation as check
 from cyconv.functional._tables import Table, apply_tables, selection, table
+from cyconv.memory import remembered, require
 
 MODES = ("nearest", "bilinear")
 Shape = tuple[int, ...]
@@ -126,7 +126,8 @@ def interpolate_backward(
 def output_size(op: str, image: Shape, size: Any, scale_factor: Any) -> tuple[tuple[int, int], tuple[float, float]]:
     """Return the size of the result for an image (H, W), and how far apart neighbouring outputs read."""
     if (size is None) == (scale_factor is None):
-        raise ValueError(f"{op}: either `size` or `scale_factor` must be given, got {size} and {scale_factor}")
+        given = f"{check.brief(size)} and {check.brief(scale_factor)}"
+        raise ValueError(f"{op}: either `size` or `scale_factor` must be given, got {given}")
     H, W = image
     if size is not None:
         OH, OW = check.as_pair(op, "size", size)
@@ -137,7 +138,9 @@ def output_size(op: str, image: Shape, size: Any, scale_factor: Any) -> tuple[tu
     factors = [check.as_number(op, "scale_factor", factor, 0, check.LARGEST, open_minimum=True) for factor in pair]
     OH, OW = int(H * factors[0]), int(W * factors[1])
     if min(OH, OW) < 1:
-        raise ValueError(f"{op}: `scale_factor` {scale_factor} leaves nothing of an image of size ({H}, {W})")
+        raise ValueError(
+            f"{op}: `scale_factor` {check.brief(scale_factor)} leaves nothing of an image of size ({H}, {W})"
+        )
     return (OH, OW), (1 / factors[0], 1 / factors[1])
 
 
@@ -151,9 +154,10 @@ def _tables(op: str, shape: Shape, size: Any, scale_factor: Any, mode: Any, alig
     return rows, columns
 
 
-@lru_cache(maxsize=256)
+@remembered
 def _table(size: int, outputs: int, step: float, mode: str, aligned: bool) -> Table:
     """Return what each of the outputs reads along an axis of `size` pixels."""
+    require(outputs * (40 if mode == "nearest" else 160))
     index = np.arange(outputs)
     if mode == "nearest":
         return selection(size, np.minimum(np.floor(index * step).astype(np.intp), size - 1))
