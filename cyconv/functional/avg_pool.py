@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,8 @@ from cyconv._geometry import Pair
 from cyconv.functional._arrays import channels_last, empty_image, nhwc
 from cyconv.functional._calls import AT_ONCE, Calls
 from cyconv.functional._pooling import Shape, adaptive_axes, check_backward, check_grad, window_axes
-from cyconv.functional._windows import Axes, Axis, are_apart, covering, windows
+from cyconv.functional._windows import Axes, Axis, are_apart, readers, windows
+from cyconv.memory import remembered
 from cyconv.threads import threads_for
 
 Scales = tuple[NDArray[np.float64], NDArray[np.float64]]  # of rows and columns: a mean is the sum times both
@@ -270,7 +270,7 @@ def _average_backward(op: str, grad: NDArray, shape: Shape, axes: Axes, scales: 
     N, C, H, W = shape
     grad_x = empty_image(N, C, H, W, grad.dtype)
     if grad_x.size:
-        tables = windows(columns), *covering(rows), *covering(columns)
+        tables = windows(columns), readers(rows), readers(columns)
         threads = threads_for(grad_x.size + grad.size)
         kernels.pool_backward(channels_last(grad), nhwc(grad_x), *scales, *tables, are_apart(columns), threads)
     return grad_x
@@ -295,7 +295,7 @@ def _axes_and_scales(
     return axes, (_padded_scale(axes[0], bottom), _padded_scale(axes[1], right))
 
 
-@lru_cache(maxsize=256)
+@remembered
 def _padded_scale(axis: Axis, after: int) -> NDArray[np.float64]:
     """Return 1 / the positions of each window in the padded input."""
     origin = windows(axis)[:, 0]
@@ -306,7 +306,7 @@ def _inside_scales(axes: Axes) -> Scales:
     return _inside_scale(axes[0]), _inside_scale(axes[1])
 
 
-@lru_cache(maxsize=256)
+@remembered
 def _inside_scale(axis: Axis) -> NDArray[np.float64]:
     """Return 1 / the positions of each window in the input."""
     _, first, stop = windows(axis).T

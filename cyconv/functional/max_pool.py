@@ -168,7 +168,7 @@ def max_pool2d_backward(
     Raises
     ------
     TypeError, ValueError
-        As `max_pool2d`, and if an array has the wrong shape.
+        As `max_pool2d`, and if an array has the wrong shape, or `winners` names no position of a window.
 
     Examples
     --------
@@ -191,6 +191,10 @@ def max_pool2d_backward(
         if not isinstance(winners, np.ndarray) or winners.dtype != expected:
             raise TypeError(f"{op}: `winners` must be {expected}, got {getattr(winners, 'dtype', type(winners))}")
         check.check_shape(op, "winners", winners, nhwc(grad).shape)
+        positions = axes[0].kernel * axes[1].kernel
+        lowest, highest = winners.min(initial=0), winners.max(initial=0)
+        if lowest < 0 or highest >= positions:
+            raise ValueError(f"{op}: `winners` must be 0 to {positions - 1}, got {lowest} to {highest}")
     return _maximum_backward(grad, winners, shape, axes)
 
 
