@@ -57,7 +57,7 @@ def local_response_norm(x: ArrayLike, size: int, alpha: float = 1e-4, beta: floa
     out = empty_image(N, C, H, W, x.dtype)
     if x.size:
         rows = channels_last(x).reshape(-1, C), nhwc(out).reshape(-1, C)
-        kernels.forward(rows[0], *window, *parameters, rows[1], threads_for(x.size * (size + 8)))
+        kernels.forward(rows[0], *window, *parameters, rows[1], threads_for(x.size * (sum(window) + 9)))
     return out
 
 
@@ -104,7 +104,7 @@ def local_response_norm_backward(
     if x.size:
         rows = channels_last(grad).reshape(-1, C), channels_last(x).reshape(-1, C)
         kernels.backward(
-            *rows, *window, *parameters, nhwc(grad_x).reshape(-1, C), threads_for(x.size * (2 * size + 16))
+            *rows, *window, *parameters, nhwc(grad_x).reshape(-1, C), threads_for(x.size * (2 * sum(window) + 18))
         )
     return grad_x
 
@@ -115,6 +115,8 @@ def _check(
     """Return x, the channels before and after that count, and the kernel's factor, exponent and summand."""
     x = check.as_image(op, "x", x)
     size = check.as_int(op, "size", size)
+    C = x.shape[1]  # channels farther away than that are absent
+    window = min(size // 2, C - 1), min((size - 1) // 2, C - 1)
     factor = check.as_number(op, "alpha", alpha, 0) / size
     exponent = check.as_number(op, "beta", beta)
-    return x, (size // 2, (size - 1) // 2), (factor, exponent, check.as_number(op, "k", k, 0, open_minimum=True))
+    return x, window, (factor, exponent, check.as_number(op, "k", k, 0, open_minimum=True))
