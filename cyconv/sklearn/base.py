@@ -26,7 +26,7 @@ from cyconv.optimizers import OPTIMIZERS, Optimizer
 from cyconv.schedules import CosineDecay, LinearDecay
 
 DTYPES = (np.float32, np.uint8)  # of the data; anything else becomes the first
-LEAST_IMAGES = 8  # in a prediction, so that the same bits come of an image alone and among others
+LEAST_IMAGES = 8  # in a prediction: with the usual networks an image alone has the bits that it has among others
 SCHEDULES = ("linear", "cosine")
 LARGEST_SEED = 2**31 - 1  # of NumPy's RandomState on every system
 
