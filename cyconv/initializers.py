@@ -34,6 +34,7 @@ __all__ = [
 ]
 
 NEED_MORE = {"constant": "value", "uniform": "bound"}  # no layer can take these by their names alone
+MOST_AXES = 32  # of NumPy 1
 Shape = tuple[int, ...]
 Rng: TypeAlias = "np.random.Generator | int | None"  # quoted: numpy.random is slow to import
 Initializer = Callable[[Shape, "np.random.Generator", DTypeLike], NDArray]
@@ -53,6 +54,8 @@ def fans(shape: Shape, op: str = "initializers") -> tuple[int, int]:
 def _as_shape(op: str, shape: Any) -> Shape:
     if not isinstance(shape, (tuple, list)):
         raise TypeError(f"{op}: `shape` must be a tuple of integers, got {brief(shape)}")
+    if len(shape) > MOST_AXES:
+        raise ValueError(f"{op}: `shape` must have at most {MOST_AXES} axes, got {len(shape)}")
     return tuple(as_int(op, "shape", extent, 0) for extent in shape)
 
 
