@@ -6,6 +6,7 @@ import math
 import operator
 import reprlib
 import sys
+from collections.abc import Iterable
 from numbers import Real
 from typing import Any, Protocol
 
@@ -202,6 +203,15 @@ def as_int(op: str, name: str, value: Any, minimum: int = 1, maximum: int = LARG
     return checked
 
 
+def as_ints(op: str, name: str, value: Any, minimum: int = 1, maximum: int = LARGEST) -> tuple[int, ...]:
+    """Return a sequence of integers within [minimum, maximum] as a tuple."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if not isinstance(value, (tuple, list)):
+        raise TypeError(f"{op}: `{name}` must be a sequence of integers, got {brief(value)}")
+    return tuple(as_int(op, name, number, minimum, maximum) for number in value)
+
+
 def as_pair(op: str, name: str, value: Any, minimum: int = 1) -> Pair:
     """Return an int or a pair of ints as (vertical, horizontal)."""
     if type(value) is int and minimum <= value <= LARGEST:
@@ -275,6 +285,24 @@ def as_choice(op: str, name: str, value: Any, choices: tuple[str, ...]) -> str:
     return value
 
 
+def as_member(op: str, name: str, value: Any, members: Iterable[float]) -> Any:
+    """Return `value` if it is one of these numbers, of which there are several."""
+    *firsts, last = members
+    if not isinstance(value, Real) or isinstance(value, bool) or value not in (*firsts, last):
+        raise ValueError(f"{op}: `{name}` must be {', '.join(map(str, firsts))} or {last}, got {brief(value)}")
+    return next(member for member in (*firsts, last) if member == value)  # of Python's own kind
+
+
+def as_needs(op: str, value: Any) -> tuple[bool, bool, bool]:
+    """Return which gradients are wanted: of the input, the weight and the bias."""
+    if not isinstance(value, (tuple, list)) or len(value) != 3:
+        raise TypeError(f"{op}: `needs` must be a tuple of three bools, got {brief(value)}")
+    if not all(isinstance(wanted, (bool, np.bool_, int)) and wanted in (0, 1) for wanted in value):
+        raise TypeError(f"{op}: `needs` must be a tuple of three bools, got {brief(value)}")
+    of_x, of_weight, of_bias = map(bool, value)
+    return of_x, of_weight, of_bias
+
+
 def as_bool(op: str, name: str, value: Any) -> bool:
     """Return `value` as a bool if it is one."""
     if not isinstance(value, (bool, np.bool_)):
@@ -286,7 +314,7 @@ def as_float_dtype(op: str, name: str, value: DTypeLike) -> np.dtype:
     """Return `value` as a dtype, float32 or float64."""
     try:
         dtype = None if value is None else np.dtype(value)
-    except TypeError:
+    except (TypeError, ValueError):
         dtype = None
     if dtype is None or dtype not in FLOATS:  # None equals float64 to NumPy
         raise TypeError(f"{op}: `{name}` must be float32 or float64, got {brief(value) if dtype is None else dtype}")
@@ -297,7 +325,7 @@ def as_pixel_dtype(op: str, name: str, value: DTypeLike) -> np.dtype:
     """Return `value` as a dtype: uint8, float32 or float64."""
     try:
         dtype = np.dtype(value)
-    except TypeError:
+    except (TypeError, ValueError):
         dtype = None
     if dtype is None or dtype not in PIXELS:
         raise TypeError(
@@ -321,10 +349,10 @@ def as_fill_value(op: str, name: str, value: Any, dtype: np.dtype) -> float:
     return number
 
 
-def as_generator(op: str, rng: np.random.Generator | int | None, name: str = "rng") -> np.random.Generator:
+def as_generator(op: str, rng: Any, name: str = "rng") -> np.random.Generator:
     """Return the generator itself, one seeded with an int, or a fresh one for None."""
     if rng is None or isinstance(rng, np.random.Generator):
         return np.random.default_rng(rng)
-    if isinstance(rng, bool) or not hasattr(rng, "__index__"):
+    if isinstance(rng, (bool, np.bool_)) or not hasattr(rng, "__index__") or np.ndim(rng) > 0:
         raise TypeError(f"{op}: `{name}` must be an integer, a numpy.random.Generator or None, got {brief(rng)}")
     return np.random.default_rng(as_int(op, name, rng, 0, 2**63 - 1))

@@ -81,7 +81,7 @@ def flatten_backward(grad_output: ArrayLike, input_shape: tuple[int, int, int, i
     op = "flatten_backward"
     grad = check.as_float_array(op, "grad_output", grad_output, 2)
     if not isinstance(input_shape, (tuple, list)) or len(input_shape) != 4:
-        raise ValueError(f"{op}: `input_shape` must be (N, C, H, W), got {input_shape}")
+        raise ValueError(f"{op}: `input_shape` must be (N, C, H, W), got {check.brief(input_shape)}")
     shape = tuple(check.as_int(op, "input_shape", extent, 0) for extent in input_shape)
-    check.check_shape(op, "grad_output", grad, (shape[0], math.prod(shape[1:])), f" (of `input_shape` {input_shape})")
+    check.check_shape(op, "grad_output", grad, (shape[0], math.prod(shape[1:])), f" (of `input_shape` {shape})")
     return copied_channels_last(grad.reshape(shape)).transpose(NCHW)

@@ -169,7 +169,7 @@ def batch_norm(
     x = _as_images(op, "x", x)
     mean, var = _as_optional(op, "running_mean", running_mean, x), _as_optional(op, "running_var", running_var, x)
     momentum = check.as_number(op, "momentum", momentum, 0, 1)
-    if not training:
+    if not check.as_bool(op, "training", training):
         if mean is None or var is None:
             raise ValueError(f"{op}: `running_mean` and `running_var` are needed unless `training`")
         return _normalize(op, x, (mean, var), weight, bias, eps)[0]
@@ -347,7 +347,7 @@ def _backward(
     grad_weight = None if weight is None else np.zeros(C, x.dtype)
     if x.size:
         mean, var = np.ascontiguousarray(mean, np.float64), np.ascontiguousarray(var, np.float64)
-        parameters = mean, var, _dense(weight), _dense(bias), eps, relu, training
+        parameters = mean, var, _dense(weight), _dense(bias), eps, relu, check.as_bool(op, "training", training)
         results = _pixels(grad_x), grad_weight, grad_bias
         kernels.backward(_pixels(grad), _pixels(x), *parameters, *results, threads_for(x.size))
     return grad_x, grad_weight, grad_bias

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cyconv import functional as F
-from cyconv._validation import as_int, as_number
+from cyconv._validation import as_bool, as_int, as_number
 from cyconv.functional._calls import AT_ONCE, Calls
 from cyconv.functional.normalization import follow, normalized
 from cyconv.initializers import ones, zeros
@@ -58,7 +58,7 @@ class BatchNorm2d(Layer):
         self.num_features = as_int("BatchNorm2d", "num_features", num_features)
         self.eps = as_number("BatchNorm2d", "eps", eps, 0, open_minimum=True)
         self.momentum = as_number("BatchNorm2d", "momentum", momentum, 0, 1)
-        self.affine = affine
+        self.affine = affine = as_bool("BatchNorm2d", "affine", affine)
         shape = (self.num_features,)
         self.weight = Parameter.drawn(shape, ones) if affine else None
         self.bias = Parameter.drawn(shape, zeros) if affine else None

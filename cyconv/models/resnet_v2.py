@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cyconv._validation import as_int, brief
+from cyconv._validation import as_int, as_member
 from cyconv.layers import (
     BatchNorm2d,
     Flatten,
@@ -67,8 +67,7 @@ def resnet_v2(
     >>> sum(parameter.size for parameter in resnet_v2(50).parameters().values())
     25549352
     """
-    if depth not in STAGES:
-        raise ValueError(f"resnet_v2: `depth` must be 18, 34, 50, 101 or 152, got {brief(depth)}")
+    depth = as_member("resnet_v2", "depth", depth, STAGES)
     counts, is_bottleneck = STAGES[depth]
     stem: dict[str, Layer] = {
         "conv1": conv(in_channels, as_int("resnet_v2", "width", width), 7, 2),
