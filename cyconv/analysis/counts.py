@@ -107,7 +107,7 @@ def conv_flops(
     extents = _extents(op, "size", size, 2)
     kernel = _extents(op, "kernel_size", kernel_size, len(extents))
     if len(kernel) != len(extents):
-        raise ValueError(f"{op}: `kernel_size` must have as many axes as `size` {size}, got {kernel_size}")
+        raise ValueError(f"{op}: `kernel_size` must have as many axes as `size` {size}, got {brief(kernel_size)}")
     return math.prod(extents) * _products(op, in_channels, out_channels, kernel, groups)
 
 

@@ -74,11 +74,11 @@ class BalancedSampler:
     def __len__(self) -> int:
         return self.size
 
-    def __call__(self, rng: np.random.Generator) -> Rows:
+    def __call__(self, rng: np.random.Generator | int | None = None) -> Rows:
         """Return the rows of a new epoch, in order."""
-        rounds = -(-self.size // len(self.members))
-        drawn = np.stack([_passes(members, rounds, rng) for members in self.members], axis=1)  # [rounds, classes]
-        return rng.permuted(drawn, axis=1).reshape(-1)[: self.size]
+        rounds, generator = -(-self.size // len(self.members)), as_generator("BalancedSampler", rng)
+        drawn = np.stack([_passes(members, rounds, generator) for members in self.members], axis=1)  # [rounds, classes]
+        return generator.permuted(drawn, axis=1).reshape(-1)[: self.size]
 
 
 class WeightedSampler:
@@ -119,9 +119,9 @@ class WeightedSampler:
     def __len__(self) -> int:
         return self.size
 
-    def __call__(self, rng: np.random.Generator) -> Rows:
+    def __call__(self, rng: np.random.Generator | int | None = None) -> Rows:
         """Return the rows of a new epoch, in order."""
-        return rng.choice(len(self.probabilities), self.size, p=self.probabilities)
+        return as_generator("WeightedSampler", rng).choice(len(self.probabilities), self.size, p=self.probabilities)
 
 
 def split(
@@ -192,7 +192,7 @@ def _as_fractions(fractions: Any) -> NDArray[np.float64]:
         raise TypeError(f"split: `fractions` must be a sequence of numbers, got {brief(fractions)}")
     shares = np.array([as_number("split", "fractions", share, 0, 1, open_minimum=True) for share in fractions])
     if abs(shares.sum() - 1) > 1e-6:
-        raise ValueError(f"split: `fractions` must add up to 1, got {fractions}")
+        raise ValueError(f"split: `fractions` must add up to 1, got {brief(fractions)}")
     return shares / shares.sum()
 
 

@@ -225,10 +225,11 @@ class Layer:
         self.reseed(generator)
         return self
 
-    def reseed(self, rng: np.random.Generator) -> None:
-        """Give every random layer inside a new seed."""
+    def reseed(self, rng: np.random.Generator | int | None = None) -> None:
+        """Give every random layer inside a new seed, drawn from `rng`: a generator, a seed or None."""
+        generator = as_generator("reseed", rng)
         for child in self.children().values():
-            child.reseed(rng)
+            child.reseed(generator)
 
     def astype(self, dtype: DTypeLike) -> Self:
         """Change the parameters and running statistics to float32 or float64; return the layer.

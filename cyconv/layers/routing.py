@@ -197,7 +197,9 @@ class Split(Branches):
         super().__init__(layers)
         self.sizes = None if sizes is None else as_ints("Split", "sizes", sizes)
         if self.sizes is not None and len(self.sizes) != len(self):
-            raise ValueError(f"Split: `sizes` must give one for each of the {len(self)} layers, got {self.sizes}")
+            raise ValueError(
+                f"Split: `sizes` must give one for each of the {len(self)} layers, got {brief(self.sizes)}"
+            )
 
     def _shares(self, channels: int) -> tuple[int, ...]:
         """Return how many channels each layer gets."""
