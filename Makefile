@@ -1,6 +1,7 @@
 # Every target sets itself up in .venv: it needs Python 3.11 or newer, a C compiler and make, nothing else.
 #   make train   train LeNet-5 on the bundled digits; weights, history and figures go to runs/
 #   make test    build in place and run the whole test suite, doctests included
+#   make test-debug   the same on kernels with bounds checks, built in build/debug
 #   make docs    write docs/operations.md, and the table of docs/models.md, from what the tests run
 #   make bench   measure beside PyTorch and NumPy; KINDS="train memory" for less than all of it
 # Variables: PYTHON (the interpreter to start from), ARGS (more arguments for the command that a target runs).
@@ -12,7 +13,7 @@ TORCH ?= torch==2.13.0
 
 COMPILED := $(shell find cyconv -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
 
-.PHONY: train test test-slow docs bench lint clean
+.PHONY: train test test-slow test-debug docs bench lint clean
 
 train: .venv/installed
 	.venv/bin/python -m cyconv train --out runs/lenet5-digits $(ARGS)
@@ -22,6 +23,12 @@ test: .venv/installed
 
 test-slow: .venv/installed
 	.venv/bin/python -m pytest -m slow $(ARGS)
+
+test-debug: .venv/installed
+	mkdir -p build/debug
+	tar cf - --exclude=./build --exclude=./.git --exclude='./.*venv' --exclude='*.so' . | tar xf - -C build/debug
+	cd build/debug && CYCONV_DEBUG=1 $(CURDIR)/.venv/bin/python setup.py build_ext --inplace
+	cd build/debug && $(CURDIR)/.venv/bin/python -m pytest $(ARGS)
 
 docs: .venv/installed
 	.venv/bin/python -m tests.operations_page

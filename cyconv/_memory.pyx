@@ -4,7 +4,8 @@ Small blocks come from the system one by one and wait in free lists, one for eac
 bytes hold its links. Large ones are cut from segments: a freed piece joins its free neighbours, the lowest free piece
 that is large enough serves a request, and what it has too much stays free. So memory that was an activation serves as
 workspace a moment later, whatever their sizes, and the pages a process holds are little more than it uses at its peak.
-A segment reserves addresses, not pages: those are had on first touch, and can be given back while it lives.
+A segment reserves addresses, not pages: those are had on first touch, and can be given back while it lives. What the
+system would refuse to grant at once, as it does what is more than all of its memory, is refused here too.
 
 All bookkeeping runs with the GIL held, which is its lock.
 """
@@ -21,7 +22,7 @@ cdef extern from * nogil:
       static void *cyconv_allocate(size_t size) { return _aligned_malloc(size, 64); }
       static void cyconv_free(void *address) { _aligned_free(address); }
       enum { cyconv_spare = 0 };
-      static void *cyconv_map(size_t size) { return _aligned_malloc(size, 4096); }
+      static void *cyconv_map(size_t size, int spare) { (void)spare; return _aligned_malloc(size, 4096); }
       static void cyconv_unmap(void *address, size_t size) { (void)size; _aligned_free(address); }
       static int cyconv_purge(void *address, size_t size) { (void)address; (void)size; return 0; }
     #else
@@ -39,13 +40,21 @@ cdef extern from * nogil:
       }
       static void cyconv_free(void *address) { free(address); }
       enum { cyconv_spare = 1 };  /* whether addresses without pages cost nothing */
-      static void *cyconv_map(size_t size) {
+      static char *cyconv_map_at(void *address, size_t size, int flags) {
+        char *start = (char *)mmap(
+            address, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
+        return start == (char *)MAP_FAILED ? 0 : start;
+      }
+      static void *cyconv_map(size_t size, int spare) {
         const size_t page = (size_t)1 << 21;  /* a huge one, where the system has them */
         char *start, *aligned;
-        if (size + page < size) return 0;
-        start = (char *)mmap(
-            0, size + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (start == (char *)MAP_FAILED) return 0;
+        if (size + page < size || !(start = cyconv_map_at(0, size + page, 0))) return 0;
+        /* It has been granted as any other memory is. What is spare need not count as promised: fork() would have to
+           promise it again. */
+        if (spare && MAP_NORESERVE && !cyconv_map_at(start, size + page, MAP_FIXED | MAP_NORESERVE)) {
+          munmap(start, size + page);
+          return 0;
+        }
         aligned = (char *)(((uintptr_t)start + page - 1) & ~(uintptr_t)(page - 1));
         if (aligned > start) munmap(start, aligned - start);
         if (start + page > aligned) munmap(aligned + size, start + page - aligned);
@@ -61,7 +70,7 @@ cdef extern from * nogil:
     void* system_allocate "cyconv_allocate"(size_t size)
     void system_free "cyconv_free"(void* address)
     const bint SPARE_ADDRESSES "cyconv_spare"
-    void* system_map "cyconv_map"(size_t size)             # whole pages
+    void* system_map "cyconv_map"(size_t size, bint spare)  # whole pages; `spare`: most of them will not be touched
     void system_unmap "cyconv_unmap"(void* address, size_t size)
     bint system_purge "cyconv_purge"(void* address, size_t size)  # pages become zeros; False where that is impossible
 
@@ -217,11 +226,11 @@ cdef Piece* new_segment(size_t size) noexcept:
     """Reserve addresses for at least `size` bytes: one free piece, or NULL."""
     global system_calls
     cdef size_t reserved = max(size, <size_t>SEGMENT_PAGES * PAGE) if SPARE_ADDRESSES else size
-    cdef void* start = system_map(reserved)
+    cdef void* start = system_map(reserved, reserved > size)
     cdef Piece* piece
-    if start == NULL and reserved > size:  # addresses may be limited
-        reserved = size
-        start = system_map(reserved)
+    while start == NULL and reserved > size:  # there may be less memory, or addresses may be limited
+        reserved = max(size, reserved // 2 // PAGE * PAGE)
+        start = system_map(reserved, reserved > size)
     if start == NULL:
         return NULL
     piece = new_piece(<char*>start, reserved)
@@ -399,6 +408,14 @@ def statistics():
         "limit": None if limit_bytes == <size_t>-1 else limit_bytes,
         "system_allocations": system_calls,
     }
+
+
+def would_grant(size_t size):
+    """Return whether the system would grant so many bytes at once."""
+    cdef void* start = system_map(size, False)
+    if start != NULL:
+        system_unmap(start, size)
+    return start != NULL
 
 
 def trim(size_t target=0):

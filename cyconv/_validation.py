@@ -337,10 +337,10 @@ def as_fill_value(op: str, name: str, value: Any, dtype: np.dtype) -> float:
     return number
 
 
-def as_generator(op: str, rng: np.random.Generator | int | None, name: str = "rng") -> np.random.Generator:
+def as_generator(op: str, rng: Any, name: str = "rng") -> np.random.Generator:
     """Return the generator itself, one seeded with an int, or a fresh one for None."""
     if rng is None or isinstance(rng, np.random.Generator):
         return np.random.default_rng(rng)
-    if isinstance(rng, bool) or not hasattr(rng, "__index__"):
+    if isinstance(rng, (bool, np.bool_)) or not hasattr(rng, "__index__") or np.ndim(rng) > 0:
         raise TypeError(f"{op}: `{name}` must be an integer, a numpy.random.Generator or None, got {brief(rng)}")
     return np.random.default_rng(as_int(op, name, rng, 0, 2**63 - 1))

@@ -1,6 +1,7 @@
 """Initial values of weights: functions of a shape and a random generator.
 
-Each is called as ``initializer(shape, rng, dtype)``; further keywords are fixed with `functools.partial`, as in
+Each is called as ``initializer(shape, rng, dtype)``; `rng` may also be a seed or None. Further
+keywords are fixed with `functools.partial`, as in
 ``partial(normal, std=0.01)``. A weight's shape is (outputs, inputs, ...), the rest being the kernel's size.
 """
 
@@ -8,12 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from cyconv._validation import as_choice, as_number
+from cyconv._validation import as_choice, as_fill_value, as_float_dtype, as_generator, as_int, as_number, brief
 
 __all__ = [
     "bilinear",
@@ -33,19 +34,52 @@ __all__ = [
 ]
 
 NEED_MORE = {"constant": "value", "uniform": "bound"}  # no layer can take these by their names alone
+MOST_AXES = 32  # of NumPy 1
 Shape = tuple[int, ...]
-Initializer = Callable[[Shape, "np.random.Generator", DTypeLike], NDArray]  # quoted: numpy.random is slow to import
+Rng: TypeAlias = "np.random.Generator | int | None"  # quoted: numpy.random is slow to import
+Initializer = Callable[[Shape, "np.random.Generator", DTypeLike], NDArray]
 
 
-def fans(shape: Shape) -> tuple[int, int]:
+def fans(shape: Shape, op: str = "initializers") -> tuple[int, int]:
     """Return (fan_in, fan_out): how many inputs an output sums, and how many outputs an input reaches."""
+    shape = _as_shape(op, shape)
     if len(shape) < 2:
-        raise ValueError(f"initializers: `shape` needs an output and an input axis to count inputs, got {shape}")
+        raise ValueError(f"{op}: `shape` needs an output and an input axis to count inputs, got {brief(shape)}")
+    if 0 in shape[1:]:
+        raise ValueError(f"{op}: `shape` must have at least one input, got {brief(shape)}")
     receptive_field = math.prod(shape[2:])
     return shape[1] * receptive_field, shape[0] * receptive_field
 
 
-def zeros(shape: Shape, rng: np.random.Generator, dtype: DTypeLike = np.float32) -> NDArray:
+def _as_shape(op: str, shape: Any) -> Shape:
+    if not isinstance(shape, (tuple, list)):
+        raise TypeError(f"{op}: `shape` must be a tuple of integers, got {brief(shape)}")
+    if len(shape) > MOST_AXES:
+        raise ValueError(f"{op}: `shape` must have at most {MOST_AXES} axes, got {len(shape)}")
+    return tuple(as_int(op, "shape", extent, 0) for extent in shape)
+
+
+def _check(op: str, shape: Any, rng: Rng, dtype: DTypeLike) -> tuple[Shape, np.random.Generator, Any]:
+    """Return what every initializer is given, checked; an integer or None as a generator."""
+    return _as_shape(op, shape), as_generator(op, rng), as_float_dtype(op, "dtype", dtype)
+
+
+def _normal(op: str, shape: Shape, rng: Rng, dtype: DTypeLike, std: float) -> NDArray:
+    shape, generator, kind = _check(op, shape, rng, dtype)
+    values = generator.standard_normal(shape, kind)
+    values *= std
+    return values
+
+
+def _uniform(op: str, shape: Shape, rng: Rng, dtype: DTypeLike, bound: float) -> NDArray:
+    shape, generator, kind = _check(op, shape, rng, dtype)
+    values = generator.random(shape, kind)
+    values -= 0.5
+    values *= 2 * bound
+    return values
+
+
+def zeros(shape: Shape, rng: Rng = None, dtype: DTypeLike = np.float32) -> NDArray:
     """Return zeros; the generator is left alone.
 
     Parameters
@@ -65,10 +99,11 @@ def zeros(shape: Shape, rng: np.random.Generator, dtype: DTypeLike = np.float32)
     >>> initializers.zeros((2,), rng)
     array([0., 0.], dtype=float32)
     """
-    return np.zeros(shape, dtype)
+    shape, _, kind = _check("zeros", shape, rng, dtype)
+    return np.zeros(shape, kind)
 
 
-def ones(shape: Shape, rng: np.random.Generator, dtype: DTypeLike = np.float32) -> NDArray:
+def ones(shape: Shape, rng: Rng = None, dtype: DTypeLike = np.float32) -> NDArray:
     """Return ones; the generator is left alone.
 
     Parameters
@@ -88,10 +123,11 @@ def ones(shape: Shape, rng: np.random.Generator, dtype: DTypeLike = np.float32) 
     >>> initializers.ones((2,), rng)
     array([1., 1.], dtype=float32)
     """
-    return np.ones(shape, dtype)
+    shape, _, kind = _check("ones", shape, rng, dtype)
+    return np.ones(shape, kind)
 
 
-def constant(shape: Shape, rng: np.random.Generator, dtype: DTypeLike = np.float32, *, value: float) -> NDArray:
+def constant(shape: Shape, rng: Rng = None, dtype: DTypeLike = np.float32, *, value: float) -> NDArray:
     """Return an array filled with one number.
 
     Parameters
@@ -113,18 +149,19 @@ def constant(shape: Shape, rng: np.random.Generator, dtype: DTypeLike = np.float
     >>> initializers.constant((2,), rng, value=0.5)
     array([0.5, 0.5], dtype=float32)
     """
-    return np.full(shape, value, dtype)
+    shape, _, kind = _check("constant", shape, rng, dtype)
+    return np.full(shape, as_fill_value("constant", "value", value, kind), kind)
 
 
-def normal(shape: Shape, rng: np.random.Generator, dtype: DTypeLike = np.float32, *, std: float = 0.01) -> NDArray:
+def normal(shape: Shape, rng: Rng = None, dtype: DTypeLike = np.float32, *, std: float = 0.01) -> NDArray:
     """Return draws from the normal distribution of mean 0 and standard deviation `std`.
 
     Parameters
     ----------
     shape : tuple of int
         Any shape.
-    rng : numpy.random.Generator
-        Source of the draws.
+    rng : numpy.random.Generator, int or None, default None
+        Source of the draws: a generator, the seed of a new one, or None for a seed from the system.
     dtype : dtype, default float32
         float32 or float64.
     std : float, default 0.01
@@ -148,14 +185,10 @@ def normal(shape: Shape, rng: np.random.Generator, dtype: DTypeLike = np.float32
     >>> print(f"{conv.initialize(0).weight.data.std():.3f}")
     0.010
     """
-    as_number("normal", "std", std, 0)
-    kind: Any = np.dtype(dtype)
-    values = rng.standard_normal(shape, kind)
-    values *= std
-    return values
+    return _normal("normal", shape, rng, dtype, as_number("normal", "std", std, 0))
 
 
-def uniform(shape: Shape, rng: np.random.Generator, dtype: DTypeLike = np.float32, *, bound: float) -> NDArray:
+def uniform(shape: Shape, rng: Rng = None, dtype: DTypeLike = np.float32, *, bound: float) -> NDArray:
     """Return draws from the uniform distribution on [-bound, bound).
 
     Parameters
@@ -182,15 +215,10 @@ def uniform(shape: Shape, rng: np.random.Generator, dtype: DTypeLike = np.float3
     >>> bool(np.abs(initializers.uniform((100,), rng, bound=0.1)).max() <= 0.1)
     True
     """
-    as_number("uniform", "bound", bound, 0)
-    kind: Any = np.dtype(dtype)
-    values = rng.random(shape, kind)
-    values -= 0.5
-    values *= 2 * bound
-    return values
+    return _uniform("uniform", shape, rng, dtype, as_number("uniform", "bound", bound, 0))
 
 
-def he_normal(shape: Shape, rng: np.random.Generator, dtype: DTypeLike = np.float32) -> NDArray:
+def he_normal(shape: Shape, rng: Rng = None, dtype: DTypeLike = np.float32) -> NDArray:
     """Return normal draws whose variance is kept through layers of ReLUs.
 
     Parameters
@@ -220,10 +248,10 @@ def he_normal(shape: Shape, rng: np.random.Generator, dtype: DTypeLike = np.floa
     >>> print(f"{initializers.he_normal((64, 32, 3, 3), rng).std():.3f}")
     0.083
     """
-    return normal(shape, rng, dtype, std=math.sqrt(2 / fans(shape)[0]))
+    return _normal("he_normal", shape, rng, dtype, math.sqrt(2 / fans(shape, "he_normal")[0]))
 
 
-def he_uniform(shape: Shape, rng: np.random.Generator, dtype: DTypeLike = np.float32) -> NDArray:
+def he_uniform(shape: Shape, rng: Rng = None, dtype: DTypeLike = np.float32) -> NDArray:
     """Return uniform draws of the variance of `he_normal`.
 
     Parameters
@@ -247,10 +275,10 @@ def he_uniform(shape: Shape, rng: np.random.Generator, dtype: DTypeLike = np.flo
     >>> print(f"{initializers.he_uniform((64, 32, 3, 3), rng).std():.3f}")
     0.084
     """
-    return uniform(shape, rng, dtype, bound=math.sqrt(6 / fans(shape)[0]))
+    return _uniform("he_uniform", shape, rng, dtype, math.sqrt(6 / fans(shape, "he_uniform")[0]))
 
 
-def glorot_normal(shape: Shape, rng: np.random.Generator, dtype: DTypeLike = np.float32) -> NDArray:
+def glorot_normal(shape: Shape, rng: Rng = None, dtype: DTypeLike = np.float32) -> NDArray:
     """Return normal draws for layers of sigmoids and hyperbolic tangents.
 
     Parameters
@@ -280,10 +308,10 @@ def glorot_normal(shape: Shape, rng: np.random.Generator, dtype: DTypeLike = np.
     >>> print(f"{initializers.glorot_normal((64, 32, 3, 3), rng).std():.3f}")
     0.048
     """
-    return normal(shape, rng, dtype, std=math.sqrt(2 / sum(fans(shape))))
+    return _normal("glorot_normal", shape, rng, dtype, math.sqrt(2 / sum(fans(shape, "glorot_normal"))))
 
 
-def glorot_uniform(shape: Shape, rng: np.random.Generator, dtype: DTypeLike = np.float32) -> NDArray:
+def glorot_uniform(shape: Shape, rng: Rng = None, dtype: DTypeLike = np.float32) -> NDArray:
     """Return uniform draws of the variance of `glorot_normal`.
 
     Parameters
@@ -307,10 +335,10 @@ def glorot_uniform(shape: Shape, rng: np.random.Generator, dtype: DTypeLike = np
     >>> print(f"{initializers.glorot_uniform((64, 32, 3, 3), rng).std():.3f}")
     0.048
     """
-    return uniform(shape, rng, dtype, bound=math.sqrt(6 / sum(fans(shape))))
+    return _uniform("glorot_uniform", shape, rng, dtype, math.sqrt(6 / sum(fans(shape, "glorot_uniform"))))
 
 
-def lecun_normal(shape: Shape, rng: np.random.Generator, dtype: DTypeLike = np.float32) -> NDArray:
+def lecun_normal(shape: Shape, rng: Rng = None, dtype: DTypeLike = np.float32) -> NDArray:
     """Return normal draws that keep the variance through linear layers.
 
     Parameters
@@ -340,10 +368,10 @@ def lecun_normal(shape: Shape, rng: np.random.Generator, dtype: DTypeLike = np.f
     >>> print(f"{initializers.lecun_normal((64, 32, 3, 3), rng).std():.3f}")
     0.059
     """
-    return normal(shape, rng, dtype, std=1 / math.sqrt(fans(shape)[0]))
+    return _normal("lecun_normal", shape, rng, dtype, 1 / math.sqrt(fans(shape, "lecun_normal")[0]))
 
 
-def lecun_uniform(shape: Shape, rng: np.random.Generator, dtype: DTypeLike = np.float32) -> NDArray:
+def lecun_uniform(shape: Shape, rng: Rng = None, dtype: DTypeLike = np.float32) -> NDArray:
     """Return uniform draws of the variance of `lecun_normal`.
 
     Parameters
@@ -367,10 +395,10 @@ def lecun_uniform(shape: Shape, rng: np.random.Generator, dtype: DTypeLike = np.
     >>> print(f"{initializers.lecun_uniform((64, 32, 3, 3), rng).std():.3f}")
     0.059
     """
-    return uniform(shape, rng, dtype, bound=math.sqrt(3 / fans(shape)[0]))
+    return _uniform("lecun_uniform", shape, rng, dtype, math.sqrt(3 / fans(shape, "lecun_uniform")[0]))
 
 
-def fan_in_uniform(shape: Shape, rng: np.random.Generator, dtype: DTypeLike = np.float32) -> NDArray:
+def fan_in_uniform(shape: Shape, rng: Rng = None, dtype: DTypeLike = np.float32) -> NDArray:
     """Return the draws that layers start with unless told otherwise, as PyTorch's do.
 
     Parameters
@@ -399,10 +427,10 @@ def fan_in_uniform(shape: Shape, rng: np.random.Generator, dtype: DTypeLike = np
     >>> print(f"{initializers.fan_in_uniform((64, 32, 3, 3), rng).std():.3f}")
     0.034
     """
-    return uniform(shape, rng, dtype, bound=1 / math.sqrt(fans(shape)[0]))
+    return _uniform("fan_in_uniform", shape, rng, dtype, 1 / math.sqrt(fans(shape, "fan_in_uniform")[0]))
 
 
-def orthogonal(shape: Shape, rng: np.random.Generator, dtype: DTypeLike = np.float32, *, gain: float = 1.0) -> NDArray:
+def orthogonal(shape: Shape, rng: Rng = None, dtype: DTypeLike = np.float32, *, gain: float = 1.0) -> NDArray:
     """Return a random matrix with orthonormal rows, or columns if there are more rows, times `gain` (Saxe et al. 2014).
 
     A convolution's weight is read as the matrix (outputs, inputs * kernel positions).
@@ -431,14 +459,17 @@ def orthogonal(shape: Shape, rng: np.random.Generator, dtype: DTypeLike = np.flo
     >>> np.allclose(q @ q.T, np.eye(3))
     True
     """
-    fan_in = fans(shape)[0]
+    op = "orthogonal"
+    shape, generator, kind = _check(op, shape, rng, dtype)
+    gain = as_number(op, "gain", gain)
+    fan_in = fans(shape, op)[0]
     rows, columns = max(shape[0], fan_in), min(shape[0], fan_in)
-    q, r = np.linalg.qr(rng.standard_normal((rows, columns)))
+    q, r = np.linalg.qr(generator.standard_normal((rows, columns)))
     q *= np.sign(np.diag(r))  # makes the factorisation unique, so the draw is uniform over orthogonal matrices
-    return (gain * (q if shape[0] >= fan_in else q.T)).reshape(shape).astype(dtype)
+    return (gain * (q if shape[0] >= fan_in else q.T)).reshape(shape).astype(kind)
 
 
-def bilinear(shape: Shape, rng: np.random.Generator, dtype: DTypeLike = np.float32) -> NDArray:
+def bilinear(shape: Shape, rng: Rng = None, dtype: DTypeLike = np.float32) -> NDArray:
     """Return the weight with which a transposed convolution interpolates bilinearly (Long et al. 2015).
 
     Each channel is enlarged by itself: the tent-shaped kernel stands where a channel meets its own number, in its group
@@ -465,10 +496,11 @@ def bilinear(shape: Shape, rng: np.random.Generator, dtype: DTypeLike = np.float
     >>> initializers.bilinear((1, 1, 1, 4), np.random.default_rng(0))
     array([[[[0.25, 0.75, 0.75, 0.25]]]], dtype=float32)
     """
-    if len(shape) != 4:
-        raise ValueError(f"bilinear: `shape` must be that of a convolution's weight (4 axes), got {shape}")
+    shape, _, kind = _check("bilinear", shape, rng, dtype)
+    if len(shape) != 4 or 0 in shape[1:]:
+        raise ValueError(f"bilinear: `shape` must be that of a convolution's weight (4 axes), got {brief(shape)}")
     vertical, horizontal = (1 - np.abs(np.arange(size) - (size - 1) / 2) / ((size + 1) // 2) for size in shape[2:])
-    weight = np.zeros(shape, dtype)
+    weight = np.zeros(shape, kind)
     channel = np.arange(shape[0])
     weight[channel, channel % shape[1]] = np.outer(vertical, horizontal)
     return weight
@@ -484,5 +516,7 @@ def as_initializer(op: str, initializer: Initializer | str) -> Initializer:
             )
         return cast(Initializer, globals()[as_choice(op, "initializer", initializer, tuple(__all__))])
     if not callable(initializer):
-        raise TypeError(f"{op}: `initializer` must be a function (shape, rng, dtype) or a name, got {initializer!r}")
+        raise TypeError(
+            f"{op}: `initializer` must be a function (shape, rng, dtype) or a name, got {brief(initializer)}"
+        )
     return initializer

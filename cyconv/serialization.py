@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cyconv._validation import as_array
+from cyconv._validation import as_array, brief
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,10 +56,12 @@ def save_arrays(path: PathLike, arrays: Mapping[str, NDArray], metadata: Mapping
     text = {} if metadata is None else metadata
     for given, name in ((arrays, "arrays"), (text, "metadata")):
         if not isinstance(given, Mapping) or not all(isinstance(key, str) for key in given):
-            raise TypeError(f"save: `{name}` must map names to {'text' if given is text else 'arrays'}, got {given!r}")
+            raise TypeError(
+                f"save: `{name}` must map names to {'text' if given is text else 'arrays'}, got {brief(given)}"
+            )
     for key, value in text.items():
         if not isinstance(value, str):
-            raise TypeError(f"save: `metadata` must be text, got {value!r} for {key!r}")
+            raise TypeError(f"save: `metadata` must be text, got {brief(value)} for {brief(key)}")
     if "__metadata__" in arrays:
         raise ValueError("save: `arrays` must not hold the name '__metadata__', which the format keeps for itself")
     contiguous = {name: np.require(as_array("save", name, array), requirements="C") for name, array in arrays.items()}
@@ -103,10 +105,10 @@ def load_arrays(path: PathLike) -> tuple[dict[str, NDArray], dict[str, str]]:
 def as_path(op: str, path: PathLike, name: str = "path") -> str:
     """Return a path as text; a number, which the system would take for an open file, is none."""
     if not isinstance(path, (str, os.PathLike)):
-        raise TypeError(f"{op}: `{name}` must be a str or a path, got {path!r}")
+        raise TypeError(f"{op}: `{name}` must be a str or a path, got {brief(path)}")
     text = os.fsdecode(path)
     if not text or "\0" in text:
-        raise ValueError(f"{op}: `{name}` must be the path of a file, got {text!r}")
+        raise ValueError(f"{op}: `{name}` must be the path of a file, got {brief(text)}")
     return text
 
 

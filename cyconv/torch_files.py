@@ -15,6 +15,7 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from cyconv._pickles import PICKLE, Stateful, as_text, expect, expect_length, read_pickle
+from cyconv._validation import brief
 from cyconv.serialization import PathLike, as_path
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def load_torch(path: PathLike, key: str | None = None) -> dict[str, NDArray]:
     """
     text = as_path("load_torch", path)
     if key is not None and not isinstance(key, str):
-        raise TypeError(f"load_torch: `key` must be text, got {key!r}")
+        raise TypeError(f"load_torch: `key` must be text, got {brief(key)}")
     with open(text, "rb") as file:
         try:
             return _File(file).weights(key)

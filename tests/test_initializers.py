@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from cyconv import initializers as init
+from cyconv.layers import Conv2d
 
 WEIGHT = (64, 32, 3, 3)  # fan_in 288, fan_out 576
 
@@ -76,3 +77,40 @@ def test_bad_arguments_are_named():
     assert init.as_initializer("op", "fan_in_uniform") is init.fan_in_uniform
     assert init.as_initializer("op", "he_normal") is init.he_normal
     assert callable(init.as_initializer("op", partial(init.normal, std=1)))
+
+
+NAMES = [*VARIANCES, "normal", "uniform", "constant", "zeros", "ones", "orthogonal", "bilinear"]
+MORE = {"uniform": {"bound": 1.0}, "constant": {"value": 2.0}}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_generator_seed_or_none(name):
+    draw = partial(getattr(init, name), (4, 3, 3, 3), **MORE.get(name, {}))
+    expected = draw(np.random.default_rng(7))
+    for seed in (7, np.int64(7)):
+        np.testing.assert_array_equal(draw(seed), expected)
+    assert draw(None).shape == draw().shape == (4, 3, 3, 3)
+    if name not in ("constant", "zeros", "ones", "bilinear"):
+        assert not np.array_equal(draw(None), draw(None))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_every_initializer_refuses(name):
+    draw = partial(getattr(init, name), **MORE.get(name, {}))
+    for rng in ("7", 1.5, True, np.random.RandomState(0), np.zeros(2)):
+        with pytest.raises(TypeError, match=rf"^{name}: `rng` must be an integer, a numpy.random.Generator or None"):
+            draw((4, 3, 3, 3), rng)
+    with pytest.raises(TypeError, match=rf"^{name}: `shape` must be a tuple of integers, got 4"):
+        draw(4, 0)
+    with pytest.raises(ValueError, match=rf"^{name}: `shape` must have at most 32 axes, got 33$"):
+        draw((1,) * 33, 0)
+    with pytest.raises(TypeError, match=rf"^{name}: `shape` must be an integer, got 1.5"):
+        draw((4, 1.5, 3, 3), 0)
+    for dtype in (np.float16, int, "text"):
+        with pytest.raises(TypeError, match=rf"^{name}: `dtype` must be float32 or float64, got"):
+            draw((4, 3, 3, 3), 0, dtype)
+
+
+def test_seed_may_be_given_to_a_layers_initializer():
+    layer = Conv2d(2, 3, 3, initializer=partial(init.normal, std=1)).initialize(3)
+    np.testing.assert_array_equal(layer.weight.data, layer.initialize(3).weight.data)

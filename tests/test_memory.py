@@ -1,7 +1,9 @@
 """The caching allocator: alignment, reuse, counters, bounds."""
 
 import gc
+import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import numpy as np
@@ -11,6 +13,7 @@ import cyconv
 from cyconv import functional as F
 from cyconv import memory
 from cyconv._memory import Block
+from tests import processes
 
 MEGABYTE = 2**20
 SLACK = 64 * MEGABYTE  # what may be cached beyond 1.25 times the peak
@@ -332,4 +335,129 @@ def test_failed_request_gives_the_cache_back_first():
 
 
 def test_statistics_are_public():
-    assert cyconv.memory.statistics().keys() == {"used", "cached", "peak", "limit", "system_allocations"}
+    assert cyconv.memory.statistics().keys() == {"used", "cached", "peak", "limit", "system_allocations", "tables"}
+
+
+# Requests beyond the machine
+
+
+def machine_bytes():
+    """Return memory and swap space together."""
+    with open("/proc/meminfo") as file:
+        fields = dict(line.split(":") for line in file)
+    return sum(int(fields[name].split()[0]) * 1024 for name in ("MemTotal", "SwapTotal"))
+
+
+def promises_anything():
+    with open("/proc/sys/vm/overcommit_memory") as file:
+        return file.read().strip() == "1"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux") or promises_anything(), reason="the system's own rule")
+@pytest.mark.parametrize("factor", [1.1, 10, 400])
+def test_what_the_system_refuses_is_refused(factor):
+    size = int(factor * machine_bytes())
+    with pytest.raises(MemoryError):
+        np.empty(size, np.uint8)
+    used = counter("used")
+    with pytest.raises(MemoryError, match=rf"^cyconv: could not allocate {size} bytes$"):
+        memory.empty((size,), np.uint8)
+    with pytest.raises(MemoryError, match=r"^cyconv: could not allocate \d+ bytes$"):
+        memory.require(size)
+    assert counter("used") == used
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux") or promises_anything(), reason="the system's own rule")
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda side: F.pad(np.ones((1, 1, 1, 1), np.float32), (side, 0, side, 0)),
+        lambda side: F.interpolate(np.ones((1, 1, 1, 1)), (side, side)),
+        lambda side: F.conv2d(np.ones((1, 1, 1, 1)), np.ones((1, 1, 1, 1)), padding=side),
+        lambda side: F.conv_transpose2d(np.ones((1, 1, 2, 2)), np.ones((1, 1, 1, 1)), stride=side),
+        lambda side: F.im2col(np.ones((1, 1, 1, 1)), 1, padding=side),
+        lambda side: F.max_unpool2d(np.ones((1, 1, 1, 1)), np.zeros((1, 1, 1, 1), int), side),
+        lambda side: F.interpolate(np.ones((1, 1, 1, 1)), (2**31 - 1, 1)),
+    ],
+)
+def test_operations_refuse_what_the_system_does(call):
+    side = int((machine_bytes() / 4) ** 0.5)
+    used = counter("used")
+    with pytest.raises(MemoryError):
+        call(side * 2)
+    assert counter("used") == used
+
+
+def test_segments_are_reserved_where_memory_is_limited():
+    """A limit on addresses below that of a segment: large arrays are granted all the same."""
+    resource = pytest.importorskip("resource")
+    code = f"""
+        import resource
+        import numpy as np
+        from cyconv import memory
+        with open("/proc/self/statm") as file:
+            size = int(file.read().split()[0]) * {os.sysconf("SC_PAGE_SIZE")}
+        resource.setrlimit(resource.RLIMIT_AS, (size + 2**30, {resource.RLIM_INFINITY}))
+        array = memory.empty((600 * 2**20,), np.uint8)
+        array[:] = 1
+        try:
+            memory.empty((600 * 2**20,), np.uint8)
+        except MemoryError:
+            print("refused", array[-1])
+    """
+    assert processes.output(code) == "refused 1\n"
+
+
+# Tables
+
+
+def test_tables_are_counted_and_forgotten():
+    assert counter("tables") == 0
+    F.max_pool2d(np.ones((1, 1, 64, 64)), 3, 1)
+    once = counter("tables")
+    assert once > 62 * 3 * 8
+    F.max_pool2d(np.ones((1, 1, 64, 64)), 3, 1)
+    assert counter("tables") == once
+    memory.empty_cache()
+    assert counter("tables") == 0
+
+
+def test_tables_stay_below_their_bound():
+    calls = []
+
+    @memory.remembered
+    def table(number, size=0):
+        calls.append(number)
+        return np.empty(size, np.uint8), [np.empty(size, np.uint8)]
+
+    for number in range(50):
+        table(number, MEGABYTE)
+        assert counter("tables") <= memory.TABLES_LIMIT
+    assert table(49, MEGABYTE)[0] is table(49, MEGABYTE)[0]
+    assert len(calls) == 50
+    assert table(50, memory.TABLES_LIMIT)[0] is not table(50, memory.TABLES_LIMIT)[0]  # too large to be kept
+    assert counter("tables") <= memory.TABLES_LIMIT
+    assert table.__name__ == "table"
+
+
+def test_limit_bounds_tables_too():
+    F.avg_pool2d(np.ones((1, 1, 64, 64)), 3, 1)
+    memory.set_cache_limit(0)
+    assert counter("tables") == 0
+    F.avg_pool2d(np.ones((1, 1, 64, 64)), 3, 1)
+    assert counter("tables") == 0
+
+
+def test_tables_in_many_threads():
+    def use(seed):
+        rng = np.random.default_rng(seed)
+        for _ in range(200):
+            size = int(rng.integers(8, 40))
+            assert F.avg_pool2d(np.ones((1, 1, size, size)), 3, 1).shape[2] == size - 2
+            if rng.random() < 0.05:
+                memory.empty_cache()
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(use, range(8)))
+    memory.empty_cache()
+    assert counter("tables") == 0

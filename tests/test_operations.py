@@ -3,6 +3,8 @@
 `PROMISED` names what must be in the table; every public layer, loss and gradient of the package must be there too.
 """
 
+import inspect
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from cyconv import functional as F
 from cyconv import layers as L
 from cyconv import losses
 from cyconv.gradient_check import check_gradients
+from tests.memory_formats import ARRAYS
 from tests.operations import OPERATIONS
 
 TAKES_OUTPUT = {"relu", "sigmoid", "tanh", "softmax"}
@@ -162,3 +165,102 @@ def test_every_gradient_of_the_package_is_in_the_table():
     forms = {"log_softmax", "batch_norm_relu"}
     differentiable = {name.removesuffix("_backward") for name in F.__all__ if name.endswith("_backward")}
     assert differentiable - forms == {op.function for op in FUNCTIONS} - {"im2col", "col2im"}
+
+
+def bits(results):
+    results = results if isinstance(results, tuple) else (results,)
+    return [np.ascontiguousarray(each).tobytes() for each in results if each is not None]
+
+
+MANY = {"prelu", "layer_norm", "group_norm", "instance_norm", "batch_norm", "local_response_norm", "pad", "interpolate"}
+
+
+@pytest.mark.parametrize("layout", ARRAYS)
+@pytest.mark.parametrize("op", FUNCTIONS, ids=lambda op: op.name)
+def test_results_are_bitwise_identical_in_any_memory_layout(op, layout):
+    shapes = [(19, *op.shapes[0][1:]), *op.shapes[1:]] if op.function in MANY else op.shapes  # longer sums
+    dtype = np.result_type(np.float32, *(each for each in op.keywords.values() if isinstance(each, np.ndarray)))
+    function, backward = pair(op)
+    rng = np.random.default_rng(5)
+    arrays = [rng.standard_normal(shape).astype(dtype) for shape in shapes]
+    output = function(*arrays)
+    grad = rng.standard_normal(output.shape).astype(dtype) if np.ndim(output) else 1.5
+    expected = bits(output), bits(backward(grad, *arrays))
+    laid = [ARRAYS[layout](array) for array in arrays]
+    laid_grad = ARRAYS[layout](grad) if np.ndim(grad) else grad
+    assert (bits(function(*laid)), bits(backward(laid_grad, *laid))) == expected
+
+
+ALONE = {
+    "softmax",
+    "gelu",
+    "max_pool2d",
+    "avg_pool2d",
+    "interpolate",
+    "layer_norm",
+    "group_norm",
+    "local_response_norm",
+}
+
+
+@pytest.mark.parametrize("op", [op for op in FUNCTIONS if op.function in ALONE], ids=lambda op: op.name)
+def test_an_image_has_the_same_bits_in_any_batch(op):
+    function = pair(op)[0]
+    x = np.random.default_rng(6).standard_normal((11, *op.shapes[0][1:])).astype(np.float32)
+    whole = function(x)
+    for count in (1, 2, 5, 8):
+        assert bits(function(x[:count])) == bits(whole[:count])
+
+
+def test_a_row_has_the_same_bits_in_any_batch_of_five():
+    rng = np.random.default_rng(7)
+    x, weight = rng.standard_normal((40, 96)).astype(np.float32), rng.standard_normal((70, 96)).astype(np.float32)
+    whole = F.linear(x, weight)
+    for count in range(5, 40):
+        assert bits(F.linear(x[:count], weight)) == bits(whole[:count])
+
+
+BAD = {
+    "array": np.arange(6.0).reshape(2, 3),
+    "texts": np.array(["same", "valid"]),
+    "long list": [0] * 10**5,
+    "long text": "x" * 10**5,
+    "long integer": 10**5000,
+    "object": object(),
+    "number": 1.5,
+}
+WINDOWS = ("conv", "max_pool", "avg_pool", "adaptive", "lstm")  # their tests are beside them
+
+
+def calls_of(op, monkeypatch):
+    """Return (name, function, arguments) of the calls that the row's operation and gradient make."""
+    calls = []
+    for name in (op.function, f"{op.function}_backward"):
+        if hasattr(F, name):
+            real = getattr(F, name)
+
+            def noted(*args, _name=name, _real=real, **keywords):
+                bound = inspect.signature(_real).bind(*args, **keywords)
+                bound.apply_defaults()
+                calls.append((_name, _real, dict(bound.arguments)))
+                return _real(*args, **keywords)
+
+            monkeypatch.setattr(F, name, noted)
+    function, backward = pair(op)
+    arrays = [values(shape, seed) for seed, shape in enumerate(op.shapes)]
+    backward(np.ones_like(function(*arrays)), *arrays)
+    monkeypatch.undo()
+    return calls
+
+
+@pytest.mark.parametrize("kind", BAD)
+@pytest.mark.parametrize("op", [op for op in FUNCTIONS if not op.function.startswith(WINDOWS)], ids=lambda op: op.name)
+def test_a_bad_argument_is_named(op, kind, monkeypatch):
+    for name, function, arguments in calls_of(op, monkeypatch):
+        for argument in arguments:
+            try:
+                function(**{**arguments, argument: BAD[kind]})
+            except (TypeError, ValueError) as error:
+                message = str(error)
+                assert message.startswith(f"{name}: "), message[:200]
+                assert len(message) < 400

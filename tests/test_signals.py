@@ -18,6 +18,17 @@ LONG = {
     "grad_x": "F.conv2d_backward(image, image, filters, padding=5, needs=(True, False, False))",
     "grad_weight": "F.conv2d_backward(image, image, filters, padding=5, needs=(False, True, False))",
     "linear": "F.linear(rows, rows)",
+    "depthwise": "F.conv2d(image[:, :, :200, :200], large, padding=31, groups=128)",
+    "depthwise grad_x": "F.conv2d_backward(image, image, large, padding=31, groups=128, needs=(True, False, False))",
+    "depthwise grad_weight": "F.conv2d_backward(image, image, large, None, 1, 31, 1, 128, needs=(False, True, False))",
+    "max_pool": "F.max_pool2d(image, 63, 1, 31)",
+    "max_pool1d": "F.max_pool1d(line, 3001, 1, 1500)",
+    "avg_pool": "F.avg_pool2d(image, 63, 1, 31)",
+    "avg_pool grad": "F.avg_pool2d_backward(image, image, 63, 1, 31)",
+    "avg_pool1d": "F.avg_pool1d(line, 3001, 1, 1500)",
+    "avg_pool1d grad": "F.avg_pool1d_backward(line, line, 3001, 1, 1500)",
+    "local_response_norm": "F.local_response_norm(deep, 10**9)",
+    "local_response_norm grad": "F.local_response_norm_backward(deep, deep, 10**9)",
     "correlate": "cyconv.image.correlate(rows[:2000], np.random.default_rng(0).random((151, 151)))",
 }
 
@@ -32,6 +43,8 @@ x, weight = np.arange(300.0).reshape(1, 3, 10, 10), np.arange(108.0).reshape(4, 
 before = F.conv2d(x, weight), *F.conv2d_backward(np.ones((1, 4, 8, 8)), x, weight)[:2]
 rows = np.ones((12000, 2048), np.float32)
 image, filters = np.ones((1, 128, 400, 400), np.float32), np.ones((128, 128, 11, 11), np.float32)
+large, line = np.ones((128, 1, 63, 63), np.float32), np.ones((1, 32, 60_000), np.float32)
+deep = np.ones((4, 4096, 40, 40), np.float32)
 used = cyconv.memory.statistics()["used"]
 print("ready", flush=True)
 try:

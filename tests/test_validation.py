@@ -300,3 +300,100 @@ def test_a_choice_is_a_string(value):
 def test_unsigned_integers_do_not_wrap():
     with pytest.raises(ValueError, match=r"^some_op: `target` must be below 2\*\*63, got 18446744073709551516$"):
         check.as_int_array(OP, "target", np.array([2**64 - 100], np.uint64))
+
+
+# What a message repeats
+
+
+class Wordy:
+    def __repr__(self):
+        return "wordy " * 10**5
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [0] * 10**6,
+        tuple(range(10**6)),
+        set(range(10**5)),
+        {str(i): i for i in range(10**5)},
+        "x" * 10**6,
+        b"x" * 10**6,
+        10**5000,
+        -(10**5000),
+        [[["y" * 1000] * 1000] * 1000] * 1000,
+        np.zeros(10**6),
+        [np.zeros(10**6)] * 100,
+        {"state": np.zeros((1000, 1000))},
+        Wordy(),
+        range(10**9),
+        np.full(100, "z" * 1000, object),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_long_argument_is_shortened(value):
+    text = check.brief(value)
+    assert 0 < len(text) <= check.MOST_CHARACTERS
+    for call in (check.as_int, check.as_number, check.as_pair, check.as_bool, check.as_ints, check.as_float_dtype):
+        with pytest.raises((TypeError, ValueError), match=r"^some_op: `x`") as caught:
+            call(OP, "x", value)
+        assert len(str(caught.value)) < 250
+    with pytest.raises(ValueError, match=r"^some_op: `x` must be one of 'a', 'b', got ") as caught:
+        check.as_choice(OP, "x", value, ("a", "b"))
+    assert len(str(caught.value)) < 250
+
+
+def test_a_short_argument_is_shown_as_it_is():
+    for value in (1, -2.5, "same", (1, 2, 3), [1, [2, 3]], {"a": 1}, None, True, np.float32(1.5), 10**30, {1, 2}):
+        assert check.brief(value) == repr(value)
+    assert check.brief(np.zeros((2, 3), np.float32)) == "ndarray of shape (2, 3) and dtype float32"
+    assert check.brief([np.zeros(2)]) == "[ndarray of shape (2,) and dtype float64]"
+
+
+ARRAY_VALUED = [np.arange(6.0).reshape(2, 3), np.array(["same", "valid"]), np.array([1, 2]), np.zeros(0)]
+
+
+@pytest.mark.parametrize("value", ARRAY_VALUED, ids=["floats", "texts", "integers", "nothing"])
+def test_arrays_are_refused_by_name_where_one_value_is_wanted(value):
+    calls = [
+        lambda: check.as_int(OP, "x", value),
+        lambda: check.as_number(OP, "x", value),
+        lambda: check.as_choice(OP, "x", value, ("same", "valid")),
+        lambda: check.as_bool(OP, "x", value),
+        lambda: check.as_member(OP, "x", value, (1, 2)),
+        lambda: check.as_needs(OP, value),
+        lambda: check.as_fill_value(OP, "x", value, np.dtype(np.float32)),
+        lambda: check.as_generator(OP, value, "x"),
+        lambda: check.as_float_dtype(OP, "x", value),
+    ]
+    for call in calls:
+        with pytest.raises((TypeError, ValueError), match=r"^some_op: `(x|needs)` must be "):
+            call()
+
+
+def test_members():
+    for value in (2, 2.0, np.int8(2), np.float32(2)):
+        found = check.as_member(OP, "x", value, (1, 2, 4))
+        assert found == 2
+        assert type(found) is int
+    with pytest.raises(ValueError, match=r"^some_op: `x` must be 1, 2 or 4, got 3$"):
+        check.as_member(OP, "x", 3, {1: "a", 2: "b", 4: "c"})
+    with pytest.raises(ValueError, match=r"^some_op: `x` must be 1, 2 or 4, got True$"):
+        check.as_member(OP, "x", True, (1, 2, 4))
+
+
+def test_needs():
+    assert check.as_needs(OP, [True, np.True_, False]) == (True, True, False)
+    with pytest.raises(TypeError, match=r"^some_op: `needs` must be a tuple of three bools, got \(True, True\)$"):
+        check.as_needs(OP, (True, True))
+    assert check.as_needs(OP, (1, 0, 1)) == (True, False, True)
+    with pytest.raises(TypeError, match=r"^some_op: `needs` must be a tuple of three bools, got \(True, 2, True\)$"):
+        check.as_needs(OP, (True, 2, True))
+
+
+def test_sequences_of_integers():
+    assert check.as_ints(OP, "x", [1, np.int8(2)]) == check.as_ints(OP, "x", np.array([1, 2])) == (1, 2)
+    with pytest.raises(TypeError, match=r"^some_op: `x` must be a sequence of integers, got 3$"):
+        check.as_ints(OP, "x", 3)
+    with pytest.raises(ValueError, match=r"^some_op: `x` must be at least 1, got 0$"):
+        check.as_ints(OP, "x", (1, 0))

@@ -3,6 +3,7 @@
 from cython cimport floating
 from cython.parallel cimport prange
 
+from cyconv._kernels.parallel cimport Listener, interrupted, listen, raise_if_interrupted
 from cyconv._kernels.vecmath cimport sigmoid, tanh
 
 cdef enum:
@@ -42,8 +43,13 @@ def forward(
 ):
     """Apply an activation; NaN stays NaN."""
     cdef Py_ssize_t SIZE = out.shape[0], i
+    cdef Listener listener
+    listen(&listener)
     for i in prange(0, SIZE, BLOCK, nogil=True, num_threads=num_threads, schedule="static"):
+        if interrupted(&listener):
+            continue
         forward_block(kind, &x[i], &out[i], min(<Py_ssize_t>BLOCK, SIZE - i), <floating>slope)
+    raise_if_interrupted(&listener)
 
 
 cdef void backward_block(
@@ -58,7 +64,7 @@ cdef void backward_block(
             grad_x[i] = 0 if saved[i] <= 0 else g
     elif kind == LEAKY_RELU_:
         for i in range(COUNT):
-            grad_x[i] = grad[i] * slope if saved[i] <= 0 else grad[i]
+            grad_x[i] = grad[i] if saved[i] > 0 else grad[i] * slope
     elif kind == SIGMOID_:
         for i in range(COUNT):
             grad_x[i] = grad[i] * (saved[i] * (one - saved[i]))
@@ -77,5 +83,10 @@ def backward(
 ):
     """Multiply a gradient by an activation's derivative."""
     cdef Py_ssize_t SIZE = grad_x.shape[0], i
+    cdef Listener listener
+    listen(&listener)
     for i in prange(0, SIZE, BLOCK, nogil=True, num_threads=num_threads, schedule="static"):
+        if interrupted(&listener):
+            continue
         backward_block(kind, &grad[i], &saved[i], &grad_x[i], min(<Py_ssize_t>BLOCK, SIZE - i), <floating>slope)
+    raise_if_interrupted(&listener)

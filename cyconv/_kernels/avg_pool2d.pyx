@@ -9,9 +9,11 @@ from cython cimport floating
 from cython.parallel cimport prange
 from libc.string cimport memset
 
-from cyconv._kernels.parallel cimport ceil_div, share_start
+from cyconv._kernels.parallel cimport (
+    TURN, Listener, ceil_div, interrupted, listen, raise_if_interrupted, share_start,
+)
 from cyconv._kernels.windows cimport (
-    FIRST, ORIGIN, PAIR, STOP, fresh_row, lanes, same_window, whole_positions, whole_windows,
+    FIRST, ORIGIN, PAIR, STOP, fresh_row, lanes, same_reader, whole_positions, whole_windows,
 )
 from cyconv._memory cimport Block
 
@@ -29,11 +31,9 @@ cdef extern from "pooling.h" nogil:
         const double* grad, double scale, Py_ssize_t ROWS, Py_ssize_t LENGTH, Py_ssize_t count, Py_ssize_t C,
         bint whole, double* grad_x)
     void gather_float "cyconv_gather_pixel_float"(
-        const float* total, const double* scale, const Py_ssize_t* w, Py_ssize_t W, Py_ssize_t C, bint whole,
-        float* grad_x)
+        const float* total, const double* scale, Py_ssize_t W, Py_ssize_t C, bint whole, float* grad_x)
     void gather_double "cyconv_gather_pixel_double"(
-        const double* total, const double* scale, const Py_ssize_t* w, Py_ssize_t W, Py_ssize_t C, bint whole,
-        double* grad_x)
+        const double* total, const double* scale, Py_ssize_t W, Py_ssize_t C, bint whole, double* grad_x)
 
 cdef enum:
     LONG = 128      # channels from which on a large window is summed pixel by pixel: memory in one stream is faster
@@ -78,10 +78,10 @@ cdef void mean_rows(
     const floating* x, Py_ssize_t N, Py_ssize_t IH, Py_ssize_t IW, Py_ssize_t C,
     const Py_ssize_t* rows, const Py_ssize_t* columns, Py_ssize_t OH, Py_ssize_t OW,
     const double* row_scale, const double* column_scale, Py_ssize_t SHARES, Py_ssize_t begin, Py_ssize_t stop,
-    floating* line, floating* output,
+    floating* line, floating* output, Listener* listener,
 ) noexcept nogil:
     """Tasks `begin` to `stop`, each an output row or one of SHARES of its channels."""
-    cdef Py_ssize_t step = IW * C, task, row, oh, start, ow, ih, at, CHANNELS, WHOLE, fresh
+    cdef Py_ssize_t step = IW * C, task, row, oh, start, ow, ih, at, CHANNELS, WHOLE, fresh, taps, left = 0
     cdef const Py_ssize_t* h
     cdef const Py_ssize_t* w
     cdef const floating* corner
@@ -101,7 +101,13 @@ cdef void mean_rows(
             corner = x + (ih * IW + w[ORIGIN]) * C + start
             at = (row * OW + ow) * C + start
             scale = <floating>(row_scale[oh] * column_scale[ow])
-            if C >= LONG and (h[STOP] - h[FIRST]) * (w[STOP] - w[FIRST]) >= TAPS:
+            taps = (h[STOP] - h[FIRST]) * (w[STOP] - w[FIRST])
+            left -= taps * CHANNELS
+            if left < 0:
+                if interrupted(listener):
+                    return
+                left = TURN
+            if C >= LONG and taps >= TAPS:
                 mean_large_window(corner, step, C, h, w, scale, CHANNELS, line, output + at)
             elif floating is float:
                 mean_float(corner, step, C, h, w, fresh, scale, CHANNELS, ow < WHOLE, output + at)
@@ -129,29 +135,32 @@ def pool(
     cdef floating* out = &output[0, 0, 0, 0]
     cdef Block lines = Block(num_threads * SHARE * sizeof(floating))
     cdef floating* line
+    cdef Listener listener
+    listen(&listener)
     if N * OH * SHARES < 2 * num_threads and C >= LEAST_SHARE:
         SHARES = min(C // LEAST_SHARE, ceil_div(2 * num_threads, N * OH))
     for task in prange(num_threads, num_threads=num_threads, schedule="static", nogil=True):
         begin = share_start(N * OH * SHARES, num_threads, task)
         stop = share_start(N * OH * SHARES, num_threads, task + 1)
         line = <floating*>lines.address + task * SHARE
-        mean_rows(image, N, IH, IW, C, h, w, OH, OW, scale_h, scale_w, SHARES, begin, stop, line, out)
+        mean_rows(image, N, IH, IW, C, h, w, OH, OW, scale_h, scale_w, SHARES, begin, stop, line, out, &listener)
+    raise_if_interrupted(&listener)
 
 
 cdef void sum_rows(
-    const floating* grad_output, const double* row_scale, const Py_ssize_t* h, Py_ssize_t H, Py_ssize_t SIZE,
+    const floating* grad_output, const double* row_scale, Py_ssize_t first, Py_ssize_t stop, Py_ssize_t SIZE,
     floating* total,
 ) noexcept nogil:
-    """The sum of the output rows that read an input row."""
+    """The sum of the output rows that read an input row, `first` to `stop`."""
     cdef Py_ssize_t i, e
     cdef const floating* row
     cdef floating scale
-    if H == 0:
+    if first == stop:
         memset(total, 0, SIZE * sizeof(floating))
-    for i in range(H):
-        row = grad_output + h[2 * i] * SIZE
-        scale = <floating>row_scale[h[2 * i]]
-        if i == 0:
+    for i in range(first, stop):
+        row = grad_output + i * SIZE
+        scale = <floating>row_scale[i]
+        if i == first:
             for e in range(SIZE):
                 total[e] = row[e] * scale
         else:
@@ -180,47 +189,56 @@ cdef void spread_rows(
 
 
 cdef void gather_row(
-    const floating* total, const double* column_scale, const Py_ssize_t* start, const Py_ssize_t* pairs,
-    Py_ssize_t WHOLE, Py_ssize_t IW, Py_ssize_t C, floating* grad_x,
+    const floating* total, const double* column_scale, const Py_ssize_t* readers, Py_ssize_t WHOLE, Py_ssize_t IW,
+    Py_ssize_t C, Py_ssize_t* left, floating* grad_x, Listener* listener,
 ) noexcept nogil:
     """One input row, whose windows overlap."""
-    cdef Py_ssize_t iw, W
-    cdef const Py_ssize_t* w
+    cdef Py_ssize_t iw, first, W
     for iw in range(IW):
-        w = pairs + 2 * start[iw]
-        W = start[iw + 1] - start[iw]
+        first = readers[2 * iw]
+        W = readers[2 * iw + 1] - first
+        left[0] -= W * C
+        if left[0] < 0:
+            if interrupted(listener):
+                return
+            left[0] = TURN
         if floating is float:
-            gather_float(total, column_scale, w, W, C, iw < WHOLE, grad_x + iw * C)
+            gather_float(total + first * C, column_scale + first, W, C, iw < WHOLE, grad_x + iw * C)
         else:
-            gather_double(total, column_scale, w, W, C, iw < WHOLE, grad_x + iw * C)
+            gather_double(total + first * C, column_scale + first, W, C, iw < WHOLE, grad_x + iw * C)
 
 
 cdef void gradient_rows(
     const floating* grad_output, Py_ssize_t OH, Py_ssize_t OW, Py_ssize_t C,
-    const double* row_scale, const double* column_scale, const Py_ssize_t* columns, const Py_ssize_t* row_start,
-    const Py_ssize_t* row_pairs, const Py_ssize_t* start, const Py_ssize_t* pairs, Py_ssize_t IH, Py_ssize_t IW,
-    bint apart, Py_ssize_t begin, Py_ssize_t stop, floating* total, floating* grad_x,
+    const double* row_scale, const double* column_scale, const Py_ssize_t* columns, const Py_ssize_t* row_readers,
+    const Py_ssize_t* readers, Py_ssize_t IH, Py_ssize_t IW, bint apart, bint gaps, Py_ssize_t begin, Py_ssize_t stop,
+    floating* total, floating* grad_x, Listener* listener,
 ) noexcept nogil:
     """Input rows `begin` to `stop` of all images; a row of windows and a block of work space."""
-    cdef Py_ssize_t row = begin, LENGTH = IW * C, ih, iw, i, ROWS
+    cdef Py_ssize_t row = begin, LENGTH = IW * C, ih, iw, i, ROWS, left = 0
     cdef Py_ssize_t WHOLE = whole_windows(columns, OW, IW, 1, C, lanes(grad_x), LENGTH, OW * C)
-    cdef Py_ssize_t WHOLE_POSITIONS = whole_positions(start, pairs, OW, IW, C, lanes(grad_x), LENGTH, OW * C + PAD)
+    cdef Py_ssize_t WHOLE_POSITIONS = whole_positions(readers, OW, IW, C, lanes(grad_x), LENGTH, OW * C + PAD)
     cdef const floating* grad
     while row < stop:
         ih = row % IH
         grad = grad_output + row // IH * OH * OW * C
-        ROWS = same_window(row_start, row_pairs, ih, min(<Py_ssize_t>PAIR, min(IH - ih, stop - row))) if apart else 0
+        ROWS = same_reader(row_readers, ih, min(<Py_ssize_t>PAIR, min(IH - ih, stop - row))) if apart else 0
+        left -= LENGTH + (row_readers[2 * ih + 1] - row_readers[2 * ih]) * OW * C
+        if left < 0:
+            if interrupted(listener):
+                return
+            left = TURN
         if ROWS:
-            i = row_pairs[2 * row_start[ih]]
+            i = row_readers[2 * ih]
             spread_rows(grad + i * OW * C, row_scale[i], column_scale, OW, C, columns, ROWS, LENGTH, WHOLE,
                         grad_x + row * LENGTH)
         else:
             ROWS = 1
-            sum_rows(grad, row_scale, row_pairs + 2 * row_start[ih], row_start[ih + 1] - row_start[ih], OW * C, total)
-            gather_row(total, column_scale, start, pairs, WHOLE_POSITIONS, IW, C, grad_x + row * LENGTH)
-        for i in range(ROWS if start[IW] < IW else 0):  # columns between windows
+            sum_rows(grad, row_scale, row_readers[2 * ih], row_readers[2 * ih + 1], OW * C, total)
+            gather_row(total, column_scale, readers, WHOLE_POSITIONS, IW, C, &left, grad_x + row * LENGTH, listener)
+        for i in range(ROWS if gaps else 0):  # columns between windows
             for iw in range(IW):
-                if start[iw] == start[iw + 1]:
+                if readers[2 * iw] == readers[2 * iw + 1]:
                     memset(grad_x + (row + i) * LENGTH + iw * C, 0, C * sizeof(floating))
         row += ROWS
 
@@ -231,10 +249,8 @@ def pool_backward(
     const double[::1] row_scale,               # IN  [OH]
     const double[::1] column_scale,            # IN  [OW]
     const Py_ssize_t[:, ::1] columns,          # IN  [OW, 3]
-    const Py_ssize_t[::1] row_start,           # IN  [IH + 1]
-    const Py_ssize_t[:, ::1] row_pairs,        # IN
-    const Py_ssize_t[::1] column_start,        # IN  [IW + 1]
-    const Py_ssize_t[:, ::1] column_pairs,     # IN
+    const Py_ssize_t[:, ::1] row_readers,      # IN  [IH, 2]
+    const Py_ssize_t[:, ::1] column_readers,   # IN  [IW, 2]
     bint apart,                                # whether a window's columns end before the next one's begin
     int num_threads,
 ):
@@ -246,16 +262,20 @@ def pool_backward(
     cdef const double* scale_h = &row_scale[0]
     cdef const double* scale_w = &column_scale[0]
     cdef const Py_ssize_t* w = &columns[0, 0]
-    cdef const Py_ssize_t* h_start = &row_start[0]
-    cdef const Py_ssize_t* h = &row_pairs[0, 0]
-    cdef const Py_ssize_t* start = &column_start[0]
-    cdef const Py_ssize_t* pairs = &column_pairs[0, 0]
+    cdef const Py_ssize_t* h = &row_readers[0, 0]
+    cdef const Py_ssize_t* readers = &column_readers[0, 0]
     cdef floating* out = &grad_x[0, 0, 0, 0]
     cdef Block scratch = Block(num_threads * STRIDE * sizeof(floating))
     cdef floating* total
+    cdef bint gaps = False
+    cdef Listener listener
+    for task in range(IW):
+        gaps = gaps or readers[2 * task] == readers[2 * task + 1]
+    listen(&listener)
     for task in prange(num_threads, num_threads=num_threads, schedule="static", nogil=True):
         begin = share_start(N * IH, num_threads, task)
         stop = share_start(N * IH, num_threads, task + 1)
         total = <floating*>scratch.address + task * STRIDE
-        gradient_rows(grad, OH, OW, C, scale_h, scale_w, w, h_start, h, start, pairs, IH, IW, apart, begin, stop, total,
-                      out)
+        gradient_rows(grad, OH, OW, C, scale_h, scale_w, w, h, readers, IH, IW, apart, gaps, begin, stop, total, out,
+                      &listener)
+    raise_if_interrupted(&listener)

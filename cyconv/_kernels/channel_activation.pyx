@@ -6,7 +6,7 @@ from libc.stdint cimport int32_t
 from libc.string cimport memset
 
 from cyconv._kernels.channels cimport chunk_count, fold, pixels_per_row, widen
-from cyconv._kernels.parallel cimport share_start
+from cyconv._kernels.parallel cimport Listener, interrupted, listen, raise_if_interrupted, share_start
 from cyconv._memory cimport Block
 
 # --------------------------------------------------------------------------------------------------------------- PReLU
@@ -32,9 +32,14 @@ def prelu(
     cdef Block block = Block(WIDTH * sizeof(floating))
     cdef floating* wide = <floating*>block.address
     widen(&slopes[0], C, WIDTH, wide)
+    cdef Listener listener
+    listen(&listener)
     for k in prange(CHUNKS, nogil=True, num_threads=num_threads, schedule="static"):
+        if interrupted(&listener):
+            continue
         start = share_start(P, CHUNKS, k)
         prelu_rows(&x[start, 0], (share_start(P, CHUNKS, k + 1) - start) * C, WIDTH, wide, &out[start, 0])
+    raise_if_interrupted(&listener)
 
 
 cdef void prelu_backward_rows(
@@ -48,7 +53,7 @@ cdef void prelu_backward_rows(
         for j in range(min(WIDTH, COUNT - i)):
             product = grad[i + j] * x[i + j]
             sums[j] += 0 if x[i + j] > 0 else product
-            grad_x[i + j] = grad[i + j] * slopes[j] if x[i + j] <= 0 else grad[i + j]
+            grad_x[i + j] = grad[i + j] if x[i + j] > 0 else grad[i + j] * slopes[j]
         i += WIDTH
 
 
@@ -67,13 +72,18 @@ def prelu_backward(
     cdef double* sums = <double*>block.address
     cdef floating* wide = <floating*>(sums + CHUNKS * WIDTH)
     widen(&slopes[0], C, WIDTH, wide)
+    cdef Listener listener
+    listen(&listener)
     for k in prange(CHUNKS, nogil=True, num_threads=num_threads, schedule="static"):
+        if interrupted(&listener):
+            continue
         start = share_start(P, CHUNKS, k)
         prelu_backward_rows(
             &grad[start, 0], &x[start, 0], (share_start(P, CHUNKS, k + 1) - start) * C, WIDTH, wide, &grad_x[start, 0],
             sums + k * WIDTH,
         )
         fold(sums + k * WIDTH, C, WIDTH)
+    raise_if_interrupted(&listener)
     for c in range(C):
         grad_slopes[c] = 0
         for k in range(CHUNKS):
@@ -105,8 +115,13 @@ def maxout(
 ):
     """Keep the largest of each run of pieces."""
     cdef Py_ssize_t P = out.shape[0], UNITS = out.shape[1], PIECES = x.shape[1] // max(1, UNITS), p
+    cdef Listener listener
+    listen(&listener)
     for p in prange(P, nogil=True, num_threads=num_threads, schedule="static"):
+        if interrupted(&listener):
+            continue
         maxout_row(&x[p, 0], UNITS, PIECES, &out[p, 0], &winners[p, 0])
+    raise_if_interrupted(&listener)
 
 
 cdef void maxout_backward_row(const floating* grad, const int32_t* winners, Py_ssize_t UNITS, Py_ssize_t PIECES,
@@ -125,5 +140,10 @@ def maxout_backward(
 ):
     """Hand each gradient to the piece that won."""
     cdef Py_ssize_t P = grad.shape[0], UNITS = grad.shape[1], PIECES = grad_x.shape[1] // max(1, UNITS), p
+    cdef Listener listener
+    listen(&listener)
     for p in prange(P, nogil=True, num_threads=num_threads, schedule="static"):
+        if interrupted(&listener):
+            continue
         maxout_backward_row(&grad[p, 0], &winners[p, 0], UNITS, PIECES, &grad_x[p, 0])
+    raise_if_interrupted(&listener)

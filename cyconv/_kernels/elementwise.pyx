@@ -6,7 +6,9 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memset
 
 from cyconv._kernels.channels cimport chunk_count, fold, pixels_per_panel, pixels_per_row, sum_rows
-from cyconv._kernels.parallel cimport ceil_div, share_start, this_thread
+from cyconv._kernels.parallel cimport (
+    Listener, ceil_div, interrupted, listen, raise_if_interrupted, share_start, this_thread,
+)
 from cyconv._memory cimport Block
 
 cdef enum:
@@ -57,13 +59,18 @@ def copy(
     cdef Py_ssize_t task, a, b, row
     if COLUMNS == 0:
         return
+    cdef Listener listener
+    listen(&listener)
     for task in prange(A * B * TILES, nogil=True, num_threads=num_threads, schedule="static"):
+        if interrupted(&listener):
+            continue
         a = task // (B * TILES)
         b = task // TILES % B
         row = task % TILES * TILE
         copy_rows(&source[a, b, row, 0], source.strides[2] // ITEM, source.strides[3] // ITEM,
                   &target[a, b, row, 0], target.strides[2] // ITEM, target.strides[3] // ITEM,
                   min(<Py_ssize_t>TILE, ROWS - row), COLUMNS)
+    raise_if_interrupted(&listener)
 
 
 # ---------------------------------------------------------------------------------------------------------------- sums
@@ -82,8 +89,13 @@ def add(
 ):
     """out = a + b."""
     cdef Py_ssize_t SIZE = out.shape[0], i
+    cdef Listener listener
+    listen(&listener)
     for i in prange(0, SIZE, BLOCK, nogil=True, num_threads=num_threads, schedule="static"):
+        if interrupted(&listener):
+            continue
         add_block(&a[i], &b[i], &out[i], min(<Py_ssize_t>BLOCK, SIZE - i))
+    raise_if_interrupted(&listener)
 
 
 cdef void sum_chunk(
@@ -114,10 +126,15 @@ def sum_channels(
     if P * C == 0:
         out[:] = 0
         return
+    cdef Listener listener
+    listen(&listener)
     for k in prange(CHUNKS, nogil=True, num_threads=num_threads, schedule="static"):
+        if interrupted(&listener):
+            continue
         start = share_start(P, CHUNKS, k)
         sum_chunk(&x[start, 0], share_start(P, CHUNKS, k + 1) - start, C,
                   sums + this_thread() * WIDTH, totals + k * C)
+    raise_if_interrupted(&listener)
     for k in range(1, CHUNKS):
         for c in range(C):
             totals[c] += totals[k * C + c]
@@ -144,8 +161,13 @@ def scaled_difference(
 ):
     """out = (a - b) * scale."""
     cdef Py_ssize_t SIZE = out.shape[0], i
+    cdef Listener listener
+    listen(&listener)
     for i in prange(0, SIZE, BLOCK, nogil=True, num_threads=num_threads, schedule="static"):
+        if interrupted(&listener):
+            continue
         scaled_difference_block(&a[i], &b[i], &out[i], min(<Py_ssize_t>BLOCK, SIZE - i), <floating>scale)
+    raise_if_interrupted(&listener)
 
 
 cdef double squared_distance_block(const floating* a, const floating* b, Py_ssize_t COUNT) noexcept nogil:
@@ -176,9 +198,14 @@ def squared_distance(
     cdef Block block = Block(BLOCKS * sizeof(double))
     cdef double* sums = <double*>block.address
     cdef double total = 0
+    cdef Listener listener
+    listen(&listener)
     for k in prange(BLOCKS, nogil=True, num_threads=num_threads, schedule="static"):
+        if interrupted(&listener):
+            continue
         i = k * BLOCK
         sums[k] = squared_distance_block(&a[i], &b[i], min(<Py_ssize_t>BLOCK, SIZE - i))
+    raise_if_interrupted(&listener)
     for k in range(BLOCKS):
         total += sums[k]
     return total
@@ -224,10 +251,15 @@ def smooth_distance(
     cdef Block block = Block(BLOCKS * sizeof(double))
     cdef double* sums = <double*>block.address
     cdef double total = 0, inverse = 0.5 / beta if beta > 0 else 0
+    cdef Listener listener
+    listen(&listener)
     for k in prange(BLOCKS, nogil=True, num_threads=num_threads, schedule="static"):
+        if interrupted(&listener):
+            continue
         i = k * BLOCK
         sums[k] = smooth_distance_block(&a[i], &b[i], min(<Py_ssize_t>BLOCK, SIZE - i), <floating>beta,
                                         <floating>inverse)
+    raise_if_interrupted(&listener)
     for k in range(BLOCKS):
         total += sums[k]
     return total
@@ -282,6 +314,11 @@ def dropout(
 ):
     """out = x * scale where kept, x * 0 where dropped."""
     cdef Py_ssize_t SIZE = out.shape[0], i
+    cdef Listener listener
+    listen(&listener)
     for i in prange(0, SIZE, BLOCK, nogil=True, num_threads=num_threads, schedule="static"):
+        if interrupted(&listener):
+            continue
         dropout_block(&x[i], &out[i], min(<Py_ssize_t>BLOCK, SIZE - i), seed, offset + <uint64_t>i, threshold,
                       <floating>scale)
+    raise_if_interrupted(&listener)

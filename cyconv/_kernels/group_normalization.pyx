@@ -7,7 +7,9 @@ from cython.parallel cimport prange
 from libc.string cimport memset
 
 from cyconv._kernels.channels cimport fold, pixels_per_row, widen
-from cyconv._kernels.parallel cimport ceil_div, share_start, this_thread
+from cyconv._kernels.parallel cimport (
+    Listener, ceil_div, interrupted, listen, raise_if_interrupted, share_start, this_thread,
+)
 from cyconv._memory cimport Block
 
 cdef extern from "layer_rows.h" nogil:
@@ -67,7 +69,11 @@ def sums(
     cdef char* rooms = <char*>(partial + N * CHUNKS * C)
     cdef double* own
     cdef const floating* other
+    cdef Listener listener
+    listen(&listener)
     for k in prange(N * CHUNKS, nogil=True, num_threads=num_threads, schedule="static"):
+        if interrupted(&listener):
+            continue
         n, part = k // CHUNKS, k % CHUNKS
         start, stop = share_start(P, CHUNKS, part) * C, share_start(P, CHUNKS, part + 1) * C
         own = <double*>(rooms + this_thread() * ROOM)
@@ -78,6 +84,7 @@ def sums(
         )
         for c in range(C):
             partial[k * C + c] = own[c]
+    raise_if_interrupted(&listener)
     for n in range(N):
         for c in range(C):
             out[n, c] = 0
@@ -124,7 +131,11 @@ def scale(
     cdef Block block = Block(num_threads * 4 * WIDTH * sizeof(floating))
     cdef floating* rooms = <floating*>block.address
     cdef const floating* other
+    cdef Listener listener
+    listen(&listener)
     for k in prange(N * CHUNKS, nogil=True, num_threads=num_threads, schedule="static"):
+        if interrupted(&listener):
+            continue
         n = k // CHUNKS
         start, stop = share_start(P, CHUNKS, k % CHUNKS) * C, share_start(P, CHUNKS, k % CHUNKS + 1) * C
         other = NULL if b is None else &b[n, 0, 0] + start
@@ -132,6 +143,7 @@ def scale(
             &a[n, 0, 0] + start, other, stop - start, C, WIDTH, &factor_a[n, 0], &mean_b[n, 0], &factor_b[n, 0],
             &shift[n, 0], rooms + this_thread() * 4 * WIDTH, &out[n, 0, 0] + start,
         )
+    raise_if_interrupted(&listener)
 
 
 # ------------------------------------------------------------------------------------------------ layer normalisation
@@ -146,11 +158,16 @@ def layer(
 ):
     """Bring each row to mean 0 and variance 1, then scale and shift its elements."""
     cdef Py_ssize_t ROWS = x.shape[0], K = x.shape[1], row
+    cdef Listener listener
+    listen(&listener)
     for row in prange(ROWS, nogil=True, num_threads=num_threads, schedule="static"):
+        if interrupted(&listener):
+            continue
         if floating is float:
             layer_float(&x[row, 0], &weight[0], &bias[0], K, eps, &out[row, 0])
         else:
             layer_double(&x[row, 0], &weight[0], &bias[0], K, eps, &out[row, 0])
+    raise_if_interrupted(&listener)
 
 
 def layer_backward(
@@ -170,7 +187,11 @@ def layer_backward(
     cdef floating* by_bias = by_weight + SUMS * K
     cdef floating* own
     cdef floating* other
+    cdef Listener listener
+    listen(&listener)
     for task in prange(SUMS, nogil=True, num_threads=num_threads, schedule="static"):
+        if interrupted(&listener):
+            continue
         own, other = by_weight + task * K, by_bias + task * K
         memset(own, 0, K * sizeof(floating))
         memset(other, 0, K * sizeof(floating))
@@ -181,7 +202,10 @@ def layer_backward(
             else:
                 layer_backward_double(
                     &grad[row, 0], &x[row, 0], &weight[0], K, eps, &grad_x[row, 0], own, other)
+    raise_if_interrupted(&listener)
     for task in prange(ceil_div(K, COLUMNS), nogil=True, num_threads=num_threads, schedule="static"):
+        if interrupted(&listener):
+            continue
         for j in range(task * COLUMNS, min(K, (task + 1) * COLUMNS)):
             grad_weight[j] = by_weight[j]
             grad_bias[j] = by_bias[j]
@@ -189,3 +213,4 @@ def layer_backward(
             for j in range(task * COLUMNS, min(K, (task + 1) * COLUMNS)):
                 grad_weight[j] += by_weight[part * K + j]
                 grad_bias[j] += by_bias[part * K + j]
+    raise_if_interrupted(&listener)

@@ -12,6 +12,7 @@ from cython.parallel cimport prange
 
 from cyconv._kernels.bands cimport Band, Phase, Plan, Tables, Walk, cheapest, fetch_lines
 from cyconv._kernels.bands cimport make_plan, place_tables, set_band, set_phase, start_strip, table_bytes, widest
+from cyconv._kernels.parallel cimport TURN, Listener, interrupted, listen, raise_if_interrupted
 from cyconv._kernels.parallel cimport ceil_div, segment_tasks, share_start, this_thread
 from cyconv._kernels.simd cimport ADD_ARRAY, distance, finish_of, lanes
 from cyconv._memory cimport Block
@@ -30,9 +31,10 @@ cdef enum:
 
 cdef void run_task(
     Plan* s, const Phase* phases, const Tables* tables, Py_ssize_t task, const floating* x, const floating* filters,
-    const floating* bias, char* scratch, floating* out,
+    const floating* bias, char* scratch, floating* out, Listener* listener,
 ) noexcept nogil:
     """One block of output rows, some vectors of channels."""
+    cdef Py_ssize_t left = 0
     cdef Py_ssize_t block = task // s.vector_blocks, first = 0, q, f, r, t, count, tile, done
     cdef Py_ssize_t q0 = share_start(s.QH, s.blocks_per_image, block % s.blocks_per_image)
     cdef Py_ssize_t q1 = share_start(s.QH, s.blocks_per_image, block % s.blocks_per_image + 1)
@@ -53,6 +55,11 @@ cdef void run_task(
             count = min(s.strip, phases[f].QW - first)
             band.tile[f] = cheapest(count) if count > 0 else 0
         for q in range(q0, q1):
+            left -= s.strip * s.T * s.IC * s.L * s.task_vectors
+            if left < 0:
+                if interrupted(listener):
+                    return
+                left = TURN
             following = fetch_lines(s, &band, tables, q, q + 1 == q1, x)
             walk.ahead = s.out_h if q + 1 < q1 else 0
             for f in range(s.F):
@@ -169,9 +176,13 @@ def conv_taps(
     cdef const floating* image = &x[0, 0, 0, 0]
     cdef const floating* weights = &filters[0, 0, 0, 0] if s.T else NULL
     segment = segment_tasks(tasks, <double>s.N * numbers * s.IC * (s.T + 1) * s.QH * s.QW, num_threads)
+    cdef Listener listener
+    listen(&listener)
     for start in range(0, tasks, segment):
         stop = min(start + segment, tasks)
         for task in prange(start, stop, nogil=True, num_threads=num_threads, schedule="static"):
             run_task(
-                &s, table, &tables, task, image, weights, first, threads + this_thread() * s.scratch_bytes, target)
+                &s, table, &tables, task, image, weights, first, threads + this_thread() * s.scratch_bytes, target,
+                &listener)
+        raise_if_interrupted(&listener)
         PyErr_CheckSignals()

@@ -7,7 +7,9 @@ from libc.string cimport memcpy, memset
 
 from cyconv._kernels.bands cimport Band, Phase, Plan, Tables, Walk, fetch_lines, first_of
 from cyconv._kernels.bands cimport make_plan, place_tables, set_band, set_phase, start_strip, table_bytes, widest
-from cyconv._kernels.parallel cimport share_start, this_thread
+from cyconv._kernels.parallel cimport (
+    TURN, Listener, interrupted, listen, raise_if_interrupted, share_start, this_thread,
+)
 from cyconv._kernels.simd cimport lanes
 from cyconv._memory cimport Block
 
@@ -28,8 +30,10 @@ cdef void add_block(
     Plan* s, const Phase* p, const Tables* tables, Py_ssize_t block, Py_ssize_t vector_block, const floating* x,
     const floating* grad_output, char* scratch,
     floating* sums,  # [task_vectors, T, IC, L]
+    Listener* listener,
 ) noexcept nogil:
     """Add one block's products to its channels' sums."""
+    cdef Py_ssize_t left = 0
     cdef Py_ssize_t first = 0, tile, q, r, t, i, count, done, place
     cdef Py_ssize_t q0 = share_start(s.QH, s.blocks_per_image, block % s.blocks_per_image)
     cdef Py_ssize_t q1 = share_start(s.QH, s.blocks_per_image, block % s.blocks_per_image + 1)
@@ -48,6 +52,11 @@ cdef void add_block(
         start_strip(s, &band, tables, first, x)
         count = min(s.strip, s.QW - first)
         for q in range(q0, q1):
+            left -= count * s.T * s.IC * s.L * s.task_vectors
+            if left < 0:
+                if interrupted(listener):
+                    return
+                left = TURN
             following = fetch_lines(s, &band, tables, q, q + 1 == q1, x)
             done = 0
             while done < count:
@@ -79,6 +88,7 @@ cdef void add_block(
 cdef void sum_slice(
     Plan* s, const Phase* p, const Tables* tables, Py_ssize_t task, Py_ssize_t slices, Py_ssize_t round_,
     Py_ssize_t rounds, const floating* x, const floating* grad_output, char* scratch, floating* partial,
+    Listener* listener,
 ) noexcept nogil:
     """Sum a round's share of the blocks of one slice, for some vectors of channels."""
     cdef Py_ssize_t v = task // slices, slice_ = task % slices, of_vector = s.T * s.IC * s.L, block
@@ -89,7 +99,7 @@ cdef void sum_slice(
     if round_ == 0:
         memset(sums, 0, vectors * of_vector * sizeof(floating))
     for block in range(first + share_start(count, rounds, round_), first + share_start(count, rounds, round_ + 1)):
-        add_block(s, p, tables, block, v, x, grad_output, scratch, sums)
+        add_block(s, p, tables, block, v, x, grad_output, scratch, sums, listener)
 
 
 cdef void add_slices(
@@ -144,12 +154,15 @@ def weight_gradient(
     # In rounds of some 10 ms a core, between which a pending Ctrl-C is heard.
     cdef double work = <double>s.N * s.vectors * s.L * s.IC * s.T * s.QH * s.QW
     rounds = 1 + <Py_ssize_t>(work / (5e8 * min(slices, <Py_ssize_t>num_threads)))
+    cdef Listener listener
+    listen(&listener)
     for i in range(rounds):
         # Slice by slice for each channel: which thread sums it, adds its slices up, too. Another would wait for them.
         for task in prange(s.vector_blocks * slices, nogil=True, num_threads=num_threads, schedule="static"):
             sum_slice(
                 &s, &phase, &tables, task, slices, i, rounds, image, gradient,
-                threads + this_thread() * s.scratch_bytes, partial)
+                threads + this_thread() * s.scratch_bytes, partial, &listener)
+        raise_if_interrupted(&listener)
         PyErr_CheckSignals()
     cdef floating* target = &grad_weight[0, 0, 0]
     for v in prange(s.vectors, nogil=True, num_threads=num_threads, schedule="static"):

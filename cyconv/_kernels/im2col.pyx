@@ -9,7 +9,7 @@ matrix, which is what unfold wants.
 from cython cimport floating
 from cython.parallel cimport prange
 
-from cyconv._kernels.parallel cimport this_thread
+from cyconv._kernels.parallel cimport TURN, Listener, interrupted, listen, raise_if_interrupted, this_thread
 from cyconv._kernels.windows cimport FIRST, ORIGIN, STOP
 from cyconv._memory cimport Block
 
@@ -41,13 +41,18 @@ cdef void copy_windows(
     const floating* image, Py_ssize_t step_h, Py_ssize_t step_w,   # first pixel that tap 0 of the row reads
     const Py_ssize_t* h, const Py_ssize_t* columns, Py_ssize_t pixel,
     Py_ssize_t OW, Py_ssize_t KH, Py_ssize_t KW, Py_ssize_t C,
-    floating* target, Py_ssize_t target_step,
+    floating* target, Py_ssize_t target_step, Listener* listener,
 ) noexcept nogil:
-    cdef Py_ssize_t ow, kh, LINE = KW * C
+    cdef Py_ssize_t ow, kh, LINE = KW * C, left = TURN
     cdef const Py_ssize_t* w
     cdef floating* line
     for ow in range(OW):
         w = columns + 3 * ow
+        left -= KH * LINE
+        if left < 0:
+            if interrupted(listener):
+                return
+            left = TURN
         for kh in range(KH):
             line = target + ow * target_step + kh * LINE
             if kh < h[FIRST] or kh >= h[STOP]:
@@ -72,15 +77,20 @@ def im2col(
     cdef Py_ssize_t OH = row_windows.shape[0], OW = column_windows.shape[0]
     cdef Py_ssize_t line = x.strides[2] // ITEM, pixel = x.strides[3] // ITEM
     cdef Py_ssize_t task, n, oh, g
+    cdef Listener listener
+    listen(&listener)
     for task in prange(N * OH * G, num_threads=num_threads, schedule="static", nogil=True):
+        if interrupted(&listener):
+            continue
         n = task // (OH * G)
         oh = task // G % OH
         g = task % G
         copy_windows(
             &x[n, g, 0, 0, 0] + row_windows[oh, ORIGIN] * line, dilation_h * line, dilation_w * pixel,
             &row_windows[oh, 0], &column_windows[0, 0], pixel, OW, KH, KW, C,
-            &columns[n, g, oh * OW, 0], columns.strides[2] // ITEM,
+            &columns[n, g, oh * OW, 0], columns.strides[2] // ITEM, &listener,
         )
+    raise_if_interrupted(&listener)
 
 
 cdef inline void add_taps(
@@ -103,16 +113,21 @@ cdef inline void add_taps(
 cdef void add_windows(
     const floating* columns, Py_ssize_t source_step, const Py_ssize_t* pairs, Py_ssize_t PAIRS,
     const Py_ssize_t* column_windows, Py_ssize_t dilation_w,
-    Py_ssize_t OW, Py_ssize_t KW, Py_ssize_t IW, Py_ssize_t C, floating* row,
+    Py_ssize_t OW, Py_ssize_t KW, Py_ssize_t IW, Py_ssize_t C, floating* row, Listener* listener,
 ) noexcept nogil:
     """One image row: zero, plus the taps of each (window, tap) pair that reads it, windows in order."""
-    cdef Py_ssize_t pair, ow
+    cdef Py_ssize_t pair, ow, left = TURN
     cdef const Py_ssize_t* w
     cdef const floating* line
     fill_zero(row, IW * C)
     for pair in range(PAIRS):
         for ow in range(OW):
             w = column_windows + 3 * ow
+            left -= (w[STOP] - w[FIRST]) * C
+            if left < 0:
+                if interrupted(listener):
+                    return
+                left = TURN
             line = columns + (pairs[2 * pair] * OW + ow) * source_step + pairs[2 * pair + 1] * KW * C
             add_taps(
                 line + w[FIRST] * C, row + (w[ORIGIN] + w[FIRST] * dilation_w) * C, dilation_w * C,
@@ -136,7 +151,11 @@ def col2im(
     cdef floating* row
     cdef floating* target
     cdef Py_ssize_t task, n, ih, g, iw, c
+    cdef Listener listener
+    listen(&listener)
     for task in prange(N * IH * G, num_threads=num_threads, schedule="static", nogil=True):
+        if interrupted(&listener):
+            continue
         n = task // (IH * G)
         ih = task // G % IH
         g = task % G
@@ -145,9 +164,10 @@ def col2im(
         add_windows(
             &columns[n, g, 0, 0], columns.strides[2] // ITEM,
             &row_pairs[0, 0] + 2 * row_start[ih], row_start[ih + 1] - row_start[ih],
-            &column_windows[0, 0], dilation_w, OW, KW, IW, C, row,
+            &column_windows[0, 0], dilation_w, OW, KW, IW, C, row, &listener,
         )
         if row != target:
             for iw in range(IW):
                 for c in range(C):
                     target[iw * pixel + c] = row[iw * C + c]
+    raise_if_interrupted(&listener)

@@ -3,6 +3,7 @@
 from cython cimport floating
 from cython.parallel cimport prange
 
+from cyconv._kernels.parallel cimport Listener, interrupted, listen, raise_if_interrupted
 from cyconv._kernels.vecmath cimport sigmoid, tanh
 
 
@@ -39,9 +40,14 @@ def step(
 ):
     """c = f c' + i g, h = o tanh(c)."""
     cdef Py_ssize_t N = before.shape[0], H = before.shape[1], n
+    cdef Listener listener
+    listen(&listener)
     for n in prange(N, nogil=True, num_threads=num_threads, schedule="static"):
+        if interrupted(&listener):
+            continue
         step_row(&from_input[n, 0], &from_hidden[n, 0], &before[n, 0], H, &gates[n, 0], &cells[n, 0], &squashed[n, 0],
                  &hidden[n, 0])
+    raise_if_interrupted(&listener)
 
 
 cdef void step_backward_row(
@@ -73,6 +79,11 @@ def step_backward(
 ):
     """Gradient of `step`."""
     cdef Py_ssize_t N = before.shape[0], H = before.shape[1], n
+    cdef Listener listener
+    listen(&listener)
     for n in prange(N, nogil=True, num_threads=num_threads, schedule="static"):
+        if interrupted(&listener):
+            continue
         step_backward_row(&grad_h[n, 0], &grad_output[n, 0], &gates[n, 0], &before[n, 0], &squashed[n, 0], H,
                           &grad_c[n, 0], &grad_z[n, 0])
+    raise_if_interrupted(&listener)

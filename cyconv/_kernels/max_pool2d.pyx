@@ -10,7 +10,9 @@ from cython.parallel cimport prange
 from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.string cimport memset
 
-from cyconv._kernels.parallel cimport ceil_div, share_start
+from cyconv._kernels.parallel cimport (
+    TURN, Listener, ceil_div, interrupted, listen, raise_if_interrupted, share_start,
+)
 from cyconv._kernels.windows cimport (
     FIRST, ORIGIN, PAIR, STOP, fresh_row, lanes, last_position, same_window, whole_windows,
 )
@@ -57,10 +59,10 @@ cdef void max_rows(
     const floating* x, Py_ssize_t N, Py_ssize_t IH, Py_ssize_t IW, Py_ssize_t C,
     const Py_ssize_t* rows, const Py_ssize_t* columns, Py_ssize_t OH, Py_ssize_t OW, Py_ssize_t KW,
     Py_ssize_t dilation_h, Py_ssize_t dilation_w, Py_ssize_t begin, Py_ssize_t stop,
-    floating* output, winner_t* winners,
+    floating* output, winner_t* winners, Listener* listener,
 ) noexcept nogil:
     """Output rows `begin` to `stop` of all images."""
-    cdef Py_ssize_t step_h = dilation_h * IW * C, step_w = dilation_w * C, row, line, ow, at, WHOLE, fresh
+    cdef Py_ssize_t step_h = dilation_h * IW * C, step_w = dilation_w * C, row, line, ow, at, WHOLE, fresh, left = 0
     cdef const Py_ssize_t* h
     cdef const Py_ssize_t* w
     cdef const floating* corner
@@ -76,6 +78,11 @@ cdef void max_rows(
             at = (row * OW + ow) * C
             corner = x + ((line + h[ORIGIN]) * IW + w[ORIGIN]) * C
             win = winners + at if winners != NULL else NULL
+            left -= (h[STOP] - h[FIRST]) * (w[STOP] - w[FIRST]) * C
+            if left < 0:
+                if interrupted(listener):
+                    return
+                left = TURN
             if floating is float:
                 max_float(corner, step_h, step_w, h, w, KW, fresh, C, ow < WHOLE, output + at, as_bytes(win),
                           as_words(win))
@@ -100,10 +107,14 @@ def pool(
     cdef winner_t* winner = &winners[0, 0, 0, 0] if winners.shape[0] else NULL
     cdef const Py_ssize_t* h = &rows[0, 0]
     cdef const Py_ssize_t* w = &columns[0, 0]
+    cdef Listener listener
+    listen(&listener)
     for task in prange(num_threads, num_threads=num_threads, schedule="static", nogil=True):
         begin = share_start(N * OH, num_threads, task)
         stop = share_start(N * OH, num_threads, task + 1)
-        max_rows(image, N, IH, IW, C, h, w, OH, OW, KW, dilation_h, dilation_w, begin, stop, out, winner)
+        max_rows(image, N, IH, IW, C, h, w, OH, OW, KW, dilation_h, dilation_w, begin, stop, out, winner,
+                 &listener)
+    raise_if_interrupted(&listener)
 
 
 cdef void route_rows(
@@ -134,10 +145,10 @@ cdef void gradient_rows(
     const floating* grad_output, const winner_t* winners, Py_ssize_t OH, Py_ssize_t OW, Py_ssize_t C,
     const Py_ssize_t* columns, const Py_ssize_t* start, const Py_ssize_t* pairs, const Py_ssize_t* column_start,
     const Py_ssize_t* column_pairs, Py_ssize_t IH, Py_ssize_t IW, Py_ssize_t KW, Py_ssize_t dilation, bint apart,
-    Py_ssize_t begin, Py_ssize_t stop, floating* grad_x,
+    Py_ssize_t begin, Py_ssize_t stop, floating* grad_x, Listener* listener,
 ) noexcept nogil:
     """Input rows `begin` to `stop` of all images."""
-    cdef Py_ssize_t row = begin, LENGTH = IW * C, ih, i, H, W, ROWS, iw, line
+    cdef Py_ssize_t row = begin, LENGTH = IW * C, ih, i, H, W, ROWS, iw, line, left = 0
     cdef Py_ssize_t WHOLE = whole_windows(columns, OW, IW, dilation, C, lanes(grad_x), LENGTH, OW * C)
     cdef const Py_ssize_t* h
     cdef const Py_ssize_t* w
@@ -149,6 +160,11 @@ cdef void gradient_rows(
         H = start[ih + 1] - start[ih]
         ROWS = same_window(start, pairs, ih, min(<Py_ssize_t>PAIR, min(IH - ih, stop - row))) if apart else 0
         line = row // IH * OH
+        left -= LENGTH
+        if left < 0:
+            if interrupted(listener):
+                return
+            left = TURN
         if ROWS:
             line += h[0]
             route_rows(grad_output + line * OW * C, winners + line * OW * C, OW, C, columns, h[1], ROWS, LENGTH, KW,
@@ -167,6 +183,11 @@ cdef void gradient_rows(
             for iw in range(IW):
                 w = column_pairs + 2 * column_start[iw]
                 W = column_start[iw + 1] - column_start[iw]
+                left -= H * W * C
+                if left < 0:
+                    if interrupted(listener):
+                        return
+                    left = TURN
                 if floating is float:
                     collect_float(grad, as_bytes(win), as_words(win), h, H, w, W, OW * C, C, KW,
                                   grad_x + row * LENGTH + iw * C)
@@ -201,20 +222,24 @@ def pool_backward(
     cdef const Py_ssize_t* h = &row_pairs[0, 0]
     cdef const Py_ssize_t* w_start = &column_start[0]
     cdef const Py_ssize_t* pairs = &column_pairs[0, 0]
+    cdef Listener listener
+    listen(&listener)
     for task in prange(num_threads, num_threads=num_threads, schedule="static", nogil=True):
         begin = share_start(N * IH, num_threads, task)
         stop = share_start(N * IH, num_threads, task + 1)
         gradient_rows(grad, winner, OH, OW, C, w, start, h, w_start, pairs, IH, IW, KW, dilation, apart, begin, stop,
-                      out)
+                      out, &listener)
+    raise_if_interrupted(&listener)
 
 
 cdef void scatter_band(
     const floating* grad_output, const winner_t* winners, const Py_ssize_t* rows, const Py_ssize_t* columns,
     Py_ssize_t OH, Py_ssize_t OW, Py_ssize_t C, Py_ssize_t KW, Py_ssize_t dilation_h, Py_ssize_t step_w,
     const Py_ssize_t* steps, Py_ssize_t LENGTH, Py_ssize_t START, Py_ssize_t HEIGHT, floating* band,
+    Listener* listener,
 ) noexcept nogil:
     """HEIGHT rows, of LENGTH numbers, from row START on: each output's gradient goes to its winner, if it is here."""
-    cdef Py_ssize_t oh, ow, c, origin, at, first, stop, step_h = dilation_h * LENGTH
+    cdef Py_ssize_t oh, ow, c, origin, at, first, stop, step_h = dilation_h * LENGTH, left = 0
     cdef const floating* grad
     cdef const winner_t* winner
     memset(band, 0, HEIGHT * LENGTH * sizeof(floating))
@@ -224,6 +249,11 @@ cdef void scatter_band(
         if stop <= START or first >= START + HEIGHT:
             continue
         for ow in range(OW):
+            left -= C
+            if left < 0:
+                if interrupted(listener):
+                    return
+                left = TURN
             origin = (rows[3 * oh + ORIGIN] - START) * LENGTH + columns[3 * ow + ORIGIN] * C
             grad = grad_output + (oh * OW + ow) * C
             winner = winners + (oh * OW + ow) * C
@@ -253,6 +283,8 @@ def scatter_backward(
     cdef Py_ssize_t step_h = dilation_h * LENGTH, step_w = dilation_w * C
     cdef Py_ssize_t HEIGHT = max(<Py_ssize_t>8, BAND // LENGTH), BANDS = ceil_div(IH, HEIGHT), task, n, first, tap
     cdef Py_ssize_t steps[256]
+    cdef Listener listener
+    listen(&listener)
     for tap in range(256):
         steps[tap] = tap // KW * step_h + tap % KW * step_w
     for task in prange(N * BANDS, num_threads=num_threads, schedule="static", nogil=True):
@@ -260,8 +292,9 @@ def scatter_backward(
         first = task % BANDS * HEIGHT
         scatter_band(
             &grad_output[n, 0, 0, 0], &winners[n, 0, 0, 0], &rows[0, 0], &columns[0, 0], OH, OW, C, KW,
-            dilation_h, step_w, steps, LENGTH, first, min(HEIGHT, IH - first), &grad_x[n, first, 0, 0],
+            dilation_h, step_w, steps, LENGTH, first, min(HEIGHT, IH - first), &grad_x[n, first, 0, 0], &listener,
         )
+    raise_if_interrupted(&listener)
 
 
 def flat_indices(
@@ -273,7 +306,11 @@ def flat_indices(
 ):
     cdef Py_ssize_t N = winners.shape[0], OH = winners.shape[1], OW = winners.shape[2], C = winners.shape[3]
     cdef Py_ssize_t task, n, oh, ow, c, ih, iw
+    cdef Listener listener
+    listen(&listener)
     for task in prange(N * OH, num_threads=num_threads, schedule="static", nogil=True):
+        if interrupted(&listener):
+            continue
         n = task // OH
         oh = task % OH
         for ow in range(OW):
@@ -281,6 +318,7 @@ def flat_indices(
                 ih = rows[oh, ORIGIN] + winners[n, oh, ow, c] // KW * dilation_h
                 iw = columns[ow, ORIGIN] + winners[n, oh, ow, c] % KW * dilation_w
                 indices[n, oh, ow, c] = ih * IW + iw
+    raise_if_interrupted(&listener)
 
 
 def unpool(
@@ -299,7 +337,11 @@ def unpool(
     cdef const int64_t* index
     cdef const floating* source
     cdef floating* target
+    cdef Listener listener
+    listen(&listener)
     for task in prange(N * BLOCKS, num_threads=num_threads, schedule="static", nogil=True):
+        if interrupted(&listener):
+            continue
         n = task // BLOCKS
         begin = task % BLOCKS * CHANNELS
         stop = C if BLOCKS == 1 else min(begin + CHANNELS, C)
@@ -315,6 +357,7 @@ def unpool(
         for p in range(P):
             for c in range(begin, stop):
                 target[index[p * C + c] * C + c] = source[p * C + c]
+    raise_if_interrupted(&listener)
 
 
 def unpool_backward(
@@ -326,10 +369,15 @@ def unpool_backward(
     cdef Py_ssize_t N = grad_x.shape[0], IH = grad_x.shape[1], IW = grad_x.shape[2], C = grad_x.shape[3]
     cdef Py_ssize_t task, n, ih, iw, c
     cdef const floating* source
+    cdef Listener listener
+    listen(&listener)
     for task in prange(N * IH, num_threads=num_threads, schedule="static", nogil=True):
+        if interrupted(&listener):
+            continue
         n = task // IH
         ih = task % IH
         source = &grad_output[n, 0, 0, 0]
         for iw in range(IW):
             for c in range(C):
                 grad_x[n, ih, iw, c] = source[indices[n, ih, iw, c] * C + c]
+    raise_if_interrupted(&listener)

@@ -16,7 +16,7 @@ from libc.math cimport sqrt
 from libc.string cimport memset
 
 from cyconv._kernels.channels cimport chunk_count, fold, pixels_per_panel, pixels_per_row, sum_rows, widen
-from cyconv._kernels.parallel cimport ceil_div, share_start
+from cyconv._kernels.parallel cimport Listener, ceil_div, interrupted, listen, raise_if_interrupted, share_start
 from cyconv._memory cimport Block
 
 cdef extern from "rows.h" nogil:
@@ -118,7 +118,7 @@ cdef void scale_and_shift(
 
 cdef void normalize_share(
     const floating* x, const double* scale, const double* shift, const floating* residual, floating* out,
-    Py_ssize_t begin, Py_ssize_t stop, Py_ssize_t C, bint relu, floating* wide,
+    Py_ssize_t begin, Py_ssize_t stop, Py_ssize_t C, bint relu, floating* wide, Listener* listener,
 ) noexcept nogil:
     """Normalise pixels `begin` to `stop`, backwards; two rows of work space."""
     cdef Py_ssize_t WIDTH = pixels_per_row(C) * C, PANEL = pixels_per_panel(C), panel, p, COUNT
@@ -126,6 +126,8 @@ cdef void normalize_share(
     widen(scale, C, WIDTH, wide)
     widen(shift, C, WIDTH, wide + WIDTH)
     for panel in range(ceil_div(stop - begin, PANEL) - 1, -1, -1):
+        if interrupted(listener):
+            return
         p = begin + panel * PANEL
         COUNT = min(PANEL, stop - p) * C
         added = residual + p * C if residual != NULL else NULL
@@ -162,10 +164,14 @@ def forward(
     cdef double* shift = scale + C
     cdef double* means = shift + C
     cdef double* m2s = means + CHUNKS * C
+    cdef Listener listener
+    listen(&listener)
     with nogil, parallel(num_threads=num_threads):
         if training:
             for task in prange(num_threads, schedule="static"):
                 for k in range(share_start(CHUNKS, num_threads, task), share_start(CHUNKS, num_threads, task + 1)):
+                    if interrupted(&listener):
+                        break
                     start = share_start(P, CHUNKS, k)
                     chunk_moments(&x[start, 0], share_start(P, CHUNKS, k + 1) - start, C, work + task * 3 * WIDTH,
                                   means + k * C, m2s + k * C)
@@ -178,7 +184,9 @@ def forward(
         if target != NULL:
             for task in prange(num_threads, schedule="static"):
                 normalize_share(&x[0, 0], scale, shift, added, target, share_start(P, num_threads, task),
-                                share_start(P, num_threads, task + 1), C, relu, work + task * 3 * WIDTH)
+                                share_start(P, num_threads, task + 1), C, relu, work + task * 3 * WIDTH,
+                                &listener)
+    raise_if_interrupted(&listener)
 
 
 # ----------------------------------------------------------------------------------------------------------- backwards
@@ -247,6 +255,7 @@ cdef void gradient_factors(
 cdef void input_gradient_share(
     const floating* grad, const floating* x, const double* mask, const double* factors,
     Py_ssize_t begin, Py_ssize_t stop, Py_ssize_t C, bint training, floating* work, floating* grad_x,
+    Listener* listener,
 ) noexcept nogil:
     """The gradient of pixels `begin` to `stop`, backwards; five rows of work space."""
     cdef Py_ssize_t WIDTH = pixels_per_row(C) * C, PANEL = pixels_per_panel(C), panel, p, i, COUNT
@@ -256,6 +265,8 @@ cdef void input_gradient_share(
     for i in range(3):
         widen(factors + i * C, C, WIDTH, work + i * WIDTH)
     for panel in range(ceil_div(stop - begin, PANEL) - 1, -1, -1):
+        if interrupted(listener):
+            return
         p = begin + panel * PANEL
         COUNT = min(PANEL, stop - p) * C
         if floating is float:
@@ -296,9 +307,13 @@ def backward(
     cdef double* sums_gx = sums_g + CHUNKS * C
     if relu:
         scale_and_shift(&mean[0], &variance[0], gamma, beta, eps, 0, C, mask, mask + C)
+    cdef Listener listener
+    listen(&listener)
     with nogil, parallel(num_threads=num_threads):
         for task in prange(num_threads, schedule="static"):
             for k in range(share_start(CHUNKS, num_threads, task), share_start(CHUNKS, num_threads, task + 1)):
+                if interrupted(&listener):
+                    break
                 start = share_start(P, CHUNKS, k)
                 gradient_chunk(&grad[start, 0], &x[start, 0], mask, &mean[0],
                                share_start(P, CHUNKS, k + 1) - start, C, work + task * 5 * WIDTH,
@@ -310,4 +325,5 @@ def backward(
         for task in prange(num_threads, schedule="static"):
             input_gradient_share(&grad[0, 0], &x[0, 0], mask, factors, share_start(P, num_threads, task),
                                  share_start(P, num_threads, task + 1), C, training, work + task * 5 * WIDTH,
-                                 &grad_x[0, 0])
+                                 &grad_x[0, 0], &listener)
+    raise_if_interrupted(&listener)

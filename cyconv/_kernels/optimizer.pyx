@@ -187,6 +187,8 @@ def rmsprop(
     """Take a step of RMSprop (Tieleman and Hinton 2012), centered (Graves 2013) if there is an average."""
     cdef Py_ssize_t SIZE = parameter.shape[0], i
     cdef bint centered = average is not None, moving = velocity is not None
+    if SIZE == 0:
+        return
     cdef floating* a = &parameter[0]    # any address: it is not used
     cdef floating* b = &parameter[0]
     if centered:
@@ -249,6 +251,8 @@ def adam(
     cdef double length = lr / (1 - pow(beta1, step)), correction = 1 / sqrt(1 - pow(beta2, step))
     cdef double penalty = 0 if decoupled else weight_decay, decay = 1 - lr * weight_decay if decoupled else 1
     cdef bint amsgrad = largest is not None
+    if SIZE == 0:
+        return
     cdef floating* w = &parameter[0]    # any address: it is not used
     if amsgrad:
         w = &largest[0]

@@ -325,12 +325,12 @@
   }                                                                                                                    \
                                                                                                                        \
   /* One input pixel: the sum of the W windows that read it, of a row that is summed over the windows' rows. */        \
-  INLINE void cyconv_gather_pixel_##T(const T *total, const double *scale, const ptrdiff_t *w, ptrdiff_t W,            \
-                                      ptrdiff_t C, int whole, T *grad_x) {                                             \
+  INLINE void cyconv_gather_pixel_##T(const T *total, const double *scale, ptrdiff_t W, ptrdiff_t C, int whole,        \
+                                      T *grad_x) {                                                                     \
     const ptrdiff_t part = C < LANES(T) && !whole ? C : 0;                                                             \
     for (ptrdiff_t c = 0; c < C;) {                                                                                    \
       vector_##T sum = {0};                                                                                            \
-      for (ptrdiff_t k = 0; k < W; k++) sum += load_##T(total + w[2 * k] * C + c, part) * (T)scale[w[2 * k]];          \
+      for (ptrdiff_t k = 0; k < W; k++) sum += load_##T(total + k * C + c, part) * (T)scale[k];                        \
       store_##T(grad_x + c, sum, part);                                                                                \
       c = next_##T(c, C);                                                                                              \
     }                                                                                                                  \

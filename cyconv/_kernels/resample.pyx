@@ -4,7 +4,7 @@ from cython cimport floating
 from cython.parallel cimport prange
 from libc.string cimport memset
 
-from cyconv._kernels.parallel cimport this_thread
+from cyconv._kernels.parallel cimport TURN, Listener, interrupted, listen, raise_if_interrupted, this_thread
 from cyconv._memory cimport Block
 
 
@@ -38,17 +38,22 @@ cdef inline void combine(
 cdef void fill_row(
     const floating* x, const Py_ssize_t* sources_h, const double* factors_h, Py_ssize_t TERMS,
     const Py_ssize_t* starts_w, const Py_ssize_t* sources_w, const double* factors_w, Py_ssize_t IW, Py_ssize_t OW,
-    Py_ssize_t C, floating* space, floating* out,
+    Py_ssize_t C, floating* space, floating* out, Listener* listener,
 ) noexcept nogil:
     """One row of one output: its input rows are combined, then the columns of that; `space` has room for a row."""
     cdef const floating* row = space
-    cdef Py_ssize_t ow, j
+    cdef Py_ssize_t ow, j, left = TURN
     if TERMS == 1 and factors_h[0] == 1:
         row = x + sources_h[0] * IW * C
     else:
         combine(x, IW * C, sources_h, factors_h, TERMS, IW * C, space)
     for ow in range(OW):
         j = starts_w[ow]
+        left -= (starts_w[ow + 1] - j + 1) * C
+        if left < 0:
+            if interrupted(listener):
+                return
+            left = TURN
         combine(row, C, sources_w + j, factors_w + j, starts_w[ow + 1] - j, C, out + ow * C)
 
 
@@ -68,10 +73,16 @@ def resample(
     cdef Py_ssize_t first
     cdef Block block = Block(num_threads * IW * C * sizeof(floating))
     cdef floating* space = <floating*>block.address
+    cdef Listener listener
+    listen(&listener)
     for k in prange(N * OH, nogil=True, num_threads=num_threads, schedule="static"):
+        if interrupted(&listener):
+            continue
         n, oh = k // OH, k % OH
         first = starts_h[oh]
         fill_row(
             &x[n, 0, 0, 0], &sources_h[0] + first, &factors_h[0] + first, starts_h[oh + 1] - first, &starts_w[0],
             &sources_w[0], &factors_w[0], IW, OW, C, space + this_thread() * IW * C, &out[n, oh, 0, 0],
+            &listener,
         )
+    raise_if_interrupted(&listener)

@@ -3,6 +3,7 @@
 from cython cimport floating
 from cython.parallel cimport prange
 
+from cyconv._kernels.parallel cimport Listener, interrupted, listen, raise_if_interrupted
 from cyconv._kernels.vecmath cimport (
     exp_nonpositive, expm1_nonpositive, log1p_unit, magnitude, normal_tail, sigmoid
 )
@@ -29,13 +30,13 @@ cdef inline floating within(floating x, floating limit) noexcept nogil:
 
 
 cdef inline floating elu(floating x, floating alpha, floating scale) noexcept nogil:
-    cdef floating negative = scale * alpha * expm1_nonpositive(x if x < 0 else <floating>0)
-    return negative if x <= 0 else scale * x
+    cdef floating negative = scale * alpha * expm1_nonpositive(<floating>0 if x > 0 else x)
+    return scale * x if x > 0 else negative
 
 
 cdef inline floating elu_slope(floating x, floating alpha, floating scale) noexcept nogil:
-    cdef floating negative = scale * alpha * exp_nonpositive(x if x < 0 else <floating>0)
-    return negative if x <= 0 else scale
+    cdef floating negative = scale * alpha * exp_nonpositive(<floating>0 if x > 0 else x)
+    return scale if x > 0 else negative
 
 
 cdef inline floating gelu(floating x) noexcept nogil:
@@ -109,8 +110,13 @@ def forward(
 ):
     """Apply an activation; NaN stays NaN."""
     cdef Py_ssize_t SIZE = out.shape[0], i
+    cdef Listener listener
+    listen(&listener)
     for i in prange(0, SIZE, BLOCK, nogil=True, num_threads=num_threads, schedule="static"):
+        if interrupted(&listener):
+            continue
         forward_block(kind, &x[i], &out[i], min(<Py_ssize_t>BLOCK, SIZE - i), <floating>alpha, <floating>scale)
+    raise_if_interrupted(&listener)
 
 
 cdef void backward_block(
@@ -146,7 +152,12 @@ def backward(
 ):
     """Multiply a gradient by an activation's derivative."""
     cdef Py_ssize_t SIZE = grad_x.shape[0], i
+    cdef Listener listener
+    listen(&listener)
     for i in prange(0, SIZE, BLOCK, nogil=True, num_threads=num_threads, schedule="static"):
+        if interrupted(&listener):
+            continue
         backward_block(
             kind, &grad[i], &x[i], &grad_x[i], min(<Py_ssize_t>BLOCK, SIZE - i), <floating>alpha, <floating>scale
         )
+    raise_if_interrupted(&listener)

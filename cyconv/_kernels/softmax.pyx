@@ -6,7 +6,7 @@ from libc.math cimport log
 from libc.stdint cimport int64_t
 from libc.string cimport memset
 
-from cyconv._kernels.parallel cimport ceil_div, this_thread
+from cyconv._kernels.parallel cimport Listener, ceil_div, interrupted, listen, raise_if_interrupted, this_thread
 from cyconv._kernels.vecmath cimport exp_nonpositive
 from cyconv._memory cimport Block
 
@@ -81,9 +81,14 @@ def softmax(
 ):
     """out = exp(x) / sum of exp(x) along each row, or its logarithm."""
     cdef Py_ssize_t P = x.shape[0], K = x.shape[1], ROWS = rows_per_task(K), task, p
+    cdef Listener listener
+    listen(&listener)
     for task in prange(ceil_div(P, ROWS), nogil=True, num_threads=num_threads, schedule="static"):
+        if interrupted(&listener):
+            continue
         p = task * ROWS
         softmax_rows(&x[p, 0], min(ROWS, P - p), K, &out[p, 0], logarithm)
+    raise_if_interrupted(&listener)
 
 
 cdef void log_softmax_backward_rows(
@@ -108,7 +113,11 @@ def softmax_backward(
 ):
     """grad_x = y * (g - sum of g * y), or g - exp(y) * sum of g for the logarithm."""
     cdef Py_ssize_t P = y.shape[0], K = y.shape[1], ROWS = rows_per_task(K), task, p, count
+    cdef Listener listener
+    listen(&listener)
     for task in prange(ceil_div(P, ROWS), nogil=True, num_threads=num_threads, schedule="static"):
+        if interrupted(&listener):
+            continue
         p = task * ROWS
         count = min(ROWS, P - p)
         if logarithm:
@@ -117,6 +126,7 @@ def softmax_backward(
             softmax_backward_float(&grad[p, 0], &y[p, 0], count, K, &grad_x[p, 0])
         else:
             softmax_backward_double(&grad[p, 0], &y[p, 0], count, K, &grad_x[p, 0])
+    raise_if_interrupted(&listener)
 
 
 # ------------------------------------------------------------------------------------------------------- cross-entropy
@@ -171,10 +181,15 @@ def cross_entropy(
     cdef Py_ssize_t P = x.shape[0], K = x.shape[1], ROWS = rows_per_task(K), task, p
     cdef Block block = Block(num_threads * ROWS * K * sizeof(floating))
     cdef floating* space = <floating*>block.address
+    cdef Listener listener
+    listen(&listener)
     for task in prange(ceil_div(P, ROWS), nogil=True, num_threads=num_threads, schedule="static"):
+        if interrupted(&listener):
+            continue
         p = task * ROWS
         cross_entropy_rows(&x[p, 0], &target[p], &weight[0], min(ROWS, P - p), K, ignore_index, smoothing,
                            space + this_thread() * ROWS * K, &losses[p])
+    raise_if_interrupted(&listener)
 
 
 cdef void cross_entropy_backward_rows(
@@ -213,7 +228,12 @@ def cross_entropy_backward(
     """Gradient of the rows' losses by x."""
     cdef Py_ssize_t P = x.shape[0], K = x.shape[1], ROWS = rows_per_task(K), task, p
     cdef double weights = total(&weight[0], K)
+    cdef Listener listener
+    listen(&listener)
     for task in prange(ceil_div(P, ROWS), nogil=True, num_threads=num_threads, schedule="static"):
+        if interrupted(&listener):
+            continue
         p = task * ROWS
         cross_entropy_backward_rows(&grad[p], &x[p, 0], &target[p], &weight[0], min(ROWS, P - p), K, ignore_index,
                                     smoothing, weights, &grad_x[p, 0])
+    raise_if_interrupted(&listener)

@@ -1,8 +1,9 @@
 """The tables that tell a kernel where windows lie, made by functional/_windows.py, and how channels fill vectors.
 
 Along one axis, `windows` [O, 3] holds for each window the ORIGIN (position of tap 0; negative in the padding) and its
-taps inside the input, FIRST to STOP. For the way back, each input position gathers from the windows that read it: rows
-start[i] to start[i + 1] of `pairs` [M, 2] are its (window, tap), windows ascending.
+taps inside the input, FIRST to STOP. For the way back, each input position gathers from the windows that read it.
+Without dilation these follow each other: `readers` [I, 2] holds the first and the last + 1. In general rows start[i] to
+start[i + 1] of `pairs` [M, 2] are a position's (window, tap), windows ascending.
 
 Vectors run along the channels; see pooling.h.
 
@@ -50,8 +51,8 @@ cdef inline Py_ssize_t whole_windows(
 
 
 cdef inline Py_ssize_t whole_positions(
-    const Py_ssize_t* start, const Py_ssize_t* pairs, Py_ssize_t OW, Py_ssize_t IW, Py_ssize_t C, Py_ssize_t width,
-    Py_ssize_t IMAGE_ROOM, Py_ssize_t WINDOW_ROOM,
+    const Py_ssize_t* readers, Py_ssize_t OW, Py_ssize_t IW, Py_ssize_t C, Py_ssize_t width, Py_ssize_t IMAGE_ROOM,
+    Py_ssize_t WINDOW_ROOM,
 ) noexcept nogil:
     """How many positions of a row are whole, likewise."""
     cdef Py_ssize_t iw
@@ -60,7 +61,7 @@ cdef inline Py_ssize_t whole_positions(
     for iw in range(IW):
         if iw * C + width > IMAGE_ROOM:
             return iw
-        if start[iw] < start[iw + 1] and pairs[2 * start[iw + 1] - 2] * C + width > WINDOW_ROOM:
+        if readers[2 * iw] < readers[2 * iw + 1] and (readers[2 * iw + 1] - 1) * C + width > WINDOW_ROOM:
             return iw
     return IW
 
@@ -72,6 +73,14 @@ cdef inline Py_ssize_t same_window(
     cdef Py_ssize_t count = 0
     cdef const Py_ssize_t* pair = pairs + 2 * start[i]
     while count < most and start[i + count + 1] - start[i] == count + 1 and pair[2 * count] == pair[0]:
+        count += 1
+    return count
+
+
+cdef inline Py_ssize_t same_reader(const Py_ssize_t* readers, Py_ssize_t i, Py_ssize_t most) noexcept nogil:
+    """The same, of tables without dilation."""
+    cdef Py_ssize_t count = 0, window = readers[2 * i]
+    while count < most and readers[2 * (i + count)] == window and readers[2 * (i + count) + 1] == window + 1:
         count += 1
     return count
 

@@ -8,7 +8,7 @@ from functools import singledispatch
 from typing import Any
 
 from cyconv import layers as L
-from cyconv._validation import as_bool, as_int
+from cyconv._validation import as_bool, as_int, brief
 from cyconv.layers.base import Layer, Shape, Step
 
 __all__ = [
@@ -107,7 +107,7 @@ def conv_flops(
     extents = _extents(op, "size", size, 2)
     kernel = _extents(op, "kernel_size", kernel_size, len(extents))
     if len(kernel) != len(extents):
-        raise ValueError(f"{op}: `kernel_size` must have as many axes as `size` {size}, got {kernel_size}")
+        raise ValueError(f"{op}: `kernel_size` must have as many axes as `size` {size}, got {brief(kernel_size)}")
     return math.prod(extents) * _products(op, in_channels, out_channels, kernel, groups)
 
 
@@ -356,7 +356,7 @@ def as_layer(op: str, value: Any) -> Layer:
         Anything.
     """
     if not isinstance(value, Layer):
-        raise TypeError(f"{op}: `layer` must be a layer or network, got {value!r}")
+        raise TypeError(f"{op}: `layer` must be a layer or network, got {brief(value)}")
     return value
 
 
@@ -377,7 +377,7 @@ def input_shape_of(op: str, layer: Any, given: Sequence[int] | None) -> Shape:
     if shape is None:
         raise ValueError(f"{op}: the network needs an `input_shape`")
     if not isinstance(shape, (tuple, list)):
-        raise TypeError(f"{op}: `input_shape` must be (C, H, W) or (features,), got {shape!r}")
+        raise TypeError(f"{op}: `input_shape` must be (C, H, W) or (features,), got {brief(shape)}")
     return tuple(as_int(op, "input_shape", extent) for extent in shape)
 
 

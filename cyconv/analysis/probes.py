@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cyconv import layers as L
-from cyconv._validation import as_inputs, as_numbers
+from cyconv._validation import as_inputs, as_numbers, brief
 from cyconv.analysis.counts import as_layer
 from cyconv.functional._arrays import add
 from cyconv.layers.base import Layer, Shape
@@ -239,7 +239,7 @@ def activations(layer: Layer, x: ArrayLike, names: Iterable[str] | None = None) 
     op = "activations"
     batch = inputs(op, layer, x)
     if isinstance(names, str):
-        raise TypeError(f"{op}: `names` must be several names, got {names!r}; put it in a list")
+        raise TypeError(f"{op}: `names` must be several names, got {brief(names)}; put it in a list")
     wanted = [prefix[:-1] for prefix, _ in layer.walk() if prefix] if names is None else list(names)
     twin = twin_of(layer)
     probes = probe(op, twin, wanted)

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from cyconv._validation import brief
 from cyconv.cli.images import SIZES
 from cyconv.data.datasets import TEN_DIGITS
 from cyconv.layers.base import Shape
@@ -82,7 +83,7 @@ def parse_options(texts: Iterable[str]) -> dict[str, Any]:
     for text in texts:
         name, equals, value = text.partition("=")
         if not name.isidentifier() or not equals:
-            raise ValueError(f"--option must be NAME=VALUE, such as width=8, got {text!r}")
+            raise ValueError(f"--option must be NAME=VALUE, such as width=8, got {brief(text)}")
         if name in FLAGS:
             raise ValueError(f"--option {name}: say it by {FLAGS[name]}")
         try:
@@ -129,10 +130,10 @@ def _recipe(path: Path, metadata: Mapping[str, str]) -> Recipe:
         names = _as_names(json.loads(metadata["classes"])) if "classes" in metadata else TEN_DIGITS
         options = json.loads(metadata.get("options", "{}"))
         if not isinstance(options, dict) or FLAGS.keys() & options.keys():
-            raise ValueError(f"options {options!r}")
+            raise ValueError(f"options {brief(options)}")
         data = metadata.get("data", "digits")
         if data not in SIZES:
-            raise ValueError(f"data {data!r}")
+            raise ValueError(f"data {brief(data)}")
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} has damaged metadata: {error}") from error
     return Recipe(model, shape, names, options, data)
@@ -140,5 +141,5 @@ def _recipe(path: Path, metadata: Mapping[str, str]) -> Recipe:
 
 def _as_names(names: Any) -> tuple[str, ...]:
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"classes {names!r}")
+        raise ValueError(f"classes {brief(names)}")
     return tuple(names)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cyconv._pickles import PICKLE
-from cyconv._validation import as_int
+from cyconv._validation import as_int, brief
 from cyconv.data.datasets import Dataset, as_folder
 from cyconv.data.plain_pickle import read_pickle
 
@@ -66,10 +66,10 @@ def cifar10(root: str | os.PathLike[str], batches: Iterable[int] = (1, 2, 3, 4, 
     """
     folder = as_folder("cifar10", root)
     if isinstance(batches, (str, bytes)) or not isinstance(batches, Iterable):
-        raise TypeError(f"cifar10: `batches` must be a sequence of numbers from 1 to 5, got {batches!r}")
+        raise TypeError(f"cifar10: `batches` must be a sequence of numbers from 1 to 5, got {brief(batches)}")
     numbers = [as_int("cifar10", "batches", number, 1, 5) for number in batches]
     if not numbers or len(set(numbers)) < len(numbers):
-        raise ValueError(f"cifar10: `batches` must be different numbers from 1 to 5, got {numbers}")
+        raise ValueError(f"cifar10: `batches` must be different numbers from 1 to 5, got {brief(numbers)}")
     train = [_find(folder, f"data_batch_{number}") for number in numbers]
     return Dataset(*_joined(train), *_joined([_find(folder, "test_batch")]), CLASSES)
 

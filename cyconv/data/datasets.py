@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cyconv._validation import as_int
+from cyconv._validation import as_int, brief
 
 if TYPE_CHECKING:
     from gzip import GzipFile
@@ -138,7 +138,7 @@ def as_folder(op: str, root: str | os.PathLike[str]) -> Path:
     from pathlib import Path  # here, because it takes milliseconds to import
 
     if not isinstance(root, (str, os.PathLike)):
-        raise TypeError(f"{op}: `root` must be a str or a path, got {root!r}")
+        raise TypeError(f"{op}: `root` must be a str or a path, got {brief(root)}")
     return Path(os.fsdecode(root))
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cyconv import threads
 from cyconv._geometry import Pair
-from cyconv._validation import as_choice, as_int, as_pair
+from cyconv._validation import as_choice, as_int, as_pair, brief
 from cyconv.data.datasets import as_folder
 
 if TYPE_CHECKING:
@@ -139,14 +139,14 @@ def image_folder(
 
 def _as_names(class_names: Any) -> tuple[str, ...]:
     if isinstance(class_names, str) or not isinstance(class_names, Sequence):
-        raise TypeError(f"image_folder: `class_names` must be a sequence of names, got {class_names!r}")
+        raise TypeError(f"image_folder: `class_names` must be a sequence of names, got {brief(class_names)}")
     for name in class_names:
         if not isinstance(name, str):
-            raise TypeError(f"image_folder: `class_names` must be names, got {name!r}")
+            raise TypeError(f"image_folder: `class_names` must be names, got {brief(name)}")
         if not name or name in (".", "..") or "/" in name or "\\" in name or "\0" in name:
-            raise ValueError(f"image_folder: `class_names` must be names of folders, got {name!r}")
+            raise ValueError(f"image_folder: `class_names` must be names of folders, got {brief(name)}")
     if not class_names or len(set(class_names)) < len(class_names):
-        raise ValueError(f"image_folder: `class_names` must be different names, got {class_names!r}")
+        raise ValueError(f"image_folder: `class_names` must be different names, got {brief(class_names)}")
     return tuple(class_names)
 
 

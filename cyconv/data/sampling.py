@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cyconv._validation import as_array, as_bool, as_generator, as_int, as_int_array, as_number
+from cyconv._validation import as_array, as_bool, as_generator, as_int, as_int_array, as_number, brief
 
 Rows = NDArray[np.int64]
 TINY = 1e-9  # of a row: products of shares are not exact
@@ -28,7 +28,9 @@ def as_sampler(op: str, value: Any) -> Sampler | None:
     """Return what says which rows to take, or None."""
     if value is not None and (isinstance(value, type) or not callable(value) or not hasattr(value, "__len__")):
         hint = "; call the class to make one" if isinstance(value, type) else ""
-        raise TypeError(f"{op}: `sampler` must be a function of a generator that has a length, got {value!r}{hint}")
+        raise TypeError(
+            f"{op}: `sampler` must be a function of a generator that has a length, got {brief(value)}{hint}"
+        )
     return value
 
 
@@ -72,11 +74,11 @@ class BalancedSampler:
     def __len__(self) -> int:
         return self.size
 
-    def __call__(self, rng: np.random.Generator) -> Rows:
+    def __call__(self, rng: np.random.Generator | int | None = None) -> Rows:
         """Return the rows of a new epoch, in order."""
-        rounds = -(-self.size // len(self.members))
-        drawn = np.stack([_passes(members, rounds, rng) for members in self.members], axis=1)  # [rounds, classes]
-        return rng.permuted(drawn, axis=1).reshape(-1)[: self.size]
+        rounds, generator = -(-self.size // len(self.members)), as_generator("BalancedSampler", rng)
+        drawn = np.stack([_passes(members, rounds, generator) for members in self.members], axis=1)  # [rounds, classes]
+        return generator.permuted(drawn, axis=1).reshape(-1)[: self.size]
 
 
 class WeightedSampler:
@@ -117,9 +119,9 @@ class WeightedSampler:
     def __len__(self) -> int:
         return self.size
 
-    def __call__(self, rng: np.random.Generator) -> Rows:
+    def __call__(self, rng: np.random.Generator | int | None = None) -> Rows:
         """Return the rows of a new epoch, in order."""
-        return rng.choice(len(self.probabilities), self.size, p=self.probabilities)
+        return as_generator("WeightedSampler", rng).choice(len(self.probabilities), self.size, p=self.probabilities)
 
 
 def split(
@@ -187,10 +189,10 @@ def split(
 
 def _as_fractions(fractions: Any) -> NDArray[np.float64]:
     if isinstance(fractions, str) or not isinstance(fractions, (Sequence, np.ndarray)):
-        raise TypeError(f"split: `fractions` must be a sequence of numbers, got {fractions!r}")
+        raise TypeError(f"split: `fractions` must be a sequence of numbers, got {brief(fractions)}")
     shares = np.array([as_number("split", "fractions", share, 0, 1, open_minimum=True) for share in fractions])
     if abs(shares.sum() - 1) > 1e-6:
-        raise ValueError(f"split: `fractions` must add up to 1, got {fractions}")
+        raise ValueError(f"split: `fractions` must add up to 1, got {brief(fractions)}")
     return shares / shares.sum()
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cyconv._geometry import Pair, mirrored
-from cyconv._validation import FLOATS, as_array, as_int, as_pair
+from cyconv._validation import FLOATS, as_array, as_int, as_pair, brief
 
 if TYPE_CHECKING:
     from cyconv.network import Network
@@ -107,17 +107,18 @@ def untile(tiles: ArrayLike, size: tuple[int, int], overlap: Extent = 0) -> NDAr
     """
     pixels = _pixels_last("untile", "tiles", tiles)
     if not isinstance(size, (tuple, list)):
-        raise TypeError(f"untile: `size` must be (height, width), got {size!r}")
+        raise TypeError(f"untile: `size` must be (height, width), got {brief(size)}")
     H, W = as_pair("untile", "size", size)
     grid = _Grid.checked("untile", pixels.shape[1:3], 0, overlap)
-    places = grid.places((H, W))
-    N, rest = divmod(len(pixels), len(places))
+    rows, columns = grid.middles(0, H), grid.middles(1, W)
+    N, rest = divmod(len(pixels), rows * columns)
     if rest:
         raise ValueError(
-            f"untile: `tiles` must be {len(places)} for each image of {H}x{W} ({len(grid.spans(0, H))} x "
-            f"{len(grid.spans(1, W))} of {grid.tile[0]}x{grid.tile[1]}, overlap {overlap}), got {len(pixels)}"
+            f"untile: `tiles` must be {rows * columns} for each image of {H}x{W} ({rows} x {columns} of "
+            f"{grid.tile[0]}x{grid.tile[1]}, overlap {overlap}), got {len(pixels)}"
         )
     output = np.empty((N, H, W, *pixels.shape[3:]), pixels.dtype)
+    places = grid.places((H, W)) if N else []
     for (image, place), piece in zip(product(output, places), pixels, strict=True):
         place.paste(piece, image)
     return _channels_first(output)
@@ -242,11 +243,21 @@ class _Grid(NamedTuple):
                 )
         return grid
 
+    def starts(self, axis: int, size: int) -> tuple[range, int]:
+        """Return where the middles along an axis of `size` pixels start, the last one apart."""
+        middle = self.tile[axis] - 2 * self.border[axis]
+        last = max(size - middle, 0)
+        return range(0, last, middle - self.overlap[axis]), last
+
+    def middles(self, axis: int, size: int) -> int:
+        """Return how many middles there are along an axis."""
+        return len(self.starts(axis, size)[0]) + 1
+
     def spans(self, axis: int, size: int) -> list[_Span]:
         """Return the middles along an axis of `size` pixels; seams are halfway between the edges that overlap."""
         middle = self.tile[axis] - 2 * self.border[axis]
-        last = max(size - middle, 0)
-        starts = [*range(0, last, middle - self.overlap[axis]), last]
+        firsts, last = self.starts(axis, size)
+        starts = [*firsts, last]
         seams = [0, *((start + following + middle) // 2 for start, following in pairwise(starts)), size]
         return [_Span(start, *kept) for start, kept in zip(starts, pairwise(seams), strict=True)]
 

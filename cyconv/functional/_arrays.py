@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
+import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from cyconv import memory
@@ -83,11 +82,21 @@ def as_volumes(x: NDArray, shape: tuple[int, ...]) -> NDArray:
     """Return channels-last slices or columns as volumes of `shape`, (N, C, D, H, W)."""
     N, C, *size = shape
     return image_of(nhwc(x).reshape(N, *size, C), 3)
+def dense(array: NDArray) -> NDArray:
+    """Return `array` itself, or a copy, in C order with the strides that follow from its shape alone."""
+    if array.flags.c_contiguous and 1 not in array.shape:
+        return array
+    return np.ascontiguousarray(array).reshape(-1).reshape(array.shape)  # an axis of one element may have any stride
+
+
+def usual_axes(ndim: int) -> Axes:
+    """Return the order of axes in which arrays of so many usually lie in memory."""
+    return NHWC if ndim == 4 else tuple(range(ndim))
 
 
 def memory_axes(x: NDArray) -> Axes:
     """Return the order of axes in which `x` lies in memory; the usual one if its memory has gaps or runs backwards."""
-    usual = NHWC if x.ndim == 4 else tuple(range(x.ndim))
+    usual = usual_axes(x.ndim)
     if x.transpose(usual).flags.c_contiguous:
         return usual
     by_stride = tuple(sorted(range(x.ndim), key=lambda axis: -x.strides[axis]))
@@ -112,7 +121,7 @@ def empty_ordered(shape: tuple[int, ...], axes: Axes, dtype: DTypeLike, calls: C
     return calls.empty(tuple([shape[axis] for axis in axes]), dtype).transpose(_inverse(axes))
 
 
-@lru_cache(maxsize=256)
+@memory.remembered
 def _inverse(axes: Axes) -> Axes:
     return tuple(sorted(range(len(axes)), key=axes.__getitem__))
 

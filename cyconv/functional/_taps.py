@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cyconv._geometry import Padding, Pair
+from cyconv.memory import remembered
 
 FEW_PHASES = 4  # of a stride, whose outputs are filled one by one, even with nothing
 
@@ -40,7 +40,7 @@ def _reaches(tap: int, step: int, outputs: int, inputs: int) -> bool:
     return tap < inputs and (outputs - 1) * step + tap >= 0
 
 
-@lru_cache(maxsize=1024)
+@remembered
 def forward_sum(geometry: Geometry) -> Sum:
     """Return the taps of the convolution itself: kernel position (kh, kw) reads kh*dilation - padding further."""
 
@@ -62,7 +62,7 @@ def _sum(geometry: Geometry, rows: list[tuple[int, int]], columns: list[tuple[in
     return Sum(np.ascontiguousarray(table[:, :2].T), np.ascontiguousarray(table[:, 2]), start)
 
 
-@lru_cache(maxsize=1024)
+@remembered
 def adjoint_sums(geometry: Geometry) -> list[Sum]:
     """Return the sums of the input gradient, one for each phase of the stride; of many, those that receive anything.
 
@@ -87,7 +87,7 @@ def adjoint_sums(geometry: Geometry) -> list[Sum]:
     ]
 
 
-@lru_cache(maxsize=1024)
+@remembered
 def filtered_sums(geometry: Geometry, adjoint: bool) -> list[Sum]:
     """Return the sums as minimal filtering computes them, of a square kernel without dilation, each with its first tap.
 
@@ -121,7 +121,7 @@ def taps_a_side(geometry: Geometry) -> int:
     return -(-geometry.kernel[0] // geometry.stride[0])
 
 
-@lru_cache(maxsize=1024)
+@remembered
 def phases(geometry: Geometry, adjoint: bool) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Return all sums' taps, and [first tap, taps, first row, first column] of each sum; there must be a sum."""
     sums = adjoint_sums(geometry) if adjoint else [forward_sum(geometry)]

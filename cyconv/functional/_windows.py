@@ -1,23 +1,23 @@
 """Where windows lie along an axis, as tables for the kernels: see _kernels/windows.pxd for their columns.
 
 Kernels are given these tables and know nothing of stride, padding, ceil_mode or adaptive bounds. Tables depend on sizes
-only, are small, and are remembered from call to call.
+only, and are remembered from call to call.
 """
 
 from __future__ import annotations
-
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cyconv._geometry import adaptive_bounds
 from cyconv._window import Axis
+from cyconv.memory import remembered, require
 
 
-@lru_cache(maxsize=256)
+@remembered
 def windows(axis: Axis) -> NDArray[np.intp]:
     """Return [output, 3]: position of tap 0 (negative: in the padding), first tap inside the input, end of those."""
+    require(10 * axis.output * np.dtype(np.intp).itemsize)
     if axis.adaptive:
         bounds = [adaptive_bounds(index, axis.size, axis.output) for index in range(axis.output)]
         origin, stop = np.array(bounds, np.intp).T
@@ -30,7 +30,16 @@ def windows(axis: Axis) -> NDArray[np.intp]:
     return _frozen(np.stack([origin, first, stop], axis=1))
 
 
-@lru_cache(maxsize=256)
+@remembered
+def readers(axis: Axis) -> NDArray[np.intp]:
+    """Return [size, 2]: the first window that reads each position, and the last + 1; `axis` has no dilation."""
+    origin, first, stop = windows(axis).T
+    position = np.arange(axis.size)
+    ended, begun = np.searchsorted(origin + stop, position, "right"), np.searchsorted(origin + first, position, "right")
+    return _frozen(np.stack([ended, begun], axis=1).astype(np.intp))
+
+
+@remembered
 def covering(axis: Axis) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Return start [size + 1] and pairs [M, 2]: rows start[i] to start[i + 1] are position i's readers (window, tap).
 
@@ -43,17 +52,23 @@ def covering(axis: Axis) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     return _frozen(start), _frozen(pairs if len(pairs) else np.zeros((1, 2), np.intp))  # kernels take its address
 
 
-@lru_cache(maxsize=256)
+@remembered
 def are_apart(axis: Axis) -> bool:
     """Return whether each window ends before the next one begins."""
     origin, first, stop = windows(axis).T
     return bool((origin[:-1] + (stop[:-1] - 1) * axis.dilation < origin[1:] + first[1:] * axis.dilation).all())
 
 
-@lru_cache(maxsize=256)
+@remembered
 def most_readers(axis: Axis) -> int:
     """Return how many windows read a position, at most."""
-    return int(np.diff(covering(axis)[0]).max())
+    origin, first, stop = windows(axis).T
+    step = min(axis.dilation, axis.size)  # from one position that a window reads to its next
+    rows = -(-axis.size // step) + 1
+    begin = (origin + first * axis.dilation)[stop > first]
+    end = begin + (stop - first)[stop > first] * step
+    change = np.bincount(begin, minlength=rows * step) - np.bincount(end, minlength=rows * step)
+    return int(change.reshape(rows, step).cumsum(axis=0).max())
 
 
 def _reads(axis: Axis) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:

@@ -100,7 +100,7 @@ def relu_backward(grad_output: ArrayLike, output: ArrayLike) -> NDArray:
 
     Notes
     -----
-    ``grad_x = grad_output where output > 0 else 0``: at the kink the gradient is 0.
+    ``grad_x = 0 where output <= 0 else grad_output``: at the kink the gradient is 0; a NaN lets it pass, as in PyTorch.
 
     Examples
     --------

@@ -5,7 +5,6 @@ The public functions of one and three axes are in `pool1d` and `pool3d`; what th
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,8 @@ from cyconv._window import Axes, Axis, adaptive_axes, pooling_axes
 from cyconv.functional._arrays import NCHW, as_columns, as_images, as_volumes, channels_last, empty_image, nhwc
 from cyconv.functional._calls import AT_ONCE, Calls
 from cyconv.functional._pooling import Shape, along_depth, check_backward, check_grad, plane
-from cyconv.functional._windows import are_apart, covering, windows
+from cyconv.functional._windows import are_apart, readers, windows
+from cyconv.memory import remembered
 from cyconv.threads import threads_for
 
 Scales = tuple[NDArray[np.float64], ...]  # along each axis: a mean is the sum times all
@@ -311,7 +311,7 @@ def _share(grad: NDArray, shape: Shape, axes: Axes, scales: Scales) -> NDArray:
     N, C, H, W = shape
     grad_x = empty_image(N, C, H, W, grad.dtype)
     if grad_x.size:
-        tables = windows(columns), *covering(rows), *covering(columns)
+        tables = windows(columns), readers(rows), readers(columns)
         threads = threads_for(grad_x.size + grad.size)
         kernels.pool_backward(channels_last(grad), nhwc(grad_x), *scales, *tables, are_apart(columns), threads)
     return grad_x
@@ -333,7 +333,7 @@ def _axes_and_scales(
     return axes, _scales(axes, includes, divisor)
 
 
-@lru_cache(maxsize=256)
+@remembered
 def _scales(axes: Axes, count_include_pad: bool, divisor: int | None) -> Scales:
     if divisor is not None:
         first, *others = axes
@@ -341,12 +341,14 @@ def _scales(axes: Axes, count_include_pad: bool, divisor: int | None) -> Scales:
     return tuple(map(_padded_scale if count_include_pad else _inside_scale, axes))
 
 
+@remembered
 def _padded_scale(axis: Axis) -> NDArray[np.float64]:
     """Return 1 / the positions of each window in the padded input."""
     origin = windows(axis)[:, 0]
     return 1.0 / (np.minimum(origin + axis.kernel, axis.size + axis.after) - origin)
 
 
+@remembered
 def _inside_scale(axis: Axis) -> NDArray[np.float64]:
     """Return 1 / the positions of each window in the input."""
     _, first, stop = windows(axis).T

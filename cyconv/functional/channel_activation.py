@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from cyconv import _validation as check
 from cyconv import memory
 from cyconv._dispatch import channel_activation as kernels
-from cyconv.functional._arrays import Axes, empty_ordered, flat, memory_axes
+from cyconv.functional._arrays import Axes, empty_ordered, flat, memory_axes, usual_axes
 from cyconv.threads import threads_for
 
 
@@ -94,6 +94,7 @@ def prelu_backward(grad_output: ArrayLike, x: ArrayLike, weight: ArrayLike) -> t
     """
     op = "prelu_backward"
     x, slopes, axes = _check_prelu(op, x, weight)
+    axes = axes if slopes.size > 1 else usual_axes(x.ndim)  # a sum's order is that of the axes
     grad = check.as_float_array(op, "grad_output", grad_output)
     check.check_same_dtype(op, grad_output=grad, x=x)
     check.check_shape(op, "grad_output", grad, x.shape, " (that of `x`)")

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cyconv import _validation as check
 from cyconv._dispatch import gemm as kernels
-from cyconv.functional._arrays import sum_channels
+from cyconv.functional._arrays import copy, dense, sum_channels
 from cyconv.functional._calls import AT_ONCE, Calls
 from cyconv.threads import threads_for
 
@@ -24,9 +24,13 @@ def matmul(a: NDArray, b: NDArray, bias: NDArray | None = None, relu: bool = Fal
     return out
 
 
-def _rows(x: NDArray) -> NDArray:
-    """Return `x` as a matrix of its last axis."""
-    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+def _rows(x: NDArray, calls: Calls = AT_ONCE) -> NDArray:
+    """Return `x` as a dense matrix of its last axis: how products are computed may depend on strides."""
+    rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+    if not rows.flags.c_contiguous:
+        given, rows = rows, calls.empty(rows.shape, rows.dtype)
+        copy(given[None, None], rows[None, None], calls)
+    return dense(rows)
 
 
 def _check(op: str, x: Any, weight: Any, bias: Any) -> tuple[NDArray, NDArray, NDArray | None]:
@@ -42,7 +46,7 @@ def _check(op: str, x: Any, weight: Any, bias: Any) -> tuple[NDArray, NDArray, N
         )
     if bias is not None:
         check.check_shape(op, "bias", bias, (weight.shape[0],), " (one per output feature)")
-    return x, weight, bias
+    return x, dense(weight), bias
 
 
 def linear(x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None) -> NDArray:
@@ -70,7 +74,8 @@ def linear(x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None) -> ND
 
     Notes
     -----
-    ``y = x W^T + b``.
+    ``y = x W^T + b``. A row's bits do not depend on the others, from five rows on: up to four are computed as dot
+    products, which add in another order.
 
     Examples
     --------
@@ -86,7 +91,7 @@ def affine(op: str, x: Any, weight: Any, bias: Any, relu: bool = False, calls: C
     """Apply an affine map to the last axis, then, with `relu`, set negative numbers to zero."""
     x, weight, bias = _check(op, x, weight, bias)
     bias = None if bias is None else np.ascontiguousarray(bias)
-    return matmul(_rows(x), weight.T, bias, relu, calls).reshape(*x.shape[:-1], weight.shape[0])
+    return matmul(_rows(x, calls), weight.T, bias, relu, calls).reshape(*x.shape[:-1], weight.shape[0])
 
 
 def linear_backward(
@@ -136,8 +141,9 @@ def linear_backward(
     grad = check.as_float_array(op, "grad_output", grad_output)
     check.check_same_dtype(op, x=x, grad_output=grad)
     check.check_shape(op, "grad_output", grad, (*x.shape[:-1], weight.shape[0]))
+    needs = check.as_needs(op, needs)
     rows, grad_rows = _rows(x), _rows(grad)
     grad_x = matmul(grad_rows, weight).reshape(x.shape) if needs[0] else None
     grad_weight = matmul(grad_rows.T, rows) if needs[1] else None
-    grad_bias = sum_channels(np.ascontiguousarray(grad_rows)) if needs[2] and bias is not None else None
+    grad_bias = sum_channels(grad_rows) if needs[2] and bias is not None else None
     return grad_x, grad_weight, grad_bias

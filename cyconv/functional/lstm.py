@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from cyconv import _validation as check
 from cyconv import memory
 from cyconv._dispatch import lstm as kernels
-from cyconv.functional._arrays import sum_channels
+from cyconv.functional._arrays import dense, sum_channels
 from cyconv.functional.linear import matmul
 from cyconv.threads import threads_for
 
@@ -268,9 +268,9 @@ def unroll(
     hidden, cells = (memory.empty((T + 1, N, H), x.dtype) for _ in range(2))
     gates, squashed = memory.empty((T, N, 4 * H), x.dtype), memory.empty((T, N, H), x.dtype)
     hidden[0], cells[0] = h, c
-    steps = np.ascontiguousarray(x.swapaxes(0, 1))
+    steps = dense(x.swapaxes(0, 1))
     from_input = matmul(steps.reshape(T * N, -1), weight_ih.T, bias).reshape(T, N, 4 * H)
-    recurrent, threads = np.ascontiguousarray(weight_hh.T), threads_for(N * H * GATES_COST)
+    recurrent, threads = dense(weight_hh.T), threads_for(N * H * GATES_COST)
     for t in range(T):
         arrays = from_input[t], matmul(hidden[t], recurrent), cells[t]
         kernels.step(*arrays, gates[t], cells[t + 1], squashed[t], hidden[t + 1], threads)
@@ -313,7 +313,7 @@ def through_time(
         grad_h = matmul(grad_z[t], weight_hh)
     rows = grad_z.reshape(T * N, 4 * H)
     grad_x = np.ascontiguousarray(matmul(rows, weight_ih).reshape(T, N, I).swapaxes(0, 1))
-    steps = np.ascontiguousarray(x.swapaxes(0, 1)).reshape(T * N, I)
+    steps = dense(x.swapaxes(0, 1)).reshape(T * N, I)
     before = states.hidden[:-1].reshape(T * N, H)
     return grad_x, grad_h, grad_c, matmul(rows.T, steps), matmul(rows.T, before), sum_channels(rows)
 
@@ -352,4 +352,4 @@ def _check(
             check.check_same_dtype(op, x=x, **{name: bias})
             check.check_shape(op, name, bias, (4 * H,))
             total = np.ascontiguousarray(bias) if total is None else total + bias
-    return x, h, c, weight_ih, weight_hh, total
+    return x, h, c, dense(weight_ih), dense(weight_hh), total

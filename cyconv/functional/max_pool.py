@@ -164,7 +164,7 @@ def max_pool2d_backward(
     Raises
     ------
     TypeError, ValueError
-        As `max_pool2d`, and if an array has the wrong shape.
+        As `max_pool2d`, and if an array has the wrong shape, or `winners` names no position of a window.
 
     Examples
     --------
@@ -473,6 +473,10 @@ def _check_some_winners(op: str, winners: Any, shape: Shape, axes: Axes) -> None
         came = getattr(winners, "dtype", type(winners).__name__)
         raise TypeError(f"{op}: `winners` must be {expected}, got {came}")
     check.check_shape(op, "winners", winners, shape)
+    positions = axes[0].kernel * axes[1].kernel
+    lowest, highest = winners.min(initial=0), winners.max(initial=0)
+    if lowest < 0 or highest >= positions:
+        raise ValueError(f"{op}: `winners` must be 0 to {positions - 1}, got {lowest} to {highest}")
 
 
 def _image_maximum(x: NDArray, axes: Axes, with_winners: bool, calls: Calls = AT_ONCE) -> tuple[NDArray, NDArray]:

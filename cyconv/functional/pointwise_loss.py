@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cyconv import _validation as check
 from cyconv._dispatch import elementwise
-from cyconv.functional._arrays import empty_ordered, flat, memory_axes
+from cyconv.functional._arrays import empty_ordered, flat, memory_axes, usual_axes
 from cyconv.functional.activation import sigmoid
 from cyconv.functional.loss import REDUCTIONS
 from cyconv.threads import threads_for
@@ -28,7 +28,7 @@ def _difference(x: NDArray, target: NDArray) -> NDArray:
 def _reduced(losses: NDArray, reduction: str) -> float | NDArray:
     if reduction == "none":
         return losses
-    total = float(losses.sum(dtype=np.float64))
+    total = float(flat(losses, usual_axes(losses.ndim)).sum(dtype=np.float64))  # in one order, whatever the memory's
     return _mean(total, losses.size) if reduction == "mean" else total
 
 
@@ -82,10 +82,10 @@ def mse_loss(x: ArrayLike, target: ArrayLike, reduction: str = "mean") -> float 
     op = "mse_loss"
     x, target = _check_pair(op, x, target)
     reduction = check.as_choice(op, "reduction", reduction, REDUCTIONS)
-    axes = memory_axes(x)
     if reduction == "none":
         losses = _difference(x, target)
         return np.multiply(losses, losses, out=losses)
+    axes = usual_axes(x.ndim)
     total = elementwise.squared_distance(flat(x, axes), flat(target, axes), threads_for(x.size))
     return _mean(total, x.size) if reduction == "mean" else total
 
@@ -177,7 +177,7 @@ def smooth_l1_loss(x: ArrayLike, target: ArrayLike, reduction: str = "mean", bet
     check.as_choice(op, "reduction", reduction, REDUCTIONS)
     beta = check.as_number(op, "beta", beta, 0)
     if reduction != "none":
-        axes = memory_axes(x)
+        axes = usual_axes(x.ndim)
         total = elementwise.smooth_distance(flat(x, axes), flat(target, axes), beta, threads_for(x.size))
         return _mean(total, x.size) if reduction == "mean" else total
     distance = _difference(x, target)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cyconv import _validation as check
 from cyconv.functional._tables import Table, apply_tables, selection, table
+from cyconv.memory import remembered, require
 
 MODES = ("nearest", "bilinear")
 Shape = tuple[int, ...]
@@ -154,9 +154,10 @@ def _tables(op: str, shape: Shape, size: Any, scale_factor: Any, mode: Any, alig
     return rows, columns
 
 
-@lru_cache(maxsize=256)
+@remembered
 def _table(size: int, outputs: int, step: float, mode: str, aligned: bool) -> Table:
     """Return what each of the outputs reads along an axis of `size` pixels."""
+    require(outputs * (40 if mode == "nearest" else 160))
     index = np.arange(outputs)
     if mode == "nearest":
         return selection(size, np.minimum(np.floor(index * step).astype(np.intp), size - 1))

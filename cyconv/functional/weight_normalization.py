@@ -87,7 +87,7 @@ def weight_norm_backward(grad_output: ArrayLike, v: ArrayLike, g: ArrayLike, dim
     check.check_same_dtype(op, grad_output=grad, v=v)
     check.check_shape(op, "grad_output", grad, v.shape, " (that of `v`)")
     norms = _norms(v, axes)
-    grad_g = (grad.astype(np.float64) * v).sum(axis=axes, keepdims=True) / norms
+    grad_g = (_wide(grad) * _wide(v)).sum(axis=axes, keepdims=True) / norms
     return _fresh((grad - v * (grad_g / norms)) * (g / norms), v.dtype), _fresh(grad_g, v.dtype)
 
 
@@ -97,7 +97,12 @@ def lengths(v: NDArray, dim: int = 0) -> NDArray:
 
 
 def _norms(v: NDArray, axes: tuple[int, ...]) -> NDArray[np.float64]:
-    return np.sqrt(np.square(v.astype(np.float64)).sum(axis=axes, keepdims=True))
+    return np.sqrt(np.square(_wide(v)).sum(axis=axes, keepdims=True))
+
+
+def _wide(values: NDArray) -> NDArray[np.float64]:
+    """Return an array in float64 and C order: sums run in the order of the memory."""
+    return np.asarray(values, np.float64, order="C")
 
 
 def _fresh(values: NDArray, dtype: np.dtype) -> NDArray:

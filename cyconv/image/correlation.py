@@ -158,7 +158,7 @@ def _filtered(
     if mode == "same":
         before = _as_before(op, origin, numbers.shape, turned, boundary)
     elif origin is not None:
-        raise ValueError(f'{op}: `origin` is for `mode` "same", got {origin!r} with {mode!r}')
+        raise ValueError(f'{op}: `origin` is for `mode` "same", got {check.brief(origin)} with {check.brief(mode)}')
     elif mode == "valid":
         before, size = (0, 0), (H - KH + 1, W - KW + 1)
         if min(size) < 1:

@@ -177,7 +177,7 @@ def _gaussians(op: str, sigma: Any, truncate: Any) -> tuple[NDArray[np.float64],
     if not isinstance(pair, (tuple, list)):
         pair = (pair, pair)
     if len(pair) != 2:
-        raise ValueError(f"{op}: `sigma` must be a number or a pair of numbers, got {sigma!r}")
+        raise ValueError(f"{op}: `sigma` must be a number or a pair of numbers, got {check.brief(sigma)}")
     deviations = [check.as_number(op, "sigma", value, 0) for value in pair]
     if max(deviations) * cut > LARGEST_RADIUS:
         raise ValueError(

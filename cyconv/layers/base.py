@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from cyconv._validation import as_array, as_bool, as_generator, as_int, check_shape
+from cyconv._validation import as_array, as_bool, as_generator, as_int, brief, check_shape
 from cyconv.functional._arrays import add
 from cyconv.functional._calls import AT_ONCE, Calls
 from cyconv.functional.activation import rectified
@@ -228,10 +228,11 @@ class Layer:
         self.reseed(generator)
         return self
 
-    def reseed(self, rng: np.random.Generator) -> None:
-        """Give every random layer inside a new seed."""
+    def reseed(self, rng: np.random.Generator | int | None = None) -> None:
+        """Give every random layer inside a new seed, drawn from `rng`: a generator, a seed or None."""
+        generator = as_generator("reseed", rng)
         for child in self.children().values():
-            child.reseed(rng)
+            child.reseed(generator)
 
     def astype(self, dtype: DTypeLike) -> Self:
         """Change the parameters and running statistics to float32 or float64; return the layer.
@@ -345,7 +346,7 @@ class Layer:
         """Set what `random_state` returned; where it is something else nothing is changed."""
         names = self.random_state().keys()
         if not isinstance(state, Mapping) or not state.keys() >= names:
-            raise ValueError(f"load_random_state: `state` must map {', '.join(names)} to integers, got {state!r}")
+            raise ValueError(f"load_random_state: `state` must map {', '.join(names)} to integers, got {brief(state)}")
         counts = {name: as_int("load_random_state", name, state[name], 0, 2**64 - 1) for name in names}
         for prefix, layer in self.walk():
             for name in layer.counters:

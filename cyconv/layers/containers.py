@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cyconv._validation import as_choice
+from cyconv._validation import as_choice, brief
 from cyconv.functional._arrays import add, copy, empty_image, nhwc
 from cyconv.functional._calls import AT_ONCE, Calls
 from cyconv.layers import base
@@ -52,13 +52,13 @@ class Container(Layer):
     def __init__(self, layers: Layers) -> None:
         op = type(self).__name__
         if isinstance(layers, str) or not isinstance(layers, Iterable) or isinstance(layers, type):
-            raise TypeError(f"{op}: `layers` must be layers or a mapping of names to them, got {layers!r}")
+            raise TypeError(f"{op}: `layers` must be layers or a mapping of names to them, got {brief(layers)}")
         named = dict(layers) if isinstance(layers, Mapping) else {str(i): layer for i, layer in enumerate(layers)}
         for name, layer in named.items():
             if not isinstance(layer, Layer):
-                raise TypeError(f"{op}: `layers` must be layers, got {layer!r} at {name!r}")
+                raise TypeError(f"{op}: `layers` must be layers, got {brief(layer)} at {brief(name)}")
             if not isinstance(name, str) or not name or "." in name:
-                raise ValueError(f"{op}: a layer's name must be a string without dots, got {name!r}")
+                raise ValueError(f"{op}: a layer's name must be a string without dots, got {brief(name)}")
         self._layers = named
         check_distinct(self)
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cyconv import functional as F
-from cyconv._validation import as_number
+from cyconv._validation import as_generator, as_number
 from cyconv.layers.activation import Activation
 from cyconv.layers.base import completed
 from cyconv.layers.recording import Recording
@@ -43,8 +43,8 @@ class Dropout(Activation):
         self.p = as_number(type(self).__name__, "p", p, 0, 1, open_maximum=True)
         self.seed, self.offset = random_seed(), 0
 
-    def reseed(self, rng: np.random.Generator) -> None:
-        self.seed, self.offset = int(rng.integers(2**63)), 0
+    def reseed(self, rng: np.random.Generator | int | None = None) -> None:
+        self.seed, self.offset = int(as_generator("reseed", rng).integers(2**63)), 0
 
     def forward(self, x: NDArray) -> NDArray:
         if not self.training:

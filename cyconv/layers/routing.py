@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from cyconv import memory
-from cyconv._validation import as_array, as_int
+from cyconv._validation import as_array, as_int, as_ints, brief
 from cyconv.functional._arrays import add, channels_last, copy, empty_image, nhwc
 from cyconv.functional._calls import AT_ONCE, Calls
 from cyconv.layers.activation import Activation
@@ -195,9 +195,11 @@ class Split(Branches):
 
     def __init__(self, layers: Layers, sizes: Sequence[int] | None = None) -> None:
         super().__init__(layers)
-        self.sizes = None if sizes is None else tuple(as_int("Split", "sizes", size) for size in sizes)
+        self.sizes = None if sizes is None else as_ints("Split", "sizes", sizes)
         if self.sizes is not None and len(self.sizes) != len(self):
-            raise ValueError(f"Split: `sizes` must give one for each of the {len(self)} layers, got {self.sizes}")
+            raise ValueError(
+                f"Split: `sizes` must give one for each of the {len(self)} layers, got {brief(self.sizes)}"
+            )
 
     def _shares(self, channels: int) -> tuple[int, ...]:
         """Return how many channels each layer gets."""
@@ -260,7 +262,7 @@ class Heads(Branches):
 
     def __init__(self, layers: Mapping[str, Layer]) -> None:
         if not isinstance(layers, Mapping):
-            raise TypeError(f"Heads: `layers` must be a mapping of names to layers, got {layers!r}")
+            raise TypeError(f"Heads: `layers` must be a mapping of names to layers, got {brief(layers)}")
         super().__init__(layers)
         self._sizes: list[int] | None = None
 

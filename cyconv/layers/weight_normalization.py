@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from cyconv import functional as F
+from cyconv._validation import brief
 from cyconv.functional.weight_normalization import lengths
 from cyconv.layers.base import Layer, Shape, accumulate
 from cyconv.parameter import Parameter
@@ -44,7 +45,7 @@ class WeightNorm(Layer):
     def __init__(self, layer: Layer) -> None:
         weight = getattr(layer, "weight", None)
         if not isinstance(layer, Layer) or not isinstance(weight, Parameter) or len(weight.shape) < 2:
-            raise TypeError(f"WeightNorm: `layer` must be a layer with filters, got {layer!r}")
+            raise TypeError(f"WeightNorm: `layer` must be a layer with filters, got {brief(layer)}")
         self.layer = layer
         self.weight_g = Parameter.drawn((weight.shape[0], *(1 for _ in weight.shape[1:])), self._drawn_lengths)
         self.weight_v = weight

@@ -141,7 +141,7 @@ def alexnet(
             linear(0, hidden, num_classes),
         ),
     }
-    wanted: Any = size if input_size == "native" else input_size
+    wanted: Any = size if isinstance(input_size, str) and input_size == "native" else input_size
     return Network(layers, input_shape=image_shape("alexnet", in_channels, wanted), seed=seed)
 
 

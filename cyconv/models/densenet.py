@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cyconv._validation import as_int
+from cyconv._validation import as_bool, as_int, as_member
 from cyconv.layers import (
     AvgPool2d,
     BatchNorm2d,
@@ -82,9 +82,9 @@ def densenet(
     >>> sum(parameter.size for parameter in densenet(121).parameters().values())
     7978856
     """
-    if depth not in BLOCKS:
-        raise ValueError(f"densenet: `depth` must be 121, 161, 169 or 201, got {depth!r}")
+    depth = as_member("densenet", "depth", depth, BLOCKS)
     counts, usual_growth = BLOCKS[depth]
+    small_stem = as_bool("densenet", "small_stem", small_stem)
     growth = usual_growth if growth is None else as_int("densenet", "growth", growth)
     channels = 2 * growth
     features: dict[str, Layer] = {

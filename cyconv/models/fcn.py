@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cyconv._validation import as_int
+from cyconv._validation import as_int, as_member
 from cyconv.layers import Branches, Conv2d, ConvTranspose2d, Dropout, Layer, MaxPool2d, ReLU, SameSize, Sequential
 from cyconv.models.blocks import Size, image_shape
 from cyconv.models.vgg import CONVOLUTIONS, WIDENING
@@ -73,8 +73,7 @@ def fcn(
     >>> fcn(8).output_shape((3, 375, 500))
     (21, 375, 500)
     """
-    if stride not in (8, 16, 32):
-        raise ValueError(f"fcn: `stride` must be 8, 16 or 32, got {stride!r}")
+    stride = as_member("fcn", "stride", stride, (8, 16, 32))
     widths = [as_int("fcn", "width", width) * widening for widening in WIDENING]
     stages: list[dict[str, Layer]] = []
     channels = as_int("fcn", "in_channels", in_channels)

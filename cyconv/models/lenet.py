@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cyconv._validation import as_choice
+from cyconv._validation import as_choice, as_member
 from cyconv.layers import AvgPool2d, Conv2d, Flatten, Linear, MaxPool2d, ReLU, Tanh
 from cyconv.network import Network
 
@@ -59,8 +59,7 @@ def lenet5(
     61706
     """
     as_choice("lenet5", "form", form, ("modern", "1998"))
-    if input_size not in PADDING:
-        raise ValueError(f"lenet5: `input_size` must be 28 or 32, got {input_size!r}")
+    input_size = as_member("lenet5", "input_size", input_size, PADDING)
     activation, pool, initializer = {
         "modern": (ReLU, MaxPool2d, "he_normal"),
         "1998": (Tanh, AvgPool2d, "glorot_uniform"),

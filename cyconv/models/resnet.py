@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cyconv._validation import as_int
+from cyconv._validation import as_bool, as_int, as_member
 from cyconv.layers import (
     BatchNorm2d,
     Conv2d,
@@ -89,11 +89,17 @@ def resnet(
     >>> sum(parameter.size for parameter in resnet(50).parameters().values())
     25557032
     """
-    if depth not in STAGES:
-        raise ValueError(f"resnet: `depth` must be 18, 34, 50, 101 or 152, got {depth!r}")
+    depth = as_member("resnet", "depth", depth, STAGES)
     counts, is_bottleneck = STAGES[depth]
     body = bottleneck if is_bottleneck else basic
-    layers = residual_layers(body, counts, num_classes, in_channels, as_int("resnet", "width", width), small_stem)
+    layers = residual_layers(
+        body,
+        counts,
+        num_classes,
+        in_channels,
+        as_int("resnet", "width", width),
+        as_bool("resnet", "small_stem", small_stem),
+    )
     return Network(layers, input_shape=image_shape("resnet", in_channels, input_size), seed=seed)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cyconv._validation import as_int
+from cyconv._validation import as_bool, as_int, as_member
 from cyconv.layers import Conv2d, Gate, GlobalAvgPool2d, ReLU, Sequential, Sigmoid
 from cyconv.models.blocks import Size, image_shape
 from cyconv.models.resnet import EXPANSION, STAGES, basic, bottleneck, residual_layers
@@ -51,8 +51,7 @@ def se_resnet(
     >>> sum(parameter.size for parameter in se_resnet(50).parameters().values())
     28088024
     """
-    if depth not in STAGES:
-        raise ValueError(f"se_resnet: `depth` must be 18, 34, 50, 101 or 152, got {depth!r}")
+    depth = as_member("se_resnet", "depth", depth, STAGES)
     counts, is_bottleneck = STAGES[depth]
     reduction = as_int("se_resnet", "reduction", reduction)
 
@@ -61,7 +60,14 @@ def se_resnet(
         out_channels = EXPANSION * width if is_bottleneck else width
         return Sequential({**plain.children(), "se": squeeze_excite(out_channels, reduction)})
 
-    layers = residual_layers(body, counts, num_classes, in_channels, as_int("se_resnet", "width", width), small_stem)
+    layers = residual_layers(
+        body,
+        counts,
+        num_classes,
+        in_channels,
+        as_int("se_resnet", "width", width),
+        as_bool("se_resnet", "small_stem", small_stem),
+    )
     return Network(layers, input_shape=image_shape("se_resnet", in_channels, input_size), seed=seed)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cyconv._validation import as_bool, as_choice, as_int
+from cyconv._validation import as_bool, as_choice, as_int, as_member
 from cyconv.initializers import normal
 from cyconv.layers import (
     AdaptiveAvgPool2d,
@@ -91,8 +91,7 @@ def vgg(
     >>> vgg(11, 10, batch_norm=True, head="linear", input_size=32).output_shape((3, 32, 32))
     (10,)
     """
-    if depth not in CONVOLUTIONS:
-        raise ValueError(f"vgg: `depth` must be 11, 13, 16 or 19, got {depth!r}")
+    depth = as_member("vgg", "depth", depth, CONVOLUTIONS)
     as_choice("vgg", "head", head, ("dense", "linear", "none"))
     channels, width = as_int("vgg", "in_channels", in_channels), as_int("vgg", "width", width)
     features: list[Layer] = []

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cyconv import functional as F
-from cyconv._validation import as_array, as_generator, as_int, as_int_array, as_number
+from cyconv._validation import as_array, as_generator, as_int, as_int_array, as_number, brief
 from cyconv.layers import LSTM, Embedding, Layer, Linear
 from cyconv.layers.base import Shape
 from cyconv.nas.architecture import Decision
@@ -50,7 +50,7 @@ class Policy(Layer):
         rng: np.random.Generator | int | None = None,
     ) -> None:
         if not isinstance(decisions, (tuple, list)) or not all(isinstance(each, Decision) for each in decisions):
-            raise TypeError(f"Controller: `decisions` must be a sequence of Decision, got {decisions!r}")
+            raise TypeError(f"Controller: `decisions` must be a sequence of Decision, got {brief(decisions)}")
         if not decisions:
             raise ValueError("Controller: `decisions` must not be empty")
         self.decisions = tuple(decisions)
@@ -63,7 +63,7 @@ class Policy(Layer):
         for each in decisions:
             if each.prior is not None and not _is_distribution(each.prior, each.choices):
                 raise ValueError(
-                    f"Controller: `prior` must be {each.choices} probabilities that sum to 1, got {each.prior}"
+                    f"Controller: `prior` must be {each.choices} probabilities that sum to 1, got {brief(each.prior)}"
                 )
         self._first = np.array([rows[each.kind] for each in decisions])  # row of each decision's first choice
         self._start = first  # the vector that stands for no choice
@@ -86,11 +86,11 @@ class Policy(Layer):
         """Return the rows that choices, numbered from 0 in each decision, stand for."""
         return choices + self._first
 
-    def sample(self, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    def sample(self, count: int, rng: np.random.Generator | int | None = None) -> NDArray[np.int64]:
         """Return so many series of choices, (count, T), drawn one after the other."""
         T, H = len(self.decisions), self.lstm.hidden_size
         choices = np.empty((count, T), np.int64)
-        draws = rng.random((count, T))
+        draws = as_generator("sample", rng).random((count, T))
         weight, bias = self.head.weight.read(), cast(Parameter, self.head.bias).read()
         h = c = np.zeros((count, H), weight.dtype)
         rows = np.full(count, self._start)
@@ -266,12 +266,13 @@ class Controller:
             raise ValueError(f"{op}: `choices` must have shape (N, {len(decisions)}), N at least 1, got {chosen.shape}")
         most = np.array([decision.choices for decision in decisions])
         if (chosen < 0).any() or (chosen >= most).any():
-            raise ValueError(f"{op}: `choices` must be from 0 to what each decision has, got {chosen.tolist()}")
+            raise ValueError(f"{op}: `choices` must be from 0 to what each decision has, got {brief(chosen.tolist())}")
         reward = as_array(op, "rewards", rewards)
         if reward.dtype.kind not in "fiu":
             raise TypeError(f"{op}: `rewards` must be numbers, got {reward.dtype}")
         if reward.shape != (len(chosen),) or not np.isfinite(reward).all():
-            raise ValueError(f"{op}: `rewards` must be a finite number for each of {len(chosen)} series, got {reward}")
+            given = brief(reward.tolist())
+            raise ValueError(f"{op}: `rewards` must be a finite number for each of {len(chosen)} series, got {given}")
         return chosen, reward.astype(np.float64)
 
 

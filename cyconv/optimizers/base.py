@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cyconv import memory
-from cyconv._validation import FLOATS, as_bool, as_int, as_number
+from cyconv._validation import FLOATS, as_bool, as_int, as_number, brief
 from cyconv.parameter import Parameter
 
 Hook = Callable[[Mapping[str, Parameter]], object]
@@ -67,7 +67,7 @@ class ParameterGroup:
 
     def __post_init__(self) -> None:
         if not isinstance(self.names, str) or not self.names:
-            raise TypeError(f"ParameterGroup: `names` must be a prefix or a pattern, got {self.names!r}")
+            raise TypeError(f"ParameterGroup: `names` must be a prefix or a pattern, got {brief(self.names)}")
         as_number("ParameterGroup", "learning_rate_scale", self.learning_rate_scale, 0)
         if self.weight_decay is not None:
             as_number("ParameterGroup", "weight_decay", self.weight_decay, 0)
@@ -158,7 +158,7 @@ class Optimizer:
         chosen = {name: each for name, each in parameters.items() if each.trainable and each.grad is not None}
         for group in self._groups:
             if not any(name in group for name in parameters):
-                raise ValueError(f"{type(self).__name__}: no parameter's name matches the group {group.names!r}")
+                raise ValueError(f"{type(self).__name__}: no parameter's name matches the group {brief(group.names)}")
             if group.frozen:
                 chosen = {name: each for name, each in chosen.items() if name not in group}
         for name, parameter in chosen.items():
@@ -197,7 +197,7 @@ class Optimizer:
         Where groups overlap, scales multiply, the weight decay added last counts, and frozen is what any freezes.
         """
         if not isinstance(group, ParameterGroup):
-            raise TypeError(f"{type(self).__name__}: `group` must be a ParameterGroup, got {group!r}")
+            raise TypeError(f"{type(self).__name__}: `group` must be a ParameterGroup, got {brief(group)}")
         self._groups.append(group)
         return self
 
@@ -209,7 +209,7 @@ class Optimizer:
         """
         if isinstance(hook, type) or not callable(hook):
             hint = "; call the class to make one" if isinstance(hook, type) else ""
-            raise TypeError(f"{type(self).__name__}: `hook` must be callable, got {hook!r}{hint}")
+            raise TypeError(f"{type(self).__name__}: `hook` must be callable, got {brief(hook)}{hint}")
         self._hooks.append(hook)
         return self
 

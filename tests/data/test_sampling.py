@@ -134,3 +134,15 @@ def test_whole_shares_are_exact():
 def test_refuses(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    "sampler", [BalancedSampler([0, 0, 1]), WeightedSampler([1, 2, 3])], ids=["balanced", "weighted"]
+)
+def test_a_sampler_takes_a_generator_a_seed_or_none(sampler):
+    np.testing.assert_array_equal(sampler(3), sampler(np.random.default_rng(3)))
+    assert len(sampler()) == len(sampler(None)) == len(sampler)
+    with pytest.raises(
+        TypeError, match=rf"^{type(sampler).__name__}: `rng` must be an integer, a numpy.random.Generator"
+    ):
+        sampler("3")

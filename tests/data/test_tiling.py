@@ -1,4 +1,5 @@
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -258,3 +259,14 @@ def test_networks_whose_output_is_no_middle_of_the_tile_are_refused(layers, shap
 def test_a_tile_far_too_large_is_an_error_at_once():
     with pytest.raises((MemoryError, ValueError)):
         tiles(IMAGE, 2**31 - 1)
+
+
+def test_untile_refuses_a_huge_size_before_it_lays_out_tiles():
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=r"^untile: `tiles` must be 250000000000000000 for each image of 10{9}x"):
+            untile(np.zeros((3, 1, 2, 2)), (10**9, 10**9))
+        assert untile(np.zeros((0, 1, 2, 2), np.uint8), (10**5, 10**5)).shape == (0, 1, 10**5, 10**5)
+        assert tracemalloc.get_traced_memory()[1] < 10**5
+    finally:
+        tracemalloc.stop()

@@ -215,3 +215,19 @@ def test_errors():
         F.log_softmax_backward(x, x, -3)
     with pytest.raises(ValueError, match=r"softmax: `x` must have at least 1 dimension"):
         F.softmax(1.0)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("backward", "expected"),  # at NaN, +inf, -inf, 0, -0, 1 and -1 of what it takes
+    [
+        (F.relu_backward, [2, 2, 0, 0, 0, 2, 0]),
+        (lambda g, x: F.leaky_relu_backward(g, x, 0.25), [0.5, 2, 0.5, 0.5, 0.5, 2, 0.5]),
+        (lambda g, x: F.leaky_relu_backward(g, x, -3.0), [-6, 2, -6, -6, -6, 2, -6]),
+        (F.sigmoid_backward, [np.nan, -np.inf, -np.inf, 0, 0, 0, -4]),  # 2 y (1 - y) of an output y
+        (F.tanh_backward, [np.nan, -np.inf, -np.inf, 2, 2, 0, 0]),  # 2 (1 - y^2)
+    ],
+)
+def test_gradients_at_special_values(backward, expected, dtype):
+    x = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0] * 9, dtype)
+    np.testing.assert_array_equal(backward(np.full_like(x, 2), x), np.array(expected * 9, dtype))

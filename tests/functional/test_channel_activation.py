@@ -90,3 +90,27 @@ WRONG = [
 def test_wrong_arguments_are_named(call, kind, message):
     with pytest.raises(kind, match=message):
         call()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("slopes", [1, 3])
+def test_prelu_at_special_values(slopes, dtype):
+    special = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0] * 9, dtype)
+    x, weight = np.repeat(special[:, np.newaxis], 3, axis=1), np.full(slopes, 0.5, dtype)
+    grad_x, grad_weight = F.prelu_backward(np.full_like(x, 2), x, weight)
+    for channel in range(3):
+        np.testing.assert_array_equal(grad_x[:, channel], np.array([1, 2, 1, 1, 1] * 9, dtype))
+    assert np.isnan(grad_weight).all()
+    np.testing.assert_array_equal(F.prelu(x, weight)[:, 0], np.array([np.nan, np.inf, -np.inf, 0, 0] * 9, dtype))
+    without = x[2:3]
+    np.testing.assert_array_equal(F.prelu_backward(np.ones_like(without), without, weight)[1], np.full(slopes, -np.inf))
+
+
+def test_gradient_of_one_slope_is_the_same_in_any_memory_order():
+    x, grad = np.random.default_rng(4).standard_normal((2, 3, 5, 30, 40)).astype(np.float32)
+    weight = np.full(1, 0.25, np.float32)
+    expected = F.prelu_backward(grad, x, weight)
+    for change in FORMATS.values():
+        found = F.prelu_backward(change(grad), change(x), weight)
+        np.testing.assert_array_equal(found[0], expected[0])
+        assert found[1].tobytes() == expected[1].tobytes()

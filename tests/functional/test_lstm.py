@@ -95,3 +95,10 @@ def test_wrong_arguments_are_named(name, shape, message):
         F.lstm(**{**arrays, name: np.ones(shape)})
     with pytest.raises(TypeError, match="lstm: all arrays must have the same dtype"):
         F.lstm(**{**arrays, name: arrays[name].astype(np.float32)})
+
+
+@pytest.mark.parametrize("h", ["text", 1.5, np.zeros(3), None])
+def test_hidden_state_of_another_kind(h):
+    state, weight_ih, weight_hh = np.zeros((1, 1)), np.ones((4, 2)), np.ones((4, 1))
+    with pytest.raises((TypeError, ValueError), match=r"^lstm_cell_backward: `h` must "):
+        F.lstm_cell_backward(state, state, np.ones((1, 2)), h, state, weight_ih, weight_hh)

@@ -218,7 +218,7 @@ def test_empty_batch(rng):
 def test_any_winners_are_harmless(rng):
     """Winners that no forward could have returned name no position; memory stays intact."""
     grad = np.ones((1, 70, 3, 3))
-    winners = rng.integers(0, 256, (1, 3, 3, 70)).astype(np.uint8)
+    winners = rng.integers(0, 9, (1, 3, 3, 70)).astype(np.uint8)  # some in the padding
     total = F.max_pool2d_backward(grad, None, 3, 2, 1, winners=winners, input_shape=(1, 70, 5, 5)).sum()
     assert total <= grad.sum()
 
@@ -295,6 +295,11 @@ WRONG = [
         "max_pool2d_backward: `winners` must be uint8, got float64",
     ),
     (
+        lambda: F.max_pool2d_backward(Y, X, 2, winners=np.full((2, 2, 2, 3), 4, np.uint8)),
+        ValueError,
+        "max_pool2d_backward: `winners` must be 0 to 3, got 0 to 4",
+    ),
+    (
         lambda: F.max_pool2d_backward(Y, X, 2, winners=np.zeros((2, 3, 2, 2), np.uint8)),
         ValueError,
         r"max_pool2d_backward: `winners` must have shape \(2, 2, 2, 3\), got \(2, 3, 2, 2\)",
@@ -329,3 +334,10 @@ WRONG = [
 def test_wrong_arguments_are_named(call, kind, message):
     with pytest.raises(kind, match=message):
         call()
+
+
+@pytest.mark.parametrize("winner", [-1, 17 * 17, 2**31 - 1])
+def test_winners_outside_a_large_window_are_refused(winner):
+    winners = np.full((1, 2, 2, 3), winner, np.int32)
+    with pytest.raises(ValueError, match=r"^max_pool2d_backward: `winners` must be 0 to 288, got "):
+        F.max_pool2d_backward(np.ones((1, 3, 2, 2)), None, 17, winners=winners, input_shape=(1, 3, 34, 34))

@@ -3,6 +3,7 @@ import pytest
 
 from cyconv import functional as F
 from tests import numerical
+from tests.memory_formats import FORMATS
 
 RNG = np.random.default_rng(0)
 X, T, YES = RNG.standard_normal((3, 4)) * 2, RNG.standard_normal((3, 4)), RNG.uniform(0, 1, (3, 4))
@@ -113,3 +114,12 @@ def test_large_scores_do_not_overflow():
 def test_errors(call, message):
     with pytest.raises((ValueError, TypeError), match=message):
         call()
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("loss", [F.mse_loss, F.smooth_l1_loss, F.binary_cross_entropy_with_logits])
+def test_sums_are_the_same_in_any_memory_order(loss, reduction):
+    x, target = np.random.default_rng(7).random((2, 3, 5, 60, 70))
+    expected = loss(x, target, reduction)
+    for change in FORMATS.values():
+        assert loss(change(x), target, reduction) == loss(x, change(target), reduction) == expected

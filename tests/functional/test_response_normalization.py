@@ -64,3 +64,19 @@ WRONG = [
 def test_wrong_arguments_are_named(call, kind, message):
     with pytest.raises(kind, match=message):
         call()
+
+
+def test_window_wider_than_the_channels_is_all_of_them():
+    x, grad = np.random.default_rng(3).standard_normal((2, 2, 9, 4, 5))
+    size = 10**9
+    expected = response_norm(x, size, 1e9, 0.75, 2)
+    np.testing.assert_allclose(F.local_response_norm(x, size, 1e9, 0.75, 2), expected, rtol=1e-13)
+    found = F.local_response_norm_backward(grad, x, size, size * 3.0, 0.75, 2)
+    np.testing.assert_allclose(found, F.local_response_norm_backward(grad, x, 17, 17 * 3.0, 0.75, 2), rtol=1e-12)
+
+
+def test_size_of_numpys_own_kind():
+    x = np.random.default_rng(4).standard_normal((1, 3, 2, 2))
+    size = np.int8(100)
+    np.testing.assert_array_equal(F.local_response_norm(x, size), F.local_response_norm(x, 100))
+    np.testing.assert_array_equal(F.local_response_norm_backward(x, x, size), F.local_response_norm_backward(x, x, 100))

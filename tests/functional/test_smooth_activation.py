@@ -122,6 +122,30 @@ def test_special_values(name, expected, dtype):
     np.testing.assert_allclose(slopes[1:4], [1, 0, at_zero], atol=1e-7)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("backward", "expected"),  # at NaN, +inf, -inf, 0 and -0
+    [
+        (lambda g, x: F.elu_backward(g, x, 1.5), [np.nan, 2, 0, 3, 3]),
+        (F.selu_backward, [np.nan, 2.1014019747, 0, 3.5161986947, 3.5161986947]),
+        (F.gelu_backward, [np.nan, 2, 0, 1, 1]),
+        (lambda g, x: F.gelu_backward(g, x, "tanh"), [np.nan, 2, 0, 1, 1]),
+        (F.silu_backward, [np.nan, 2, 0, 1, 1]),
+        (lambda g, x: F.softplus_backward(g, x, 3.0), [np.nan, 2, 0, 1, 1]),
+    ],
+)
+def test_gradients_at_special_values(backward, expected, dtype):
+    x = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0] * 9, dtype)
+    np.testing.assert_allclose(backward(np.full_like(x, 2), x), np.array(expected * 9, dtype), rtol=1e-6, atol=1e-37)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_selu_and_elu_keep_nan_and_infinities(dtype):
+    x = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0] * 9, dtype)
+    np.testing.assert_allclose(F.elu(x, 1.5), np.array([np.nan, np.inf, -1.5, 0, 0] * 9, dtype), rtol=1e-6)
+    np.testing.assert_allclose(F.selu(x), np.array([np.nan, np.inf, -1.7580993408, 0, 0] * 9, dtype), rtol=1e-6)
+
+
 def test_against_torch(x):
     torch = pytest.importorskip("torch")
     functional = torch.nn.functional

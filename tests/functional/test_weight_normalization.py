@@ -3,6 +3,7 @@ import pytest
 
 from cyconv import functional as F
 from cyconv.gradient_check import check_gradients
+from tests.memory_formats import FORMATS
 
 rng = np.random.default_rng(0)
 V = rng.standard_normal((5, 3, 2, 2))
@@ -30,3 +31,12 @@ def test_wrong_arguments_are_named():
         F.weight_norm(V, np.ones(5))
     with pytest.raises(ValueError, match="weight_norm: `dim` must be at most 3, got 4"):
         F.weight_norm(V, np.ones(5), 4)
+
+
+def test_results_are_the_same_in_any_memory_order():
+    v, grad = np.random.default_rng(5).standard_normal((2, 7, 6, 5, 3)).astype(np.float32)
+    g = np.random.default_rng(6).standard_normal((7, 1, 1, 1)).astype(np.float32)
+    expected = F.weight_norm(v, g), *F.weight_norm_backward(grad, v, g)
+    for change in FORMATS.values():
+        found = F.weight_norm(change(v), g), *F.weight_norm_backward(change(grad), change(v), g)
+        assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from cyconv.gradient_check import check_gradients
-from cyconv.layers import Dropout, Dropout2d
+from cyconv.layers import Dropout, Dropout2d, Sequential
 
 ONES = np.ones((100, 100), np.float32)
 
@@ -57,3 +57,18 @@ def test_dropout2d_drops_channels():
     check_gradients(Dropout2d(0.5), np.random.default_rng(0).standard_normal((2, 5, 2, 2)))
     with pytest.raises(ValueError, match="Dropout2d: `p` must be"):
         Dropout2d(1.0)
+
+
+def test_reseed_takes_a_generator_a_seed_or_none():
+    network = Sequential(Dropout(0.5), Dropout(0.5))
+    network.reseed(3)
+    seeds = network[0].seed, network[1].seed
+    assert seeds[0] != seeds[1]
+    network.reseed(np.random.default_rng(3))
+    assert (network[0].seed, network[1].seed) == seeds
+    network.reseed()
+    assert network[0].seed != seeds[0]
+    with pytest.raises(
+        TypeError, match=r"^reseed: `rng` must be an integer, a numpy.random.Generator or None, got '3'$"
+    ):
+        network.reseed("3")

@@ -32,6 +32,22 @@ def test_each_is_built_without_arguments_and_draws_no_weights(name):
     assert network.summary().startswith("layer")
 
 
+@pytest.mark.parametrize("value", [np.arange(6.0).reshape(2, 3), np.array(["native", "he"]), "x" * 10**5, object()])
+@pytest.mark.parametrize("name", BUILDERS)
+def test_a_bad_argument_is_named(name, value):
+    build = getattr(models, name)
+    for argument in inspect.signature(build).parameters.values():
+        if argument.kind is argument.VAR_KEYWORD:
+            continue
+        try:
+            build(**{argument.name: value})
+        except (TypeError, ValueError) as error:
+            message = str(error)
+            assert ": " in message
+            assert "truth value" not in message
+            assert len(message) < 400
+
+
 @pytest.mark.parametrize("name", BUILDERS)
 def test_a_seed_and_other_channels_are_taken(name):
     build = getattr(models, name)

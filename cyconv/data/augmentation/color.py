@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cyconv._validation import as_array, as_float_array, as_number, as_pair
+from cyconv._validation import as_array, as_float_array, as_number, as_pair, brief
 from cyconv.data.augmentation.placement import Extent
 from cyconv.data.augmentation.transforms import PixelTransform
 
@@ -142,7 +142,7 @@ class Normalize(PixelTransform):
     def __init__(self, mean: ArrayLike, std: ArrayLike) -> None:
         self.mean, self.std = _per_channel("mean", mean), _per_channel("std", std)
         if not np.all(self.std > 0):
-            raise ValueError(f"Normalize: `std` must be positive, got {self.std}")
+            raise ValueError(f"Normalize: `std` must be positive, got {brief(self.std)}")
 
     @classmethod
     def of(cls, x: ArrayLike) -> Normalize:
@@ -220,7 +220,7 @@ def _factors(strength: float, shape: tuple[int, int], rng: np.random.Generator) 
 def _per_channel(name: str, value: ArrayLike) -> NDArray[np.float64]:
     numbers = as_array("Normalize", name, value)
     if numbers.dtype.kind not in "iuf" or numbers.ndim > 1 or not numbers.size or not np.all(np.isfinite(numbers)):
-        raise ValueError(f"Normalize: `{name}` must be a finite number, or one for each channel, got {value!r}")
+        raise ValueError(f"Normalize: `{name}` must be a finite number, or one for each channel, got {brief(value)}")
     return np.atleast_1d(numbers).astype(np.float64)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -170,7 +169,7 @@ def _spread(values: NDArray, basis: NDArray) -> NDArray:
     return total
 
 
-@lru_cache(maxsize=16)
+@memory.remembered
 def _spline_basis(points: int, extent: int) -> NDArray[np.float32]:
     """Return the matrix [extent, points] that interpolates values at `points` places by a cubic spline."""
     from scipy.ndimage import map_coordinates

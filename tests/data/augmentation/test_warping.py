@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from cyconv.data.augmentation import ElasticTransform, RandomAffine, RandomRotation, warping
+import cyconv
+from cyconv.data.augmentation import ElasticTransform, RandomAffine, RandomRotation
 
 ndimage = pytest.importorskip("scipy.ndimage")
 TRANSFORMS = {
@@ -203,10 +204,13 @@ def test_memory_order_seed_and_arguments(name):
 
 
 def test_splines_are_computed_once():
-    warping._spline_basis.cache_clear()
+    cyconv.memory.empty_cache()
+    held = []
     for seed in range(3):
         ElasticTransform()(images(1, 1, 8, 9), [0], seed)
-    assert warping._spline_basis.cache_info().misses == 2
+        held.append(cyconv.memory.statistics()["tables"])
+    assert held[0] > 0
+    assert held == held[:1] * 3
 
 
 @pytest.mark.parametrize(
