@@ -8,7 +8,6 @@ Environment variables choose what is built:
 - ``LIBOMP_PREFIX``: where libomp lies on macOS, if not where Homebrew installs it
 """
 
-import copy
 import os
 import platform
 import re
@@ -16,6 +15,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -47,9 +49,11 @@ KERNELS = [
     "group_normalization", "grouped", "grouped_weight", "im2col", "images", "lstm", "max_pool2d", "normalization",
     "optimizer", "planar", "resample", "response_normalization", "smooth_activation", "softmax", "winograd",
 ]  # fmt: skip
-SUPPORT = ["_cpu", "_memory", "_replay"]
+SUPPORT = ["_cpu", "_memory", "_replay", "_shared"]
 
-SHARED = "cyconv._shared"  # the module with Cython's own helpers, which its memoryviews need: once, not in each module
+SHARED = (
+    "_shared"  # has Cython's own helpers, which its memoryviews need: once, not in each module; cythonize writes it
+)
 DEBUG = os.environ.get("CYCONV_DEBUG", "0") == "1"
 ROOT = Path(__file__).parent
 DIRECTIVES = {
@@ -88,27 +92,43 @@ def complaint(compiler, program: str, flags: list[str], link: list[str], run: bo
 
     The compiler is that of the extensions, a distutils object with their environment (CC, CFLAGS, LDFLAGS).
     """
-    quiet = copy.copy(compiler)
-    quiet.spawn = lambda command, **_: subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
     with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder, "probe.c")
+        source, log = Path(folder, "probe.c"), Path(folder, "log")
         source.write_text(program)
         try:
-            objects = quiet.compile([str(source)], output_dir=folder, extra_postargs=flags)
-            if run:
-                quiet.link_executable(objects, "probe", output_dir=folder, extra_postargs=link)
-                quiet.spawn([str(Path(folder, quiet.executable_filename("probe")))])
-        except subprocess.CalledProcessError as error:
-            lines = f"{error.stderr or ''}{error.stdout or ''}".strip().splitlines()
-            return next((line for line in lines if "error" in line.lower()), lines[-1] if lines else str(error))
+            with said_to(log):
+                objects = compiler.compile([str(source)], output_dir=folder, extra_postargs=flags)
+                if run:
+                    compiler.link_executable(objects, "probe", output_dir=folder, extra_postargs=link)
+                    program_file = Path(folder, compiler.executable_filename("probe"))
+                    subprocess.run([str(program_file)], check=True, timeout=60)
         except Exception as error:  # each kind of compiler has its own ones
-            return str(error)
+            lines = log.read_text(errors="replace").splitlines()
+            return next((line.strip() for line in lines if "error" in line.lower()), str(error))
     return None
 
 
+@contextmanager
+def said_to(path: Path) -> Iterator[None]:
+    """Send what this process and those that it starts print to a file."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    before = [os.dup(number) for number in (1, 2)]
+    try:
+        with open(path, "wb") as file:
+            for number in (1, 2):
+                os.dup2(file.fileno(), number)
+            yield
+    finally:
+        for number, saved in zip((1, 2), before, strict=True):
+            os.dup2(saved, number)
+            os.close(saved)
+
+
 def named(compiler) -> str:
-    """Return the command of a compiler, for messages."""
-    return " ".join(getattr(compiler, "compiler", None) or [getattr(compiler, "cc", None) or "cl.exe"])
+    """Return the command of a compiler without its flags, for messages."""
+    command = getattr(compiler, "compiler", None) or [getattr(compiler, "cc", None) or "cl.exe"]
+    return " ".join(takewhile(lambda part: not part.startswith("-"), command))
 
 
 def openmp_flags(compiler) -> tuple[list[str], list[str]]:
@@ -172,8 +192,7 @@ def extension(name: str, source: str) -> Extension:
 
 def support_modules() -> list[Extension]:
     """Return the extensions that every instruction set shares."""
-    shared = extension(SHARED.removeprefix("cyconv."), "cyconv/_shared.c")  # which cythonize writes
-    return [*(extension(name, f"cyconv/{name}.pyx") for name in SUPPORT), shared]
+    return [extension(name, f"cyconv/{name}.{'c' if name == SHARED else 'pyx'}") for name in SUPPORT]
 
 
 def kernel_modules(isa: str) -> list[Extension]:
@@ -227,8 +246,8 @@ class BuildKernels(build_ext):
 
         compile_openmp, link_openmp = openmp_flags(self.compiler)
         settings = Path("build", "settings.txt")
-        example = extension("example", "")
-        said = [named(self.compiler), example.extra_compile_args, example.extra_link_args, compile_openmp, DIRECTIVES]
+        example, command = extension("example", ""), getattr(self.compiler, "compiler_so", None)
+        said = [command, example.extra_compile_args, example.extra_link_args, compile_openmp, DIRECTIVES]
         note(settings, "".join(f"{each}\n" for each in said))
         self.settings = str(settings)
 
@@ -248,7 +267,7 @@ class BuildKernels(build_ext):
                 modules,
                 build_dir=f"build/cython/{'debug-' if DEBUG else ''}{group}",
                 compiler_directives=DIRECTIVES,
-                shared_utility_qualified_name=SHARED,
+                shared_utility_qualified_name=f"cyconv.{SHARED}",
                 nthreads=self.parallel,
             )
             sources = {module.name: module.sources for module in translated}
