@@ -2,7 +2,7 @@
 #   make train   train LeNet-5 on the bundled digits; weights, history and figures go to runs/
 #   make test    build in place and run the whole test suite, doctests included
 #   make test-torch   run the tests that compare with PyTorch, which is installed into .torch-venv
-#   make docs    write docs/operations.md, and the table of docs/models.md, from what the tests run
+#   make docs    write docs/operations.md, and the tables of docs/models.md and README.md, from what the tests run
 #   make bench   measure beside PyTorch and NumPy; KINDS="train memory" for less than all of it
 # Variables: PYTHON (the interpreter to start from), ARGS (more arguments for the command that a target runs).
 
@@ -30,6 +30,7 @@ test-torch: .torch-venv/installed
 docs: .venv/installed
 	.venv/bin/python -m tests.operations_page
 	.venv/bin/python -m tests.models_page
+	.venv/bin/python -m tests.results_page
 
 bench: .torch-venv/installed
 	mkdir -p runs

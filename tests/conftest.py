@@ -15,7 +15,7 @@ threads._spread = False
 
 
 def pytest_collection_modifyitems(items):
-    """Mark the tests that ask for PyTorch, with `pytest.importorskip("torch")` in the test or at the top of its file."""
+    """Mark the tests that ask for PyTorch by `pytest.importorskip("torch")`, in the test or at the top of its file."""
     for item in items:
         if isinstance(item, pytest.Function):
             code = inspect.unwrap(item.function).__code__
