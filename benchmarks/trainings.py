@@ -43,10 +43,8 @@ def main() -> None:
     for each in results["trainings"]:
         if f"--data {options.data} " in each["command"]:
             each["accuracy"], each["time"] = measure(each["command"], options.root)
-            each["machine"], each["date"] = (
-                f"{len(os.sched_getaffinity(0))} cores, {processor()}",
-                str(datetime.date.today()),
-            )
+            each["machine"] = f"{len(os.sched_getaffinity(0))} cores, {processor()}"
+            each["date"] = datetime.date.today().isoformat()
             print(*each.values(), sep="\n  ")
     RESULTS.write_text(json.dumps(results, indent=2) + "\n")
 
