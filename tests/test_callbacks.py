@@ -12,16 +12,15 @@ EVENTS = ["on_train_begin", "on_epoch_begin", "on_batch_end", "on_epoch_end", "o
 
 def new_run(callbacks=(), seed=0, **keywords):
     network = layers.Linear(3, 2).initialize(seed)
-    settings = {"epochs": 9, "callbacks": callbacks, **keywords}
-    return Run(
-        network, losses.CrossEntropyLoss(), optimizers.SGD(0.1, momentum=0.5), np.random.default_rng(0), **settings
-    )
+    loss, optimizer = losses.CrossEntropyLoss(), optimizers.SGD(0.1, momentum=0.5)
+    return Run(network, loss, optimizer, np.random.default_rng(0), callbacks=callbacks, **{"epochs": 9, **keywords})
 
 
 def play(run, name, numbers):
     """Let the epochs of a run record these numbers; the weights are the epoch's. Return how many there were."""
     run.notify("on_train_begin")
-    for run.epoch, number in enumerate(numbers, run.epoch + 1):
+    for number in numbers:
+        run.epoch += 1
         run.network.weight.data = np.full((2, 3), run.epoch, np.float32)
         run.logs = {name: number}
         run.notify("on_epoch_end")

@@ -11,7 +11,7 @@ from tests import processes
 
 @pytest.mark.parametrize(
     ("arguments", "status"),
-    [(["info"], 0), (["--help"], 0), (["evaluate", "--weights", "no-such-file"], 1), (["fly"], 2)],
+    [(["info"], 0), (["--help"], 0), (["evaluate", "--weights", "none"], 2), (["fly"], 2)],
 )
 def test_the_exit_status_is_that_of_the_command(tmp_path, arguments, status):
     command = [sys.executable, "-m", "cyconv", *arguments]
