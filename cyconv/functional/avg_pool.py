@@ -20,6 +20,12 @@ from cyconv.threads import threads_for
 Scales = tuple[NDArray[np.float64], NDArray[np.float64]]  # of rows and columns: a mean is the sum times both
 
 
+def averaged(op: str, x: ArrayLike, *parameters: Any, calls: Calls = AT_ONCE) -> NDArray:
+    """Do what `avg_pool2d` does with these parameters."""
+    x = check.as_image(op, "x", x)
+    return _average(x, *_axes_and_scales(op, x.shape[2:], *parameters), calls)
+
+
 def avg_pool2d(
     x: ArrayLike,
     kernel_size: int | Pair,
@@ -60,12 +66,6 @@ def avg_pool2d(
              [10.5, 12.5]]]])
     """
     return averaged("avg_pool2d", x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
-
-
-def averaged(op: str, x: ArrayLike, *parameters: Any, calls: Calls = AT_ONCE) -> NDArray:
-    """Do what `avg_pool2d` does with these parameters."""
-    x = check.as_image(op, "x", x)
-    return _average(x, *_axes_and_scales(op, x.shape[2:], *parameters), calls)
 
 
 def avg_pool2d_backward(
@@ -185,6 +185,13 @@ def adaptive_avg_pool2d_backward(
     return _average_backward(op, grad, shape, axes, _inside_scales(axes))
 
 
+def averaged_over_parts(op: str, x: ArrayLike, output_size: Any, calls: Calls = AT_ONCE) -> NDArray:
+    """Do what `adaptive_avg_pool2d` does, and `global_avg_pool2d` for a single part."""
+    x = check.as_image(op, "x", x)
+    axes = adaptive_axes(op, x.shape, output_size)
+    return _average(x, axes, _inside_scales(axes), calls)
+
+
 def global_avg_pool2d(x: ArrayLike) -> NDArray:
     """Return the average of each channel over the image.
 
@@ -210,13 +217,6 @@ def global_avg_pool2d(x: ArrayLike) -> NDArray:
     array([[[[1.5]]]])
     """
     return averaged_over_parts("global_avg_pool2d", x, 1)
-
-
-def averaged_over_parts(op: str, x: ArrayLike, output_size: Any, calls: Calls = AT_ONCE) -> NDArray:
-    """Do what `adaptive_avg_pool2d` does, and `global_avg_pool2d` for a single part."""
-    x = check.as_image(op, "x", x)
-    axes = adaptive_axes(op, x.shape, output_size)
-    return _average(x, axes, _inside_scales(axes), calls)
 
 
 def global_avg_pool2d_backward(

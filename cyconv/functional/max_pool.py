@@ -21,6 +21,22 @@ READERS = 32  # of a pixel, above which one addition for each output is cheaper 
 FEW = 16  # channels, below which it is so wherever windows overlap (and for 1 or 2 channels everywhere)
 
 
+def largest(
+    op: str,
+    x: ArrayLike,
+    kernel_size: int | Pair,
+    stride: int | Pair | None,
+    padding: Any,
+    dilation: int | Pair,
+    ceil_mode: bool,
+    calls: Calls = AT_ONCE,
+) -> NDArray:
+    """Return the maximum of each window only."""
+    x = check.as_image(op, "x", x)
+    axes, _ = window_axes(op, x.shape[2:], kernel_size, stride, padding, dilation, ceil_mode)
+    return _maximum(x, axes, False, calls)[0]
+
+
 def max_pool2d(
     x: ArrayLike,
     kernel_size: int | Pair,
@@ -79,22 +95,6 @@ def max_pool2d(
     x = check.as_image(op, "x", x)
     axes, _ = window_axes(op, x.shape[2:], kernel_size, stride, padding, dilation, ceil_mode)
     return _maximum_and_indices(x, axes, return_indices)
-
-
-def largest(
-    op: str,
-    x: ArrayLike,
-    kernel_size: int | Pair,
-    stride: int | Pair | None,
-    padding: Any,
-    dilation: int | Pair,
-    ceil_mode: bool,
-    calls: Calls = AT_ONCE,
-) -> NDArray:
-    """Return the maximum of each window only."""
-    x = check.as_image(op, "x", x)
-    axes, _ = window_axes(op, x.shape[2:], kernel_size, stride, padding, dilation, ceil_mode)
-    return _maximum(x, axes, False, calls)[0]
 
 
 def max_pool2d_with_winners(
