@@ -303,6 +303,8 @@ def is_current(module: Path, sources: list[str]) -> bool:
 def main() -> None:
     """Run setuptools from the root of the source tree."""
     os.chdir(ROOT)
+    if sys.platform == "darwin":  # not for two architectures at once: flags, and Homebrew's libomp, are for one
+        os.environ.setdefault("ARCHFLAGS", f"-arch {platform.machine()}")
     modules = [*support_modules(), *(module for isa in wanted_instruction_sets() for module in kernel_modules(isa))]
     packages = sorted(".".join(path.parent.parts) for path in Path("cyconv").rglob("__init__.py"))
     setup(ext_modules=modules, packages=packages, cmdclass={"build_ext": BuildKernels})
