@@ -2,7 +2,8 @@
 #   make train   train LeNet-5 on the bundled digits; weights, history and figures go to runs/
 #   make test    build in place and run the whole test suite, doctests included
 #   make test-debug   the same on kernels with bounds checks, built in build/debug
-#   make docs    write docs/operations.md, and the table of docs/models.md, from what the tests run
+#   make test-torch   run the tests that compare with PyTorch, which is installed into .torch-venv
+#   make docs    write docs/operations.md, and the tables of docs/models.md and README.md, from what the tests run
 #   make bench   measure beside PyTorch and NumPy; KINDS="train memory" for less than all of it
 # Variables: PYTHON (the interpreter to start from), ARGS (more arguments for the command that a target runs).
 
@@ -13,7 +14,7 @@ TORCH ?= torch==2.13.0
 
 COMPILED := $(shell find cyconv -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
 
-.PHONY: train test test-slow test-debug docs bench lint clean
+.PHONY: train test test-slow test-debug test-torch docs bench lint clean
 
 train: .venv/installed
 	.venv/bin/python -m cyconv train --out runs/lenet5-digits $(ARGS)
@@ -30,13 +31,17 @@ test-debug: .venv/installed
 	cd build/debug && CYCONV_DEBUG=1 $(CURDIR)/.venv/bin/python setup.py build_ext --inplace
 	cd build/debug && $(CURDIR)/.venv/bin/python -m pytest $(ARGS)
 
+test-torch: .torch-venv/installed
+	.torch-venv/bin/python -m pytest -m torch $(ARGS)
+
 docs: .venv/installed
 	.venv/bin/python -m tests.operations_page
 	.venv/bin/python -m tests.models_page
+	.venv/bin/python -m tests.results_page
 
-bench: .bench-venv/installed
+bench: .torch-venv/installed
 	mkdir -p runs
-	.bench-venv/bin/python -m benchmarks $(KINDS) --json runs/benchmarks.json --plot runs/benchmarks.png $(ARGS)
+	.torch-venv/bin/python -m benchmarks $(KINDS) --json runs/benchmarks.json --plot runs/benchmarks.png $(ARGS)
 
 # cython-lint calls pycodestyle by name, so it needs the path.
 lint: .venv/installed
@@ -46,7 +51,7 @@ lint: .venv/installed
 	PATH="$(CURDIR)/.venv/bin:$$PATH" cython-lint cyconv
 
 clean:
-	rm -rf build dist cyconv.egg-info .venv .bench-venv .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf build dist cyconv.egg-info .venv .torch-venv .pytest_cache .hypothesis .mypy_cache .ruff_cache
 	rm -rf cyconv/_kernels/*/
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	find cyconv -name '*.so' -delete
@@ -58,8 +63,10 @@ clean:
 	.venv/bin/python -m pip install -qq --editable ".[dev,plot,image,sklearn]"
 	touch $@
 
-# PyTorch stays out of .venv: the tests must pass without it.
-.bench-venv/installed: .venv/installed
-	test -x .bench-venv/bin/python || $(PYTHON) -m venv .bench-venv
-	.bench-venv/bin/python -m pip install -qq --editable ".[bench]" $(TORCH)
+# PyTorch stays out of .venv: the tests must pass without it. All else is that of .venv, cyconv's build included.
+.torch-venv/installed: .venv/installed
+	test -x .torch-venv/bin/python || .venv/bin/python -m venv .torch-venv
+	.torch-venv/bin/python -m pip install -qq $(TORCH)
+	@for of in .venv .torch-venv; do $$of/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))"; done | \
+		{ read -r venv && read -r own && printf '%s\n' "$(CURDIR)" "$$venv" >"$$own/venv.pth"; }
 	touch $@

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cyconv._dispatch import optimizer as kernel
-from cyconv.callbacks import Callback, Checkpoint, EarlyStopping, ProgressBar
+from cyconv.callbacks import Callback, Checkpoint, EarlyStopping, ProgressBar, Run
 from cyconv.history import History
 from cyconv.layers.base import Layer
 from cyconv.losses import Loss
@@ -33,74 +32,6 @@ __all__ = [
 ]
 
 Batches = Iterable[tuple[NDArray, NDArray]]
-
-
-@dataclass
-class Run:
-    """Where a training run stands: what callbacks see and may change.
-
-    Attributes
-    ----------
-    network, loss, optimizer
-        What is trained, on what, how.
-    rng : Generator
-        Shuffles the data.
-    epochs : int
-        How many epochs there are to be.
-    history : History
-        The finished epochs.
-    callbacks : list of Callback
-        In the order in which they are called.
-    data_rng : Generator or None
-        Draws in the batches that `fit` was given, where they can say so.
-    images : int or None
-        Images in an epoch, where that is known.
-    epoch : int
-        Number of the epoch, from 1; 0 before the first.
-    batch, seen : int
-        Batches and images of this epoch so far.
-    logs : dict
-        Means over this epoch so far.
-    stop : bool
-        Set it to end the training after this epoch.
-    accumulate : int
-        Batches whose gradients make one step.
-    updated : bool
-        Whether the last batch ended in a step, so that the weights have changed.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from cyconv import layers, losses, optimizers
-    >>> from cyconv.training import Run, train
-    >>> network, loss, sgd = layers.Linear(2, 2).initialize(0), losses.CrossEntropyLoss(), optimizers.SGD(0.1)
-    >>> run = Run(network, loss, sgd, np.random.default_rng(0), epochs=3)
-    >>> history = train(run, [(np.ones((4, 2), np.float32), np.arange(4) % 2)])
-    >>> run.epoch, run.seen, list(run.logs)
-    (3, 4, ['loss', 'accuracy'])
-    """
-
-    network: Layer
-    loss: Loss
-    optimizer: Optimizer
-    rng: np.random.Generator
-    epochs: int
-    history: History = field(default_factory=History)
-    callbacks: Sequence[Callback] = ()
-    data_rng: np.random.Generator | None = None
-    images: int | None = None
-    epoch: int = 0
-    batch: int = 0
-    seen: int = 0
-    logs: dict[str, float] = field(default_factory=dict)
-    stop: bool = False
-    accumulate: int = 1
-    updated: bool = True
-
-    def notify(self, event: str) -> None:
-        """Call the method `event` of every callback."""
-        for callback in self.callbacks:
-            getattr(callback, event)(self)
 
 
 def train_step(network: Layer, x: NDArray, y: NDArray, loss: Loss, optimizer: Optimizer) -> tuple[float, NDArray]:

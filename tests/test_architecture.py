@@ -1,6 +1,7 @@
 """The layers of the code: imports only point down, importing is light, and library code neither prints nor asserts."""
 
 import ast
+import functools
 import graphlib
 import re
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import cyconv
+from cyconv import functional
 from tests import processes
 
 ROOT = Path(__file__).parent.parent
@@ -35,8 +37,22 @@ LATE = {"scipy", "tqdm", "safetensors", "matplotlib", "PIL", "sklearn", "torch"}
 # Only loaded through `cyconv.sklearn`, when an estimator is asked for: classes there are scikit-learn's.
 OF_SKLEARN = {"cyconv.sklearn.base", "cyconv.sklearn.classifier", "cyconv.sklearn.regressor"}
 
-LONGEST = 500  # lines of a file
-LONGER: dict[str, str] = {}  # file: why it may be longer
+# Operations that give more of what another does forward, and so have the gradient of that one, below both.
+VARIANTS = {
+    "batch_norm_statistics": "batch_norm",
+    "batch_norm_with_statistics": "batch_norm",
+    "max_pool1d_with_winners": "max_pool1d",
+    "max_pool2d_with_winners": "max_pool2d",
+    "max_pool3d_with_winners": "max_pool3d",
+}
+# Linear operations whose gradient is the one beside them.
+ADJOINT = {"im2col": "col2im", "col2im": "im2col", "unfold": "fold", "fold": "unfold"}
+
+# Test files that are of no single module.
+OF_THE_WHOLE = {
+    "architecture", "benchmarks", "concurrency", "examples", "fork", "methods", "models_page", "operations",
+    "operations_page", "pytorch", "pytorch_training", "readme", "results_page", "setup", "signals",
+}  # fmt: skip
 
 
 def module_name(path):
@@ -45,6 +61,7 @@ def module_name(path):
 
 
 MODULES = {module_name(path): path for path in FILES}
+DISPATCH = "cyconv._dispatch"
 EXTENSIONS = {module_name(path) for path in PACKAGE.glob("*.pyx")}
 
 
@@ -53,15 +70,8 @@ def is_module(name):
 
 
 def statements(path):
-    """Yield the nodes of a file's syntax tree that run: all but what only type checkers see."""
-
-    def walk(node):
-        for child in ast.iter_child_nodes(node):
-            if not (isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)):
-                yield child
-                yield from walk(child)
-
-    yield from walk(ast.parse(path.read_text(encoding="utf-8")))
+    """Return the nodes of a file's syntax tree, those that only type checkers see included."""
+    return ast.walk(ast.parse(path.read_text(encoding="utf-8")))
 
 
 def imported(node):
@@ -71,10 +81,11 @@ def imported(node):
     if isinstance(node, ast.ImportFrom):
         assert node.level == 0, "imports are absolute"
         inner = [f"{node.module}.{alias.name}" for alias in node.names]
-        return [name if is_module(name) else node.module for name in inner]
+        return [name if is_module(name) or node.module == DISPATCH else node.module for name in inner]
     return []
 
 
+@functools.cache
 def own_imports(path):
     """Return the modules of cyconv that a file imports, anywhere in it."""
     names = {name for node in statements(path) for name in imported(node)}
@@ -82,6 +93,7 @@ def own_imports(path):
 
 
 def tier(module):
+    module = DISPATCH if module.startswith(f"{DISPATCH}.") else module  # a kernel in it
     parts = module.split(".")
     name = parts[1] if len(parts) > 1 else "__init__"
     assert name in TIER_OF, f"{module} has no tier: add it to TIERS"
@@ -193,29 +205,90 @@ def test_library_code_does_not_print_assert_or_exit(module):
             assert node.func.id not in ("print", "exit", "quit", "breakpoint", "input"), f"line {node.lineno}"
 
 
-@pytest.mark.parametrize("path", [*FILES, *COMPILED], ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_files_stay_readable(path):
-    name = str(path.relative_to(ROOT))
-    lines = len(path.read_text(encoding="utf-8").splitlines())
-    assert (lines <= LONGEST) != (name in LONGER), f"{name} has {lines} lines"
+def functions_of(path):
+    """Return the functions and classes of a file, by name, in their order."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
 
 
-def test_every_functional_op_has_its_gradient_directly_below_it():
-    """`op_backward` follows `op`, and takes the output's gradient first."""
-    for path in sorted((PACKAGE / "functional").glob("[a-z]*.py")):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")]
-        for name in names:
-            if name.endswith("_backward"):
-                forward = name.removesuffix("_backward")
-                assert forward in names[: names.index(name)], f"{path.name}: {name} stands before or without {forward}"
+FUNCTIONAL = {path.name: functions_of(path) for path in sorted((PACKAGE / "functional").glob("[a-z]*.py"))}
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("test_*.py")), ids=lambda path: path.name)
-def test_tests_mirror_the_package(path):
-    """Tests of a subpackage's module bear its name, perhaps with more behind it."""
-    folder = path.parent.relative_to(ROOT / "tests")
-    modules = [*(PACKAGE / folder).glob("*.py"), *(PACKAGE / f"_{folder}").glob("*.pyx")]
-    subjects = [folder.name, *(module.stem for module in modules)]
-    name = path.stem.removeprefix("test_")
-    assert folder == Path() or any(name == subject or name.startswith(f"{subject}_") for subject in subjects)
+def neighbours(name):
+    """Return the names that follow a function in its file."""
+    names = next(list(functions) for functions in FUNCTIONAL.values() if name in functions)
+    return names[names.index(name) + 1 :]
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in functional.__all__ if not name.endswith("_backward") and name not in VARIANTS]
+)
+def test_every_functional_op_has_its_gradient_directly_below_it(name):
+    """`op_backward` is what follows `op` and its variants, and takes the output's gradient first."""
+    if name in ADJOINT:
+        assert ADJOINT[name] in neighbours(name)[:1] or name in neighbours(ADJOINT[name])[:1]
+        return
+    below = next(other for other in neighbours(name) if VARIANTS.get(other) != name)
+    assert below == f"{name}_backward"
+    assert below in functional.__all__
+    function = next(functions[below] for functions in FUNCTIONAL.values() if below in functions)
+    assert function.args.args[0].arg.startswith("grad_")
+
+
+def test_every_gradient_is_that_of_an_operation():
+    names = {name for functions in FUNCTIONAL.values() for name in functions}
+    gradients = {name for name in names if name.endswith("_backward") and not name.startswith("_")}
+    assert gradients | {name.removesuffix("_backward") for name in gradients} <= set(functional.__all__)
+
+
+# Modules by name, compiled ones and kernels included: what a test may be of.
+SUBJECTS = {
+    **MODULES,
+    **{module_name(path): path for path in [*PACKAGE.glob("*.pyx"), *KERNELS] if path.suffix == ".pyx"},
+}
+
+
+def mirrored(module):
+    """Return the path without its ending of the tests of a module: that of the module, without leading underscores."""
+    *folders, name = (part.strip("_") for part in module.split(".")[1:])
+    return Path(ROOT / "tests", *folders, f"test_{name}")
+
+
+def is_private(module):
+    return any(part.startswith("_") for part in module.split(".")) and not module.endswith("__main__")
+
+
+@functools.cache
+def users(module):
+    """Return the Python modules that use a private one, kernels by way of `_dispatch`."""
+    kernel = module.removeprefix("cyconv._kernels.")
+    uses = module if kernel == module else f"{DISPATCH}.{kernel}"
+    return {name for name, path in MODULES.items() if uses in own_imports(path)} - {module}
+
+
+def subjects_of(module):
+    """Return the modules whose tests are those of a module: itself; of a private one also those that use it."""
+    if not is_private(module):
+        return {module}
+    return {module}.union(*(subjects_of(user) for user in users(module) if user != "cyconv"))
+
+
+@pytest.mark.parametrize("module", [name for name, path in SUBJECTS.items() if path.stem != "__init__"])
+def test_every_module_is_tested(module):
+    """A public one by the file with its path and name, a private one at least by that of a module that uses it."""
+    assert any(mirrored(name).with_suffix(".py").exists() for name in subjects_of(module)), (
+        f"{mirrored(module).with_suffix('.py').relative_to(ROOT)} is missing"
+    )
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "tests").rglob("test_*.py")), ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_every_test_file_is_of_a_module(path):
+    """It lies where the module does, and has its name, or that of the folder, perhaps with more behind it."""
+    if path.parent == ROOT / "tests" and path.stem.removeprefix("test_") in OF_THE_WHOLE:
+        return
+    subjects = {mirrored(name) for name in SUBJECTS if name != "cyconv"}
+    subjects |= {mirrored(f"{name}.{name.rpartition('.')[2]}") for name in SUBJECTS if name != "cyconv"}
+    names = [subject.name for subject in subjects if subject.parent == path.parent]
+    assert any(path.stem == name or path.stem.startswith(f"{name}_") for name in names)

@@ -136,7 +136,10 @@ def test_pytorch_does_the_same_operation(operation):
         peer = operations_of_torch.prepare(channels_last, **small._asdict()).functions
         assert list(own) == list(peer)
         for direction in own:
-            results = [_arrays(functions[direction]()) for functions in (own, peer)]
+            results = [functions[direction]() for functions in (own, peer)]
+            if operation.op.startswith("max_pool") and direction == "forward":
+                results[0], _ = results[0]  # where the maxima were, which a layer stores, is in no form of PyTorch's
+            results = [_arrays(each) for each in results]
             if operation.op == "im2col":  # a row a position there, a column here
                 if direction == "backward":
                     continue

@@ -8,7 +8,7 @@ from cyconv.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU, Sequential
 from cyconv.losses import CrossEntropyLoss
 from cyconv.optimizers import OPTIMIZERS, as_optimizer
 from cyconv.training import train_step
-from tests.test_optimizers import THEIRS, theirs
+from tests.optimizers.updates import THEIRS, theirs
 
 STEPS, BATCH = 100, 32
 RATES = {

@@ -7,16 +7,13 @@ figure 2: the overlap-tile strategy.
 from __future__ import annotations
 
 from itertools import pairwise, product
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cyconv._geometry import Pair, mirrored
 from cyconv._validation import FLOATS, as_array, as_int, as_pair, brief
-
-if TYPE_CHECKING:
-    from cyconv.network import Network
 
 Extent = int | tuple[int, int]
 
@@ -124,8 +121,24 @@ def untile(tiles: ArrayLike, size: tuple[int, int], overlap: Extent = 0) -> NDAr
     return _channels_first(output)
 
 
+class Predictor(Protocol):
+    """What `predict_tiled` needs of a `Network`."""
+
+    input_shape: tuple[int, ...] | None
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Dtype of the output."""
+
+    def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape of an output, without the batch axis."""
+
+    def predict(self, x: ArrayLike, batch_size: int = 256) -> NDArray:
+        """Return the outputs of a batch."""
+
+
 def predict_tiled(
-    network: Network, images: ArrayLike, tile: Extent | None = None, overlap: Extent = 0, batch_size: int = 4
+    network: Predictor, images: ArrayLike, tile: Extent | None = None, overlap: Extent = 0, batch_size: int = 4
 ) -> NDArray:
     """Predict every pixel of images that are too large for the network or for memory, tile by tile.
 

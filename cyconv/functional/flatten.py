@@ -11,6 +11,15 @@ from cyconv.functional._arrays import NCHW, copied_channels_last, copy
 from cyconv.functional._calls import AT_ONCE, Calls
 
 
+def laid_out(op: str, x: ArrayLike, calls: Calls = AT_ONCE) -> NDArray:
+    """Do what `flatten` does."""
+    x = check.as_float_array(op, "x", x, 4)
+    N, C, H, W = x.shape
+    rows = calls.empty((N, C, H, W), x.dtype)
+    copy(x.transpose(0, 2, 1, 3), rows.transpose(0, 2, 1, 3), calls)  # channels are contiguous in x, columns in rows
+    return rows.reshape(N, C * H * W)
+
+
 def flatten(x: ArrayLike) -> NDArray:
     """Lay out each image as one row, channel by channel.
 
@@ -39,15 +48,6 @@ def flatten(x: ArrayLike) -> NDArray:
     array([[0., 1., 2., 3.]])
     """
     return laid_out("flatten", x)
-
-
-def laid_out(op: str, x: ArrayLike, calls: Calls = AT_ONCE) -> NDArray:
-    """Do what `flatten` does."""
-    x = check.as_float_array(op, "x", x, 4)
-    N, C, H, W = x.shape
-    rows = calls.empty((N, C, H, W), x.dtype)
-    copy(x.transpose(0, 2, 1, 3), rows.transpose(0, 2, 1, 3), calls)  # channels are contiguous in x, columns in rows
-    return rows.reshape(N, C * H * W)
 
 
 def flatten_backward(grad_output: ArrayLike, input_shape: tuple[int, int, int, int]) -> NDArray:

@@ -49,6 +49,13 @@ def _check(op: str, x: Any, weight: Any, bias: Any) -> tuple[NDArray, NDArray, N
     return x, dense(weight), bias
 
 
+def affine(op: str, x: Any, weight: Any, bias: Any, relu: bool = False, calls: Calls = AT_ONCE) -> NDArray:
+    """Apply an affine map to the last axis, then, with `relu`, set negative numbers to zero."""
+    x, weight, bias = _check(op, x, weight, bias)
+    bias = None if bias is None else np.ascontiguousarray(bias)
+    return matmul(_rows(x, calls), weight.T, bias, relu, calls).reshape(*x.shape[:-1], weight.shape[0])
+
+
 def linear(x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None) -> NDArray:
     """Apply an affine map to the last axis.
 
@@ -85,13 +92,6 @@ def linear(x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None) -> ND
     (2, 4)
     """
     return affine("linear", x, weight, bias)
-
-
-def affine(op: str, x: Any, weight: Any, bias: Any, relu: bool = False, calls: Calls = AT_ONCE) -> NDArray:
-    """Apply an affine map to the last axis, then, with `relu`, set negative numbers to zero."""
-    x, weight, bias = _check(op, x, weight, bias)
-    bias = None if bias is None else np.ascontiguousarray(bias)
-    return matmul(_rows(x, calls), weight.T, bias, relu, calls).reshape(*x.shape[:-1], weight.shape[0])
 
 
 def linear_backward(

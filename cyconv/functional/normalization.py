@@ -113,6 +113,49 @@ def batch_norm_statistics(x: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np
     return mean, var
 
 
+def _as_residual(op: str, residual: ArrayLike | None, x: NDArray) -> NDArray | None:
+    if residual is not None:
+        residual = _as_images(op, "residual", residual)
+        check.check_shape(op, "residual", residual, x.shape, " (that of `x`)")
+    return residual
+
+
+def normalized(
+    op: str,
+    x: ArrayLike,
+    mean: ArrayLike,
+    var: ArrayLike,
+    weight: ArrayLike | None,
+    bias: ArrayLike | None,
+    eps: float,
+    residual: ArrayLike | None,
+    relu: bool,
+    calls: Calls = AT_ONCE,
+) -> NDArray:
+    """Normalise by given statistics, add a residual and apply ReLU, each if wanted."""
+    x = _as_images(op, "x", x)
+    statistics = _as_channels(op, "mean", mean, x), _as_channels(op, "var", var, x)
+    return _normalize(op, x, statistics, weight, bias, eps, _as_residual(op, residual, x), relu, calls)[0]
+
+
+def _check_count(op: str, x: NDArray) -> None:
+    """Raise ValueError for a single value per channel: its variance says nothing."""
+    if x.size == x.shape[1] != 0:
+        raise ValueError(f"{op}: more than 1 value per channel is needed when `training`, got `x` of shape {x.shape}")
+
+
+def follow(
+    running_mean: NDArray | None, running_var: NDArray | None, mean: NDArray, var: NDArray, x: NDArray, momentum: float
+) -> None:
+    """Let the running statistics, where there are any, follow those of the batch `x`: the variance without its bias."""
+    count = x.size // x.shape[1]
+    with np.errstate(all="ignore"):
+        if running_mean is not None:
+            running_mean[...] = (1 - momentum) * running_mean + momentum * mean
+        if running_var is not None:
+            running_var[...] = (1 - momentum) * running_var + momentum * count / (count - 1) * var
+
+
 def batch_norm(
     x: ArrayLike,
     running_mean: NDArray | None,
@@ -224,49 +267,6 @@ def batch_norm_with_statistics(
     _check_count(op, x)
     relu = check.as_bool(op, "relu", relu)
     return _normalize(op, x, None, weight, bias, eps, _as_residual(op, residual, x), relu)
-
-
-def _as_residual(op: str, residual: ArrayLike | None, x: NDArray) -> NDArray | None:
-    if residual is not None:
-        residual = _as_images(op, "residual", residual)
-        check.check_shape(op, "residual", residual, x.shape, " (that of `x`)")
-    return residual
-
-
-def normalized(
-    op: str,
-    x: ArrayLike,
-    mean: ArrayLike,
-    var: ArrayLike,
-    weight: ArrayLike | None,
-    bias: ArrayLike | None,
-    eps: float,
-    residual: ArrayLike | None,
-    relu: bool,
-    calls: Calls = AT_ONCE,
-) -> NDArray:
-    """Normalise by given statistics, add a residual and apply ReLU, each if wanted."""
-    x = _as_images(op, "x", x)
-    statistics = _as_channels(op, "mean", mean, x), _as_channels(op, "var", var, x)
-    return _normalize(op, x, statistics, weight, bias, eps, _as_residual(op, residual, x), relu, calls)[0]
-
-
-def _check_count(op: str, x: NDArray) -> None:
-    """Raise ValueError for a single value per channel: its variance says nothing."""
-    if x.size == x.shape[1] != 0:
-        raise ValueError(f"{op}: more than 1 value per channel is needed when `training`, got `x` of shape {x.shape}")
-
-
-def follow(
-    running_mean: NDArray | None, running_var: NDArray | None, mean: NDArray, var: NDArray, x: NDArray, momentum: float
-) -> None:
-    """Let the running statistics, where there are any, follow those of the batch `x`: the variance without its bias."""
-    count = x.size // x.shape[1]
-    with np.errstate(all="ignore"):
-        if running_mean is not None:
-            running_mean[...] = (1 - momentum) * running_mean + momentum * mean
-        if running_var is not None:
-            running_var[...] = (1 - momentum) * running_var + momentum * count / (count - 1) * var
 
 
 def batch_norm_backward(

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Iterator, Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -17,9 +17,6 @@ from cyconv.functional._calls import AT_ONCE, Calls
 from cyconv.functional.activation import rectified
 from cyconv.initializers import Initializer, as_initializer, fan_in_uniform, fans, uniform, zeros
 from cyconv.parameter import Parameter
-
-if TYPE_CHECKING:
-    from cyconv.layers.recording import Recording
 
 Shape = tuple[int, ...]
 
@@ -131,7 +128,7 @@ class Layer:
         """
         return completed(type(self).__name__, self.forward(x), addend, relu)
 
-    def record(self, x: NDArray, addend: NDArray | None, relu: bool, calls: Recording) -> NDArray:
+    def record(self, x: NDArray, addend: NDArray | None, relu: bool, calls: Any) -> NDArray:
         """Do what `run` does in evaluation mode, by kernels that `calls` is given to run, now and for later inputs.
 
         Containers call this through `Recording.run`. What does not go through `calls` is not done again; a subclass
