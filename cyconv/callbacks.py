@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cyconv._validation import as_bool, as_int, as_number
 from cyconv.history import History
+from cyconv.layers.base import Shape
 from cyconv.layers.naming import fitted
 from cyconv.serialization import PathLike, as_path, check_target, load_arrays, open_arrays, save_arrays
 
@@ -360,17 +361,18 @@ def _with_state(run: Run) -> list[Callback]:
     return [callback for callback in run.callbacks if callback.state_dict()]
 
 
-def load_weights(path: PathLike, wanted: Collection[str]) -> dict[str, NDArray]:
-    """Return the network's arrays in a file of weights or a checkpoint; of those that are not wanted just the shapes.
+def load_weights(path: PathLike, shapes: Mapping[str, Shape]) -> dict[str, NDArray]:
+    """Return the network's arrays in a file of weights or a checkpoint, by name.
 
-    Where a wanted array has another shape, or none is there, nothing is read that the network would not take.
+    Those that the network lacks, or has in another of its `shapes`, are not read: what stands for them takes no memory.
     """
     with open_arrays(path) as file:
         prefix = "network." if CHECKPOINT in file.metadata else ""
-        shapes = _under(prefix, file.shapes)
-        names = fitted(shapes, wanted)
-        arrays = _under(prefix, file.arrays(lambda name: names.get(name.removeprefix(prefix)) in wanted))
-    return {name: arrays.get(name, np.broadcast_to(np.float32(0), shape)) for name, shape in shapes.items()}
+        listed = _under(prefix, file.shapes)
+        names = fitted(listed, shapes)
+        suitable = {prefix + name for name, shape in listed.items() if shapes.get(names[name]) == shape}
+        arrays = _under(prefix, file.arrays(lambda name: name in suitable))
+    return {name: arrays.get(name, np.broadcast_to(np.float32(0), shape)) for name, shape in listed.items()}
 
 
 def _under(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:

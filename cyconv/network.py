@@ -313,7 +313,8 @@ class Network(Sequential):
             If the file is incomplete, of another kind or damaged (see `cyconv.serialization.load_arrays`), or does not
             fit the network (see `load_state_dict`); nothing has been changed then.
         """
-        return self.load_state_dict(load_weights(path, self._entries()), strict)
+        shapes = {name: entry.shape for name, entry in self._entries().items()}
+        return self.load_state_dict(load_weights(path, shapes), strict)
 
     # What it is
 

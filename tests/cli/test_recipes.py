@@ -94,7 +94,7 @@ def test_sizes():
         ("data", "imagenet", "damaged metadata: data 'imagenet'"),
         ("input_size", "31", "lenet5: `input_size` must be 28 or 32, got 31"),
         ("classes", '["a", "b"]', "does not fit this Network"),
-        ("channels", "1000000000", "w: the network needs more weights than there are: 10 arrays, of 61706 elements in all"),
+        ("channels", "1000000000", "w: the network needs more weights than there are: 10 arrays, of 61706 elements"),
         ("model", "nonet", "does not name its model, as files of `cyconv train` do"),
     ],
 )
