@@ -545,14 +545,13 @@ def test_foreign_objects_of_pytorch(form, tmp_path):
         "torch state": torch.get_rng_state(),
         "whole": module,
         "optimizer": optimizer.state_dict(),
-        "scheduler": torch.optim.lr_scheduler.StepLR(optimizer, 5),
+        "scheduler": torch.optim.lr_scheduler.StepLR(optimizer, 5).state_dict(),
         "layout": torch.strided,
-        "memory format": torch.channels_last,
         "sparse": torch.eye(3).to_sparse(),
         "state_dict": {f"module._orig_mod.{key}": value for key, value in module.state_dict().items()},
     }
     named = module.state_dict()["0.weight"].clone()
-    named.name = "kernel"
+    named.purpose = "kernel"
     checkpoint["state_dict"]["module._orig_mod.named"] = named
     if form == "zip":
         checkpoint["unsigned"] = torch.ones(3, dtype=torch.uint16)

@@ -18,6 +18,7 @@ from cyconv.network import Network
 from cyconv.parameter import limited_to
 from cyconv.serialization import open_arrays, save_arrays
 
+MAX_INPUT = 2**26  # elements of an image; as many float32 take 256 MiB
 FLAGS = {"num_classes": "--data", "in_channels": "--channels", "input_size": "--input-size", "seed": "--seed"}
 
 
@@ -130,6 +131,8 @@ def _recipe(path: Path, metadata: Mapping[str, str]) -> Recipe:
     try:
         channels = int(metadata.get("channels", "1"))
         shape = (channels, *parse_size(metadata.get("input_size", "28")))
+        if math.prod(shape) > MAX_INPUT:
+            raise ValueError(f"images of shape {str(shape)[:200]}")
         names = _as_names(json.loads(metadata["classes"])) if "classes" in metadata else TEN_DIGITS
         options = json.loads(metadata.get("options", "{}"))
         if not isinstance(options, dict) or FLAGS.keys() & options.keys():
