@@ -142,7 +142,8 @@ class Network(Sequential):
             Whether each epoch takes the images in a new order.
         resume : path, optional
             A file that `Checkpoint` wrote: go on from there, up to `epochs` in all. With the same arguments the result
-            is, bit for bit, that of the run that was never stopped.
+            is, bit for bit, that of the run that was never stopped. The optimizer's settings, its learning rate among
+            them, are those in the file: where the optimizer given had others when the run began, a warning says so.
         progress : bool, default True
             Whether to show a bar for each epoch.
         memory : {"normal", "low"}, default "normal"

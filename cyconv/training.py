@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,6 +68,8 @@ class Run:
         Batches whose gradients make one step.
     updated : bool
         Whether the last batch ended in a step, so that the weights have changed.
+    settings : dict
+        The optimizer's hyper-parameters when the run began, for its checkpoints.
 
     Examples
     --------
@@ -96,6 +99,7 @@ class Run:
     stop: bool = False
     accumulate: int = 1
     updated: bool = True
+    settings: dict[str, Any] = field(default_factory=dict)
 
     def notify(self, event: str) -> None:
         """Call the method `event` of every callback."""
