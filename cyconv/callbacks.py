@@ -374,7 +374,7 @@ def _warn_of_changes(given: Mapping[str, Any], loaded: Mapping[str, Any], settin
         warnings.warn(
             f"fit: `resume` goes on with the optimizer's settings in the file: {', '.join(listed)}; to go on with "
             "others, set them in the `on_train_begin` of a callback",
-            stacklevel=4,
+            stacklevel=5,
         )
 
 

@@ -143,7 +143,7 @@ def test_resuming_with_other_settings_goes_on_with_those_in_the_file_and_warns(t
 
 
 def test_resuming_with_the_same_settings_warns_of_nothing(tmp_path):
-    """Nor where a schedule has changed the rate, nor in a second resumption, nor with the optimizer that has trained."""
+    """Nor where a schedule has changed the rate, nor the second time, nor with the optimizer that has trained."""
     path, used = tmp_path / "c", SGD(0.1, 0.9)
 
     def resumed(epochs, optimizer, **options):
