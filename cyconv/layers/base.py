@@ -397,8 +397,8 @@ class Layer:
 
     def __setstate__(self, state: dict) -> None:
         vars(self).update(state)
-        for name in self.buffers:
-            setattr(self, name, owned(getattr(self, name)))
+        for name in state.keys() & set(self.buffers):
+            setattr(self, name, owned(state[name]))
 
     def __repr__(self) -> str:
         arguments = []
