@@ -46,7 +46,7 @@ class _Limit:
         self.parameters -= 1
         self.elements -= math.prod(shape)
         if self.parameters < 0 or self.elements < 0:
-            raise ValueError(f"the network needs more weights than there are: {self.text}")
+            raise ValueError(f"the network does not fit, it needs more weights than there are: {self.text}")
 
 
 _LIMIT: ContextVar[_Limit | None] = ContextVar("limit of parameters", default=None)

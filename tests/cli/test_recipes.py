@@ -96,7 +96,11 @@ def test_sizes():
         ("input_size", "31", "lenet5: `input_size` must be 28 or 32, got 31"),
         ("classes", '["a", "b"]', "does not fit this Network"),
         ("input_size", "1000000000", r"w has damaged metadata: images of shape \(1, 1000000000, 1000000000\)"),
-        ("channels", "10000", "w: the network needs more weights than there are: 10 arrays, of 61706 elements"),
+        (
+            "channels",
+            "10000",
+            "w: the network does not fit, it needs more weights than there are: 10 arrays, of 61706 el",
+        ),
         ("model", "nonet", "does not name its model, as files of `cyconv train` do"),
     ],
 )
