@@ -2,8 +2,9 @@
 
 A pickle is a program for a small machine with a stack, and the ordinary reader calls whatever function it names. This
 one knows the instructions that build dicts, lists, tuples, text, bytes and numbers, in the forms that Python 2 and 3
-write from protocol 2 on; of names it knows those of a table that its caller gives. It refuses all others by name. What
-it allocates is bounded by the size of the file, and by a number of instructions, whatever lengths the file claims.
+write from protocol 2 on; of names it knows those of a table that its caller gives. It refuses all others by name, or
+puts inert placeholders in their place where the caller wants that: nothing is looked up or called for them. What it
+allocates is bounded by the size of the file, and by a number of instructions, whatever lengths the file claims.
 """
 
 from __future__ import annotations
@@ -29,12 +30,29 @@ class Stateful(ABC):
         """Take the state, or raise ValueError."""
 
 
+class Foreign(Stateful):
+    """A placeholder for a class, a function, or what one made; it forgets all that the pickle gives it.
+
+    Attributes
+    ----------
+    name : str
+        "module.name" of the class or function.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name[:LONGEST_NAME]
+
+    def set_state(self, state: Any) -> None:
+        """Forget it."""
+
+
 def read_pickle(
     content: bytes,
     start: int = 0,
     *,
     names: Mapping[str, Any],
     persistent: Builder | None = None,
+    foreign: bool = False,
 ) -> tuple[Any, int]:
     """Return the value of a pickle in `content`, and where it ends.
 
@@ -49,6 +67,9 @@ def read_pickle(
         arguments that the pickle has for it; it must check them itself, and raise ValueError.
     persistent : function of a tuple, optional
         Called with each persistent id, which must be a tuple; without it there may be none.
+    foreign : bool, default False
+        Whether other names, what they would make, sets, and keys that are no short text or small integers, become
+        `Foreign` objects; else they are refused.
 
     Returns
     -------
@@ -70,14 +91,14 @@ def read_pickle(
     >>> read_pickle(pickle.dumps({"labels": [3, 7]}, 2), names={})
     ({'labels': [3, 7]}, 29)
     """
-    machine = _Machine(content, start, names, persistent)
+    machine = _Machine(content, start, names, persistent, foreign)
     return machine.run(), machine.position
 
 
 def expect(value: Any, *kinds: type) -> Any:
     """Return a value that is of one of these types."""
     if not isinstance(value, kinds):
-        wanted = " or ".join(kind.__name__.lstrip("_") for kind in kinds)
+        wanted = " or ".join(kind.__name__.lstrip("_") for kind in kinds if kind is not Foreign)
         raise ValueError(f"it has {type(value).__name__.lstrip('_')} where {wanted} is needed")
     return value
 
@@ -105,10 +126,11 @@ class _Machine:
     """The stack machine."""
 
     def __init__(
-        self, content: bytes, position: int, names: Mapping[str, Any], persistent: Builder | None = None
+        self, content: bytes, position: int, names: Mapping[str, Any], persistent: Builder | None, foreign: bool
     ) -> None:
         self.content, self.position = content, position
-        self.names, self.persistent = names, persistent
+        self.names, self.persistent, self.foreign = names, persistent, foreign
+        self.operations = {**OPERATIONS, **FOREIGN_OPERATIONS} if foreign else OPERATIONS
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
 
@@ -120,7 +142,7 @@ class _Machine:
             code = self.take(1)
             if code == b".":
                 return self.pop()
-            operation = OPERATIONS.get(code)
+            operation = self.operations.get(code)
             if operation is None:
                 raise ValueError(f"it needs the instruction {_name(code)} at byte {self.position - 1}: refused")
             operation(self)
@@ -171,12 +193,26 @@ class _Machine:
     def set_items(self, items: list[Any]) -> None:
         if len(items) % 2:
             raise ValueError("it has a dict with a key that lacks a value")
-        target = self.top(dict)
-        for key, value in zip(items[::2], items[1::2], strict=True):
-            target[_key(key)] = value
+        target = self.top(dict, Foreign)
+        if isinstance(target, dict):
+            for key, value in zip(items[::2], items[1::2], strict=True):
+                target[self.key(key)] = value
+
+    def key(self, value: Any) -> Any:
+        """Return a key that is quickly hashed: for a tuple of tuples of tuples that can take for ever."""
+        if type(value) is int and abs(value) < 2**31:
+            return value
+        try:
+            return as_text(value)
+        except ValueError:
+            if self.foreign:
+                return Foreign(type(value).__name__)
+            raise
 
     def append(self, items: list[Any]) -> None:
-        self.top(list).extend(items)
+        target = self.top(list, Foreign)
+        if isinstance(target, list):
+            target.extend(items)
 
     def remember(self, index: int) -> None:
         self.memo[index] = self.top()
@@ -188,6 +224,9 @@ class _Machine:
 
     def find(self, module: str, name: str) -> None:
         full = f"{module}.{name}"
+        if full not in self.names and self.foreign:
+            self.push(Foreign(full))
+            return
         if full not in self.names:
             raise ValueError(f"it names {full[:LONGEST_NAME]!r}, which is not data")
         self.push(self.names[full])
@@ -199,9 +238,31 @@ class _Machine:
     def reduce(self) -> None:
         """Call one of the few functions that build data."""
         arguments, function = self.pop(tuple), self.pop()
+        self.call(function, arguments)
+
+    def call(self, function: Any, arguments: tuple[Any, ...]) -> None:
+        if isinstance(function, Foreign):
+            self.push(Foreign(function.name))
+            return
         if not callable(function):
             raise ValueError(f"it calls {type(function).__name__} at byte {self.position - 1}, which is no function")
         self.push(function(arguments))
+
+    def new_with_keywords(self) -> None:
+        self.pop()
+        self.reduce()
+
+    def new_old_style(self) -> None:
+        function, *arguments = self.items() or [None]
+        self.call(function, tuple(arguments))
+
+    def add_to_set(self) -> None:
+        self.items()
+        self.top(Foreign)
+
+    def freeze(self) -> None:
+        self.items()
+        self.push(Foreign("builtins.frozenset"))
 
     def build(self) -> None:
         state, target = self.pop(), self.top(Stateful)
@@ -211,13 +272,6 @@ class _Machine:
         if self.persistent is None:
             raise ValueError(f"it needs the instruction BINPERSID at byte {self.position - 1}: refused")
         self.push(self.persistent(self.pop(tuple)))
-
-
-def _key(value: Any) -> str | int:
-    """Return a key that is quickly hashed: for a tuple of tuples of tuples that can take for ever."""
-    if type(value) is int and abs(value) < 2**31:
-        return value
-    return as_text(value)
 
 
 def _decoded(value: bytes, encoding: str) -> str:
@@ -300,4 +354,17 @@ OPERATIONS: dict[bytes, Callable[[_Machine], Any]] = {
     b"R": _Machine.reduce,
     b"b": _Machine.build,
     b"Q": _Machine.find_persistent,
+}
+
+# What only objects need, and long integers, which no plain data has.
+FOREIGN_OPERATIONS: dict[bytes, Callable[[_Machine], Any]] = {
+    b"\x81": _Machine.reduce,  # a new object of a class
+    b"\x92": _Machine.new_with_keywords,
+    b"o": _Machine.new_old_style,  # of Python 2
+    b"\x8f": lambda machine: machine.push(Foreign("builtins.set")),
+    b"\x90": _Machine.add_to_set,
+    b"\x91": _Machine.freeze,
+    b"\x8b": _sized(4, _signed),
+    b"0": _Machine.pop,  # these two for objects that contain themselves
+    b"1": _Machine.items,
 }

@@ -14,6 +14,7 @@ from cyconv._validation import as_int, as_number
 from cyconv.callbacks import Callback
 from cyconv.functional._arrays import flat, memory_axes
 from cyconv.layers.base import Layer
+from cyconv.parameter import owned
 from cyconv.threads import threads_for
 from cyconv.training import Run
 
@@ -62,6 +63,10 @@ class WeightAverage:
     def __init__(self, decay: float = 0.999) -> None:
         self.decay = as_number("WeightAverage", "decay", decay, 0, 1, open_maximum=True)
         self.arrays: dict[str, NDArray] = {}
+
+    def __setstate__(self, state: dict) -> None:
+        vars(self).update(state)
+        self.arrays = {name: owned(array) for name, array in self.arrays.items()}
 
     def update(self, network: Layer) -> None:
         """Take the network's weights into the average.

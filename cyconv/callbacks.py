@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -13,10 +14,11 @@ from numpy.typing import NDArray
 
 from cyconv._validation import as_bool, as_int, as_number
 from cyconv.history import History
-from cyconv.layers.base import Layer
+from cyconv.layers.base import Layer, Shape
+from cyconv.layers.naming import fitted
 from cyconv.losses import Loss
 from cyconv.optimizers import Optimizer
-from cyconv.serialization import PathLike, as_path, check_target, load_arrays, save_arrays
+from cyconv.serialization import PathLike, as_path, check_target, load_arrays, open_arrays, save_arrays
 
 __all__ = ["Callback", "Checkpoint", "EarlyStopping", "ProgressBar", "Run"]
 
@@ -55,6 +57,8 @@ class Run:
         Batches whose gradients make one step.
     updated : bool
         Whether the last batch ended in a step, so that the weights have changed.
+    settings : dict
+        The optimizer's hyper-parameters when the run began, for its checkpoints.
 
     Examples
     --------
@@ -84,6 +88,7 @@ class Run:
     stop: bool = False
     accumulate: int = 1
     updated: bool = True
+    settings: dict[str, Any] = field(default_factory=dict)
 
     def notify(self, event: str) -> None:
         """Call the method `event` of every callback."""
@@ -291,6 +296,9 @@ class Checkpoint(Callback):
     and the other callbacks' states: a resumed run gives, bit for bit, what the run would have given without the stop.
     `Network.load` reads the weights alone.
 
+    The optimizer of a resumed run has the settings in the file, its learning rate among them, also where the one that
+    `fit` is given has others: a warning says so. To go on with others, set them in the `on_train_begin` of a callback.
+
     Parameters
     ----------
     path : str or path
@@ -327,6 +335,7 @@ class Checkpoint(Callback):
     def on_train_begin(self, run: Run) -> None:
         """Raise OSError if there is no folder to write to: now, and not when an epoch would be lost."""
         check_target(self._path(run.epoch + 1))
+        run.settings = run.settings or run.optimizer.hyper_parameters
 
     def on_epoch_end(self, run: Run) -> None:
         """Write the file if it is time."""
@@ -363,6 +372,7 @@ def save_checkpoint(path: PathLike, run: Run) -> None:
         "generators": [rng.bit_generator.state for rng in _generators(run)],
         "random_state": run.network.random_state(),
         "optimizer": optimizer,
+        "settings": run.settings or optimizer["hyper_parameters"],
         "callbacks": callbacks,
     }
     save_arrays(path, arrays, {CHECKPOINT: json.dumps(content, default=np.ndarray.tolist)})
@@ -397,9 +407,11 @@ def _restore(run: Run, arrays: Mapping[str, NDArray], content: dict[str, Any]) -
         raise ValueError(f"its history is not that of {epoch} epochs")
     weights = _under("network.", arrays)
     run.network.check_state_dict(weights)
+    given = run.optimizer.state_dict()
     optimizer = copy.copy(run.optimizer)  # shares with the original nothing that loading changes in place
     optimizer.load_state_dict({**content["optimizer"], "arrays": _under("optimizer.", arrays)})
     optimizer.check_parameters(run.network.parameters())
+    settings = dict(content.get("settings", {}))  # files of older versions lack them
     generators, states = _generators(run), content["generators"]
     if len(states) != len(generators):
         raise ValueError("`x` and `y`, or the batches, must be as they were in the run to resume")
@@ -413,10 +425,35 @@ def _restore(run: Run, arrays: Mapping[str, NDArray], content: dict[str, Any]) -
     run.network.load_random_state(content["random_state"])  # the last that checks: as a whole or not at all
     run.network.load_state_dict(weights)
     vars(run.optimizer).update(vars(optimizer))
+    run.settings = settings
     for rng, state in zip(generators, states, strict=True):
         rng.bit_generator.state = state
     run.history.epochs = history.epochs
     run.epoch, run.stop = epoch, bool(content["stop"])
+    _warn_of_changes(given, content["optimizer"], run.settings)
+
+
+def _warn_of_changes(given: Mapping[str, Any], loaded: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """Warn where the optimizer's settings are not those with which the run in the file began, which hold."""
+    now, saved = given["hyper_parameters"], loaded["hyper_parameters"]
+    # A schedule has changed the rate since: an optimizer that has trained this far, too, is the one in the file.
+    differ = [name for name in now if name in settings and _plain(now[name]) not in (settings[name], saved.get(name))]
+    listed = [f"`{name}` {saved.get(name)!r} instead of {now[name]!r}" for name in differ]
+    if given["groups"] and _plain(given["groups"]) != loaded.get("groups", []):
+        listed.append("its groups")
+    if listed:
+        warnings.warn(
+            f"fit: `resume` goes on with the optimizer's settings in the file: {', '.join(listed)}; to go on with "
+            "others, set them in the `on_train_begin` of a callback",
+            stacklevel=5,
+        )
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as it comes back from JSON."""
+    import json
+
+    return json.loads(json.dumps(value, default=np.ndarray.tolist))
 
 
 def _generators(run: Run) -> list[np.random.Generator]:
@@ -428,10 +465,18 @@ def _with_state(run: Run) -> list[Callback]:
     return [callback for callback in run.callbacks if callback.state_dict()]
 
 
-def load_weights(path: PathLike) -> dict[str, NDArray]:
-    """Return the network's arrays in a file of weights or a checkpoint."""
-    arrays, metadata = load_arrays(path)
-    return _under("network.", arrays) if CHECKPOINT in metadata else arrays
+def load_weights(path: PathLike, shapes: Mapping[str, Shape]) -> dict[str, NDArray]:
+    """Return the network's arrays in a file of weights or a checkpoint, by name.
+
+    Those that the network lacks, or has in another of its `shapes`, are not read: what stands for them takes no memory.
+    """
+    with open_arrays(path) as file:
+        prefix = "network." if CHECKPOINT in file.metadata else ""
+        listed = _under(prefix, file.shapes)
+        names = fitted(listed, shapes)
+        suitable = {prefix + name for name, shape in listed.items() if shapes.get(names[name]) == shape}
+        arrays = _under(prefix, file.arrays(lambda name: name in suitable))
+    return {name: arrays.get(name, np.broadcast_to(np.float32(0), shape)) for name, shape in listed.items()}
 
 
 def _under(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 
 from cyconv._validation import brief
-from cyconv.serialization import PathLike, as_path, write_atomically
+from cyconv.serialization import PathLike, as_path, json_of, read_json, write_atomically
 
 __all__ = ["History"]
 
@@ -51,20 +51,16 @@ class History:
         return list(dict.fromkeys(name for epoch in self.epochs for name in epoch))
 
     def save(self, path: PathLike) -> None:
-        """Write a JSON file, replacing an older one in one step."""
-        import json  # here, because it takes milliseconds to import
-
-        text = json.dumps({"epochs": self.epochs, "interrupted": self.interrupted}, indent=1)
-        write_atomically(as_path("History.save", path), lambda temporary: temporary.write_text(text))
+        """Write a JSON file, replacing an older one in one step; numbers that JSON lacks become "NaN", "Infinity"."""
+        text = json_of({"epochs": self.epochs, "interrupted": self.interrupted})
+        write_atomically(as_path("History.save", path), lambda file: file.write(text))
 
     @classmethod
     def load(cls, path: PathLike) -> History:
         """Read what `save` wrote; ValueError if it is something else."""
-        import json
-
-        with open(as_path("History.load", path)) as file:
+        with open(as_path("History.load", path), "rb") as file:
             try:
-                content = json.load(file)
+                content = read_json(file)
                 history = cls(content["epochs"])
                 history.interrupted = bool(content["interrupted"])
             except (ValueError, TypeError, KeyError, RecursionError) as error:

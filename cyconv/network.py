@@ -17,7 +17,7 @@ from cyconv.data.augmentation.transforms import Transform, as_transform
 from cyconv.data.batches import Batches
 from cyconv.data.sampling import Sampler, as_sampler
 from cyconv.layers.activation import Softmax
-from cyconv.layers.base import Layer, Shape, is_patched
+from cyconv.layers.base import Layer, Mismatch, Shape, is_patched
 from cyconv.layers.containers import Layers, Sequential
 from cyconv.layers.recording import replayed
 from cyconv.losses import CrossEntropyLoss, Loss, as_loss
@@ -142,7 +142,8 @@ class Network(Sequential):
             Whether each epoch takes the images in a new order.
         resume : path, optional
             A file that `Checkpoint` wrote: go on from there, up to `epochs` in all. With the same arguments the result
-            is, bit for bit, that of the run that was never stopped.
+            is, bit for bit, that of the run that was never stopped. The optimizer's settings, its learning rate among
+            them, are those in the file: where the optimizer given had others when the run began, a warning says so.
         progress : bool, default True
             Whether to show a bar for each epoch.
         memory : {"normal", "low"}, default "normal"
@@ -290,18 +291,32 @@ class Network(Sequential):
         """
         save_arrays(path, self.state_dict())
 
-    def load(self, path: PathLike, strict: bool = True) -> None:
+    def load(self, path: PathLike, strict: bool = True) -> Mismatch:
         """Read weights and running statistics from a safetensors file: one of `save`, of `Checkpoint`, or of PyTorch.
+
+        Parameters
+        ----------
+        path : str or path
+            The file. Weights in half precision and bfloat16 are converted, exactly. Files of ``torch.save`` are read by
+            `cyconv.torch_files.load_torch`.
+        strict : bool, default True
+            False leaves what the file lacks as it is and passes over what the network lacks.
+
+        Returns
+        -------
+        Mismatch
+            The names that are ``missing`` in the file, and those in it that are ``unexpected``; none if strict.
 
         Raises
         ------
         FileNotFoundError
             If there is no such file.
         ValueError
-            If the file is incomplete or of another kind, or does not fit the network (see `load_state_dict`); nothing
-            has been changed then.
+            If the file is incomplete, of another kind or damaged (see `cyconv.serialization.load_arrays`), or does not
+            fit the network (see `load_state_dict`); nothing has been changed then.
         """
-        self.load_state_dict(load_weights(path), strict)
+        shapes = {name: entry.shape for name, entry in self._entries().items()}
+        return self.load_state_dict(load_weights(path, shapes), strict)
 
     # What it is
 
@@ -332,10 +347,10 @@ class Network(Sequential):
 
     @property
     def dtype(self) -> np.dtype:
-        """Dtype of the parameters, and so of the inputs."""
+        """Dtype of the parameters, and so of the inputs; without parameters that of `astype`, float32 before."""
         each = (parameter for _, layer in self.walk() for parameter in layer.own_parameters().values())
         first = next(each, None)  # a deep network has hundreds
-        return np.dtype(np.float32) if first is None else first.dtype
+        return self._dtype if first is None else first.dtype
 
     def _batches(
         self, op: str, x: Any, y: Any, loss: Loss, batch_size: int, epochs: int = 1, **options: Any

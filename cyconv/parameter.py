@@ -6,6 +6,9 @@ import itertools
 import math
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import cast
 
 import numpy as np
@@ -28,6 +31,38 @@ def _holders(array: NDArray) -> tuple[int, int]:
     """Return how many references there are to an array, and to the array that it is a view of."""
     owner = array.base
     return sys.getrefcount(array), sys.getrefcount(owner) if isinstance(owner, np.ndarray) else 0
+
+
+def owned(array: NDArray) -> NDArray:
+    """Return an array that may be written to, and no file with it: a copy of one that is read-only or memory-mapped."""
+    return array if type(array) is np.ndarray and array.flags.writeable else np.array(array, order="K", subok=False)
+
+
+class _Limit:
+    """Parameters, and elements in them, that may still be made."""
+
+    def __init__(self, parameters: int, elements: int) -> None:
+        self.parameters, self.elements = parameters, elements
+        self.text = f"{parameters} arrays, of {elements} elements in all"
+
+    def take(self, shape: Shape) -> None:
+        self.parameters -= 1
+        self.elements -= math.prod(shape)
+        if self.parameters < 0 or self.elements < 0:
+            raise ValueError(f"the network does not fit, it needs more weights than there are: {self.text}")
+
+
+_LIMIT: ContextVar[_Limit | None] = ContextVar("limit of parameters", default=None)
+
+
+@contextmanager
+def limited_to(parameters: int, elements: int) -> Iterator[None]:
+    """Let no more parameters, and elements in them, be made inside the ``with``: ValueError before they are."""
+    token = _LIMIT.set(_Limit(parameters, elements))
+    try:
+        yield
+    finally:
+        _LIMIT.reset(token)
 
 
 class Parameter:
@@ -78,6 +113,9 @@ class Parameter:
         return parameter
 
     def _describe(self, shape: Shape, dtype: np.dtype) -> None:
+        limit = _LIMIT.get()
+        if limit is not None:
+            limit.take(shape)
         self.shape = shape
         self.dtype = dtype
         self.trainable = True

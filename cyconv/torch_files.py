@@ -6,6 +6,7 @@ import errno
 import math
 import os
 import struct
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Literal
@@ -14,8 +15,9 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from cyconv._pickles import PICKLE, Stateful, as_text, expect, expect_length, read_pickle
+from cyconv._pickles import PICKLE, Foreign, Stateful, as_text, expect, expect_length, read_pickle
 from cyconv._validation import brief
+from cyconv.layers.naming import unwrapped
 from cyconv.serialization import PathLike, as_path
 
 if TYPE_CHECKING:
@@ -30,41 +32,44 @@ MOST_AXES = 32
 Order = Literal["<", ">"]
 ORDERS: dict[bytes, Order] = {b"little": "<", b"big": ">"}
 USUAL_KEYS = ("state_dict", "model_state_dict", "model")
-WRAPPERS = ("module.", "_orig_mod.")  # of DataParallel and torch.compile
+EXTRA = "_extra_state"  # of modules: whatever their code makes of it
 
 
 def load_torch(path: PathLike, key: str | None = None) -> dict[str, NDArray]:
     """Read the weights in a file that ``torch.save`` wrote: a state dict, or a checkpoint that has one.
 
     A file of PyTorch is a program that can do anything to who loads it. This reader knows dicts, lists, tuples, text,
-    numbers and tensors; a file that names anything else is refused.
+    numbers and tensors, and executes nothing: other objects in a checkpoint, its arguments, random states or own
+    classes, are passed over.
 
     Parameters
     ----------
     path : str or path
         A file of the present format (.pt, .pth), or of that from before PyTorch 1.6 (.th, .pth.tar).
     key : str, optional
-        Which entry of a checkpoint holds the weights. By default the file itself if it holds tensors alone, else
-        "state_dict", "model_state_dict" or "model".
+        Which entry of a checkpoint holds the weights. By default "state_dict", "model_state_dict" or "model" if that is
+        a dict, else the file itself: what is no tensor there is left out, with a warning.
 
     Returns
     -------
     dict of str to ndarray
         In the file's order and of the file's numbers, but that bfloat16 becomes float32. Tensors that share memory in
-        the file do so here. "module." and "_orig_mod." are taken off where all names begin with it.
+        the file do so here. "module.", "_orig_mod." and "model." are taken off, in any order, while all names begin
+        with one.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is none of PyTorch's, truncated or inconsistent, has no such entry, names anything that is no tensor and
-        no plain data, or holds a whole model: only its state dict can be read.
+        If it is none of PyTorch's, truncated or inconsistent, has no such entry, has anything but a tensor in the place
+        of a weight, or holds a whole model: only its state dict can be read.
 
     Notes
     -----
-    `Network.load_state_dict` takes weights under their names here, `cyconv.models.load_torchvision` those of published
-    networks under theirs. Nothing is allocated that the file does not hold.
+    `Network.load_state_dict` takes weights under their names here, with or without those prefixes,
+    `cyconv.models.load_torchvision` those of published networks under theirs. Nothing is allocated that the file does
+    not hold.
 
     Examples
     --------
@@ -161,10 +166,12 @@ def _size(arguments: tuple[Any, ...]) -> tuple[int, ...]:
     return _integers(expect_length(arguments, 1, "torch.Size")[0])
 
 
-def _tensor(length: int) -> Callable[[tuple[Any, ...]], _Tensor]:
+def _tensor(length: int) -> Callable[[tuple[Any, ...]], _Tensor | Foreign]:
     """Return the builder of a tensor from a storage, an offset, a shape, strides, and what matters to training only."""
 
-    def build(arguments: tuple[Any, ...]) -> _Tensor:
+    def build(arguments: tuple[Any, ...]) -> _Tensor | Foreign:
+        if arguments and isinstance(arguments[0], Foreign):  # numbers of an unknown kind
+            return arguments[0]
         if len(arguments) < length:
             raise ValueError(f"it has a tensor made of {len(arguments)} values, expected {length}")
         storage, shape, strides = expect(arguments[0], _Storage), _integers(arguments[2]), _integers(arguments[3])
@@ -181,8 +188,21 @@ def _tensor(length: int) -> Callable[[tuple[Any, ...]], _Tensor]:
     return build
 
 
-def _parameter(arguments: tuple[Any, ...]) -> _Tensor:
-    return expect(expect_length(arguments, 3, "torch._utils._rebuild_parameter")[0], _Tensor)
+def _parameter(length: int) -> Callable[[tuple[Any, ...]], _Tensor | Foreign]:
+    """Return the builder of a parameter from its tensor and what matters to training only."""
+    return lambda arguments: expect(
+        expect_length(arguments, length, "torch._utils._rebuild_parameter")[0], _Tensor, Foreign
+    )
+
+
+def _with_attributes(arguments: tuple[Any, ...]) -> Any:
+    """Return a tensor to which somebody gave attributes, or one of a class of its own, without these."""
+    build, _, inner, _ = expect_length(arguments, 4, "torch._tensor._rebuild_from_type_v2")
+    return build(expect(inner, tuple)) if callable(build) else expect(build, Foreign)
+
+
+def _default_dict(arguments: tuple[Any, ...]) -> _OrderedDict:
+    return _OrderedDict()
 
 
 def _integers(values: Any) -> tuple[int, ...]:
@@ -198,10 +218,13 @@ def _listed(values: tuple[int, ...]) -> str:
 
 NAMES: dict[str, Any] = {
     "collections.OrderedDict": _ordered_dict,
+    "collections.defaultdict": _default_dict,
     "torch.Size": _size,
     "torch._utils._rebuild_tensor": _tensor(4),
     "torch._utils._rebuild_tensor_v2": _tensor(6),
-    "torch._utils._rebuild_parameter": _parameter,
+    "torch._utils._rebuild_parameter": _parameter(3),
+    "torch._utils._rebuild_parameter_with_state": _parameter(4),
+    "torch._tensor._rebuild_from_type_v2": _with_attributes,
     **{f"torch.{name}Storage": kind for name, kind in KINDS.items()},
 }
 
@@ -223,13 +246,17 @@ class _File:
             return self._from_legacy(key)
         raise ValueError(f"it begins with {begin!r}, as no file of weights does that torch.save writes")
 
-    def storage(self, identity: tuple[Any, ...]) -> _Storage:
+    def storage(self, identity: tuple[Any, ...]) -> _Storage | Foreign:
         """Return the storage of a persistent id."""
         kind, *values = identity or (None,)
+        if kind in ("module", b"module") and values and isinstance(values[0], Foreign):
+            return values[0]  # a class, with its source code
         if kind not in ("storage", b"storage"):
             raise ValueError("it holds a whole model, whose code it needs; only a state dict can be read")
         if len(values) not in (4, 5) or (len(values) == 5 and values[4] is not None):
             raise ValueError("it has storages that are parts of others, or are described in an unknown way")
+        if isinstance(values[0], Foreign):
+            return Foreign(values[0].name)
         storage = _Storage(as_text(values[1]), expect(values[0], _Kind), expect(values[3], int))
         if self.storages.setdefault(storage.key, storage) != storage:
             raise ValueError("it has two storages of the same name")
@@ -250,14 +277,14 @@ class _File:
         if protocol != PROTOCOL:
             raise ValueError("it has another version of the format than 1001")
         _, end = read_pickle(content, end, names={})  # the byte order of the machine; the file's is little-endian
-        value, end = read_pickle(content, end, names=NAMES, persistent=self.storage)
+        value, end = read_pickle(content, end, names=NAMES, persistent=self.storage, foreign=True)
         keys, end = read_pickle(content, end, names={})
         del content
+        wanted = _tensors(value, key)
         names = [as_text(name) for name in expect(keys, list)]
         if sorted(names) != sorted(self.storages):
-            raise ValueError("it has other storages than its tensors name")
+            raise ValueError("it has other storages than its tensors name, or some of an unknown kind")
         self.file.seek(end)
-        wanted = _tensors(value, key)
         used = {tensor.storage.key for tensor in wanted.values()}
         numbers = {name: self._next_storage(self.storages[name], name in used) for name in names}
         return {name: tensor.array(numbers[tensor.storage.key]) for name, tensor in wanted.items()}
@@ -301,7 +328,9 @@ class _File:
             if word not in ORDERS:
                 raise ValueError("it has neither byte order, little nor big")
             order = ORDERS[word]
-        value, _ = read_pickle(self._member(archive, pickles[0]), names=NAMES, persistent=self.storage)
+        content = self._member(archive, pickles[0])
+        value, _ = read_pickle(content, names=NAMES, persistent=self.storage, foreign=True)
+        del content
         wanted = _tensors(value, key)
         numbers = {
             storage.key: _numbers(self._member(archive, f"{folder}data/{storage.key}"), storage, order)
@@ -331,6 +360,11 @@ def _numbers(content: bytes, storage: _Storage, order: Order) -> NDArray:
 
 def _tensors(value: Any, key: str | None) -> dict[str, _Tensor]:
     """Return the tensors of a state dict, or of that in a checkpoint."""
+    if isinstance(value, Foreign):
+        raise ValueError(
+            f"it holds a whole model, whose code it needs, or another object ({value.name}); only a state dict can be "
+            "read"
+        )
     entries = expect(value, dict)
     if key is None and not all(isinstance(entry, _Tensor) for entry in entries.values()):
         key = next((usual for usual in USUAL_KEYS if isinstance(entries.get(usual), dict)), None)
@@ -338,19 +372,32 @@ def _tensors(value: Any, key: str | None) -> dict[str, _Tensor]:
         if not isinstance(entries.get(key), dict):
             raise ValueError(f"it has no state dict under {key!r}, only {_names(entries)}")
         entries = entries[key]
-    others = {name: entry for name, entry in entries.items() if not isinstance(entry, _Tensor)}
-    if others:
+    tensors = {name: entry for name, entry in entries.items() if isinstance(entry, _Tensor)}
+    others = {name: entry for name, entry in entries.items() if name not in tensors}
+    if key is not None:
+        others = {name: entry for name, entry in others.items() if not str(name).endswith(EXTRA)}
+    # A dict of weights has nothing else in it, but a file may have weights and other values side by side.
+    if others and (key is not None or not tensors or any(map(_has_tensors, others.values()))):
         raise ValueError(
             f"it has entries that are no tensors, {_names(others)}; `key` says which entry of a checkpoint is read"
         )
-    names = [str(name) for name in entries]
-    for wrapper in WRAPPERS:
-        if all(name.startswith(wrapper) for name in names):
-            names = [name.removeprefix(wrapper) for name in names]
-    return dict(zip(names, entries.values(), strict=True))
+    if others:
+        warnings.warn(f"load_torch: entries that are no tensors are left out: {_names(others)}", stacklevel=5)
+    return dict(zip(unwrapped(map(str, tensors)), tensors.values(), strict=True))
+
+
+def _has_tensors(entry: Any) -> bool:
+    return isinstance(entry, dict) and any(isinstance(each, _Tensor) for each in entry.values())
 
 
 def _names(entries: dict) -> str:
     """Return the names of the first few entries, with their types."""
-    shown = [f"{str(name)[:60]!r} ({type(entry).__name__.lstrip('_')})" for name, entry in list(entries.items())[:6]]
+    shown = [
+        f"{(_kind(name) if isinstance(name, Foreign) else str(name))[:60]!r} ({_kind(entry)[:60]})"
+        for name, entry in list(entries.items())[:6]
+    ]
     return ", ".join(shown) + (", ..." if len(entries) > 6 else "")
+
+
+def _kind(value: Any) -> str:
+    return value.name if isinstance(value, Foreign) else type(value).__name__.lstrip("_")

@@ -1,3 +1,5 @@
+import pickle
+
 import numpy as np
 import pytest
 
@@ -94,3 +96,14 @@ def test_what_does_not_fit_is_refused():
         AverageWeights(1)
     with pytest.raises(ValueError, match="AverageWeights: the state to load has 0 arrays instead of 1"):
         AverageWeights().load_state_dict({"count": 1})
+
+
+def test_an_average_that_was_unpickled_into_read_only_memory_goes_on():
+    trained, average, buffers = network(), WeightAverage(0.5), []
+    average.update(trained)
+    content = pickle.dumps(average, 5, buffer_callback=buffers.append)
+    loaded = pickle.loads(content, buffers=[buffer.raw().tobytes() for buffer in buffers])
+    for each in (average, loaded):
+        each.update(trained)
+    for name, array in average.arrays.items():
+        np.testing.assert_array_equal(loaded.arrays[name], array)

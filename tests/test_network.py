@@ -1,6 +1,10 @@
+import copy
+import json
 import multiprocessing
+import pickle
 import sys
 import threading
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -18,6 +22,7 @@ from cyconv.layers import (
     Dropout,
     Flatten,
     GlobalAvgPool2d,
+    Layer,
     Linear,
     MaxPool1d,
     MaxPool2d,
@@ -27,6 +32,7 @@ from cyconv.layers import (
     Softmax,
 )
 from cyconv.network import Network
+from cyconv.parameter import Parameter
 from cyconv.training import Callback
 
 
@@ -286,6 +292,68 @@ def test_weights_of_another_network_are_refused_and_change_nothing(tmp_path):
     with pytest.raises(ValueError, match="is no complete safetensors file"):
         net.load(tmp_path / "w")
     assert bits(net) == before
+
+
+def test_half_precision_is_converted_and_what_is_not_wanted_is_passed_over(tmp_path):
+    """Of a file of others: a weight of bfloat16, one of float16, and one of a type that NumPy lacks."""
+    entries = {"module.0.weight": ("BF16", [1, 2], 4), "module.0.bias": ("F16", [1], 2), "scale": ("F8_E4M3", [3], 3)}
+    header, position = {}, 0
+    for name, (kind, shape, size) in entries.items():
+        header[name] = {"dtype": kind, "shape": shape, "data_offsets": [position, position + size]}
+        position += size
+    text = json.dumps(header).encode()
+    path = tmp_path / "w"
+    content = b"\x80\x3f\x40\xc0" + b"\x00\x38" + bytes(3)  # 1 and -3, 0.5
+    path.write_bytes(len(text).to_bytes(8, "little") + text + content)
+    net = Network([Linear(2, 1)], seed=0)
+    before = bits(net)
+    with pytest.raises(ValueError, match=r"unexpected: scale$"):
+        net.load(path)
+    assert bits(net) == before
+    assert net.load(path, strict=False) == ([], ["scale"])
+    np.testing.assert_array_equal(net[0].weight.data, [[1, -3]])
+    assert net[0].bias.data == 0.5
+    with pytest.raises(ValueError, match=r"missing: 0\.scores; unexpected: module\.0\.weight, module\.0\.bias, scale$"):
+        Network({"0": Scores()}).load(path, strict=False)
+
+
+class Scores(Layer):
+    def __init__(self):
+        self.scores = Parameter(np.ones(1))
+
+
+def test_files_of_pytorch_are_read_elsewhere(tmp_path):
+    for content in (b"PK\x03\x04" + bytes(50), b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j"):
+        (tmp_path / "x.pth").write_bytes(content)
+        with pytest.raises(ValueError, match=r"x\.pth' is no complete safetensors .*`cyconv\.torch_files\.load_torch`"):
+            small_net().load(tmp_path / "x.pth")
+
+
+def test_a_file_of_larger_arrays_takes_no_memory(tmp_path):
+    small, large = Network([Linear(3, 2)], seed=0), Network([Linear(3000, 2000)], seed=0)
+    large.save(tmp_path / "w")
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=r"misshapen: 0\.weight \(2000, 3000\) instead"):
+            small.load(tmp_path / "w")
+        assert tracemalloc.get_traced_memory()[1] < 2**22
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_network_without_parameters_has_a_dtype(dtype):
+    x = np.random.default_rng(0).integers(256, size=(3, 1, 4, 4), dtype=np.uint8)
+    net = Network([ReLU(), MaxPool2d(2), Flatten()])
+    assert net.dtype == np.float32
+    assert net.astype(dtype) is net
+    for each in (net, pickle.loads(pickle.dumps(net)), copy.deepcopy(net)):
+        assert each.dtype == dtype
+        output, pixels = each.predict(x), x / dtype(255)
+        assert output.dtype == dtype
+        np.testing.assert_array_equal(output, pixels.reshape(3, 2, 2, 2, 2).max(axis=(2, 4)).reshape(3, 4))
+    inside = Sequential(Network([ReLU()])).astype(dtype)
+    assert inside["0"].dtype == dtype
 
 
 def test_summary():

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from cyconv.initializers import he_normal
-from cyconv.parameter import Parameter
+from cyconv.initializers import he_normal, zeros
+from cyconv.parameter import Parameter, limited_to
 
 WEIGHT = (4, 3, 2, 2)
 
@@ -99,3 +99,15 @@ def test_a_frozen_twin_shares_the_values_alone():
     assert parameter.grad is not None
     drawn = Parameter.drawn((3, 2), he_normal)
     assert np.array_equal(drawn.frozen().read(), drawn.read())
+
+
+def test_a_limit_is_kept_before_memory_is_taken():
+    message = "the network does not fit, it needs more weights than there are: 2 arrays, of 10 elements in all"
+    for shapes in ([(10**9, 10**9)], [(5,), (6,)], [(1,), (1,), (1,)]):
+        with pytest.raises(ValueError, match=message), limited_to(2, 10):
+            for shape in shapes:
+                Parameter.drawn(shape, zeros)
+    with limited_to(2, 10):
+        Parameter.drawn((4,), zeros)
+        Parameter(np.zeros(6))
+    Parameter.drawn((11,), zeros)

@@ -11,7 +11,7 @@ import tracemalloc
 import pytest
 
 from cyconv import _pickles
-from cyconv._pickles import Stateful, as_text, expect, expect_length, read_pickle
+from cyconv._pickles import Foreign, Stateful, as_text, expect, expect_length, read_pickle
 
 DATA = {
     "none": None,
@@ -144,7 +144,8 @@ def test_deep_nesting_is_no_recursion():
     assert value == ()
 
 
-def test_damaged_pickles_are_refused_or_read():
+@pytest.mark.parametrize("foreign", [False, True])
+def test_damaged_pickles_are_refused_or_read(foreign):
     """Bytes changed, cut out and put in: ValueError or a value, in little memory."""
     rng = random.Random(0)
     names = {"collections.OrderedDict": lambda arguments: {}}
@@ -162,7 +163,7 @@ def test_damaged_pickles_are_refused_or_read():
                 ]
             content = bytes(content[: rng.choice((len(content), rng.randrange(len(content) + 1)))])
             try:
-                read_pickle(content, names=names, persistent=len)
+                read_pickle(content, names=names, persistent=len, foreign=foreign)
                 outcomes["read"] += 1
             except ValueError:
                 outcomes["refused"] += 1
@@ -172,3 +173,45 @@ def test_damaged_pickles_are_refused_or_read():
     assert outcomes["read"] > 50
     assert outcomes["refused"] > 2000
     assert peak < 2**20
+
+
+def test_placeholders_stand_for_what_is_foreign():
+    """Classes, functions, what they make and take, sets and unusual keys: nothing is looked up."""
+    value = {
+        "set": {1, 2},
+        "frozen": frozenset("a"),
+        "counter": collections.Counter("ab"),
+        (1, 2): "tuple",
+        None: "none",
+        "x" * 5000: "long",
+        "plain": [1, {"a": 2.5}],
+        "huge": 2**5000,
+        "class": collections.deque,
+    }
+    for protocol in (2, 3, 4, 5):
+        found, _ = read_pickle(pickle.dumps(value, protocol), names={}, foreign=True)
+        assert found["plain"] == [1, {"a": 2.5}]
+        assert found["huge"] == 2**5000
+        kinds = {key: each.name for key, each in found.items() if isinstance(each, Foreign)}
+        module = "__builtin__" if protocol == 2 else "builtins"
+        assert kinds["set"] in (f"{module}.set", "builtins.set")
+        assert kinds["frozen"] in (f"{module}.frozenset", "builtins.frozenset")
+        assert kinds["counter"] == "collections.Counter"
+        assert kinds["class"] == "collections.deque"
+        keys = [key.name for key in found if isinstance(key, Foreign)]
+        assert keys == ["tuple", "NoneType", "str"]
+        with pytest.raises(ValueError, match=r"^it (names|needs the instruction|has)"):
+            read_pickle(pickle.dumps(value, protocol), names={})
+
+
+def test_placeholders_of_old_classes_and_of_circles():
+    content = b"\x80\x02(cold\nStyle\nK\x01o}X\x01\x00\x00\x00aK\x02sb."  # an instance as Python 2 writes it
+    found, end = read_pickle(content, names={}, foreign=True)
+    assert (found.name, end) == ("old.Style", len(content))
+    circle = []
+    circle.append((circle, {1: circle}))
+    for protocol in (2, 4):
+        found, _ = read_pickle(pickle.dumps((circle,), protocol), names={}, foreign=True)
+        assert found[0][0][0] is found[0]
+    with pytest.raises(ValueError, match="it calls NoneType at byte 3, which is no function"):
+        read_pickle(b"\x80\x02(o.", names={}, foreign=True)

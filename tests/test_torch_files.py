@@ -1,9 +1,20 @@
 """PyTorch's files: written here by hand, by PyTorch where it is installed, and as published."""
 
+import argparse
+import collections
+import contextlib
+import datetime
+import enum
+import fractions
+import functools
+import math
 import os
+import pathlib
+import pickle
 import random
 import struct
 import tracemalloc
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -11,6 +22,7 @@ import numpy as np
 import pytest
 
 from cyconv import torch_files
+from cyconv.layers import Linear
 from cyconv.torch_files import load_torch
 
 # A writer of both formats, instruction by instruction.
@@ -200,9 +212,9 @@ WEIGHT = tensor(storage("0", 24), (24,), (1,))
     [
         (
             mapping({"w": name("os", "system") + several(text("true")) + b"R"}),
-            "it names 'os.system', which is not",
+            r"it has entries that are no tensors, 'w' \(os\.system\); `key` says",
         ),
-        (mapping({"w": name("torch", "QInt8Storage")}), "it names 'torch.QInt8Storage', which is not data"),
+        (mapping({"w": name("torch", "QInt8Storage")}), r"entries that are no tensors, 'w' \(torch\.QInt8Storage\)"),
         (several(text("module"), integer(1)) + b"Q", "it holds a whole model, whose code it needs"),
         (several() + b"Q", "it holds a whole model"),
         (WEIGHT, "it has Tensor where dict is needed"),
@@ -290,6 +302,7 @@ def test_refuses_arguments(tmp_path):
         load_torch(tmp_path / "none.pt", key=5)
 
 
+@pytest.mark.filterwarnings("ignore:load_torch. entries that are no tensors are left out")
 def test_damaged_files_are_refused_or_read(form, tmp_path):
     """Bytes changed and cut off anywhere: ValueError or arrays, in memory of the file's size."""
     path = write(tmp_path / "weights.pt", form)
@@ -338,8 +351,220 @@ def test_files_of_pytorch(form, tmp_path):
             assert found.dtype == (torch.float32 if expected.dtype == torch.bfloat16 else expected.dtype)
             assert torch.equal(found, expected.detach().to(found.dtype)), key
     torch.save(module, path, _use_new_zipfile_serialization=form == "zip")
-    with pytest.raises(ValueError, match=r"it names 'torch\.nn\.|it holds a whole model"):
+    with pytest.raises(
+        ValueError, match=r"it holds a whole model, .*\(torch\.nn\.modules\.container\.Sequential\); only a"
+    ):
         load_torch(path)
+
+
+class Color(enum.Enum):
+    RED = 1
+
+
+class Settings:
+    """A class of one's own, and below more kinds of them."""
+
+    def __init__(self, depth):
+        self.depth = depth
+
+
+class Slots:
+    __slots__ = ("value",)
+
+
+class Names(dict):
+    pass
+
+
+class Numbers(list):
+    pass
+
+
+def foreign_objects():
+    """Return what people keep in checkpoints beside the weights; some of it twice, and some in circles."""
+    arguments = argparse.Namespace(lr=0.1, milestones=[30, 60])
+    arguments.myself = arguments
+    slots = Slots()
+    slots.value = 5
+    circle = set()
+    settings = Settings(3)
+    settings.circle = (settings, circle)
+    circle.add(settings)
+    return {
+        "arguments": arguments,
+        "again": arguments,
+        "counter": collections.Counter("abc"),
+        "set": {1, 2, (3, 4)},
+        "frozen": frozenset("ab"),
+        "default": collections.defaultdict(list, {"a": [1]}),
+        "deque": collections.deque([1, 2], 5),
+        "path": pathlib.PurePosixPath("/data/train"),
+        "date": datetime.datetime(2020, 1, 2, tzinfo=datetime.UTC),
+        "delta": datetime.timedelta(3),
+        "color": Color.RED,
+        "settings": settings,
+        "slots": slots,
+        "names": Names(a=1),
+        "numbers": Numbers([1, 2]),
+        "scalar": np.float64(0.5),
+        "integer": np.int64(3),
+        "array": np.arange(6).reshape(2, 3),
+        "objects": np.array([None, "a"], object),
+        "dtype": np.dtype("f4"),
+        "generator": np.random.default_rng(0),
+        "random state": np.random.RandomState(0).get_state(),
+        "python state": random.getstate(),
+        "bytes": b"\xff\0",
+        "bytearray": bytearray(b"ab"),
+        "complex": 1 + 2j,
+        "fraction": fractions.Fraction(1, 3),
+        "huge": 2**5000,
+        "range": range(3),
+        "slice": slice(1, 2),
+        "function": math.sin,
+        "class": collections.OrderedDict,
+        "partial": functools.partial(int, base=2),
+        "keys": {
+            None: 1,
+            (1, 2): 2,
+            0.5: 3,
+            True: 4,
+            b"\xff": 5,
+            2**40: 6,
+            Color.RED: 7,
+            frozenset(): 8,
+            "x" * 5000: 9,
+        },
+        "ellipsis": ...,
+        "exception": ValueError("a"),
+    }
+
+
+def pickled_objects(value, protocol):
+    """Return the instructions of a pickle of `value` that leave it on the stack of another."""
+    content = pickle.dumps(value, protocol)
+    assert content[:1] == b"\x80"
+    return content[2:-1]
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_foreign_objects_beside_the_weights_are_passed_over(protocol, form, tmp_path):
+    """Each kind by itself, and all of them."""
+    objects = foreign_objects()
+    for chosen in [*({name: value} for name, value in objects.items()), objects]:
+        entries = pickled_objects(chosen, protocol)
+        value = entries + b"(" + text("state_dict") + mapping({"module.w": WEIGHT}) + b"u"
+        arrays = load_torch(write(tmp_path / "checkpoint.pt", form, value, {"0": FLOATS}))
+        assert list(arrays) == ["w"], chosen
+        np.testing.assert_array_equal(arrays["w"], FLOATS)
+        flat = write(tmp_path / "checkpoint.pt", form, entries + b"(" + text("w") + WEIGHT + b"u", {"0": FLOATS})
+        with pytest.warns(UserWarning, match="load_torch: entries that are no tensors are left out: '"):
+            arrays = load_torch(flat)
+        assert list(arrays) == ["w"], chosen
+
+
+def test_objects_in_the_place_of_weights_are_an_error(form, tmp_path):
+    state = mapping({"w": WEIGHT, "bias": pickled_objects(Settings(3), 2)})
+    path = write(tmp_path / "checkpoint.pt", form, mapping({"state_dict": state}), {"0": FLOATS})
+    with pytest.raises(
+        ValueError, match=r"it has entries that are no tensors, 'bias' \(.*test_torch_files\.Settings\)"
+    ):
+        load_torch(path)
+    state = mapping({"w": WEIGHT, "norm._extra_state": pickled_objects(Settings(3), 2)})
+    path = write(tmp_path / "checkpoint.pt", form, mapping({"state_dict": state}), {"0": FLOATS})
+    assert list(load_torch(path)) == ["w"]
+    weights = Linear(24, 1, bias=False)
+    path = write(tmp_path / "weights.pt", form, mapping({"other": WEIGHT, "weight": b"N"}), {"0": FLOATS})
+    with pytest.warns(UserWarning, match=r"are left out: 'weight' \(NoneType\)"):
+        state = load_torch(path)
+    with pytest.raises(ValueError, match="missing: weight; unexpected: other"):
+        weights.load_state_dict(state)
+    path = write(tmp_path / "weights.pt", form, pickled_objects(Settings(3), 2), {})
+    with pytest.raises(
+        ValueError, match=r"it holds a whole model, .* or another object \(.*Settings\); only a state dict"
+    ):
+        load_torch(path)
+    nested = mapping({"loss": WEIGHT, "net": mapping({"w": WEIGHT})})
+    path = write(tmp_path / "weights.pt", form, nested, {"0": FLOATS})
+    with pytest.raises(ValueError, match=r"no tensors, 'net' \(dict\); `key` says which entry"):
+        load_torch(path)
+
+
+class Attack:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return exec, (f"open({str(self.path)!r}, 'w').close()",)
+
+
+def test_nothing_is_executed(form, tmp_path):
+    owned = tmp_path / "owned"
+    for protocol in (2, 3, 4, 5):
+        attack = pickled_objects(Attack(owned), protocol)
+        for value in (attack, mapping({"state_dict": mapping({"w": WEIGHT}), "x": attack}), mapping({"w": attack})):
+            path = write(tmp_path / "weights.pt", form, value, {"0": FLOATS})
+            with contextlib.suppress(ValueError):
+                load_torch(path)
+            assert not owned.exists()
+    pickle.loads(pickle.dumps(Attack(owned)))  # it is one
+    assert owned.exists()
+
+
+@pytest.mark.parametrize("prefix", ["model.", "module.model._orig_mod.", "_orig_mod.module."])
+def test_wrappers_are_taken_off_in_any_order(prefix, form, tmp_path):
+    value = mapping({prefix + "a": WEIGHT, prefix + "b.model.c": WEIGHT})
+    assert list(load_torch(write(tmp_path / "weights.pt", form, value, {"0": FLOATS}))) == ["a", "b.model.c"]
+    value = mapping({prefix + "weight": tensor(storage("0", 24), (1, 24), (24, 1)), "loss.weight": WEIGHT})
+    state = load_torch(write(tmp_path / "weights.pt", form, value, {"0": FLOATS}))
+    network = Linear(24, 1, bias=False)
+    assert network.load_state_dict(state, strict=False) == ([], ["loss.weight"])
+    np.testing.assert_array_equal(network.weight.data, [FLOATS])
+
+
+def test_tensors_with_attributes(tmp_path):
+    shape, strides = several(integer(24)), several(integer(1))
+    inner = several(storage("0", 24), integer(0), shape, strides, b"\x89", ORDERED)
+    function = name("torch._utils", "_rebuild_tensor_v2")
+    value = name("torch._tensor", "_rebuild_from_type_v2")
+    value += several(function, name("torch", "Tensor"), inner, b"}") + b"R"
+    state = load_torch(write(tmp_path / "weights.pt", "zip", mapping({"w": value}), {"0": FLOATS}))
+    np.testing.assert_array_equal(state["w"], FLOATS)
+
+
+def test_foreign_objects_of_pytorch(form, tmp_path):
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+    checkpoint = {
+        **foreign_objects(),
+        "device": torch.device("cpu"),
+        "torch dtype": torch.bfloat16,
+        "size": torch.Size([1, 2]),
+        "torch state": torch.get_rng_state(),
+        "whole": module,
+        "optimizer": optimizer.state_dict(),
+        "scheduler": torch.optim.lr_scheduler.StepLR(optimizer, 5).state_dict(),
+        "layout": torch.strided,
+        "sparse": torch.eye(3).to_sparse(),
+        "state_dict": {f"module._orig_mod.{key}": value for key, value in module.state_dict().items()},
+    }
+    named = module.state_dict()["0.weight"].clone()
+    named.purpose = "kernel"
+    checkpoint["state_dict"]["module._orig_mod.named"] = named
+    if form == "zip":
+        checkpoint["unsigned"] = torch.ones(3, dtype=torch.uint16)
+        checkpoint["eight bits"] = torch.ones(3).to(torch.float8_e4m3fn)
+    path = tmp_path / "checkpoint.pth"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.save(checkpoint, path, _use_new_zipfile_serialization=form == "zip")
+    arrays = load_torch(path)
+    expected = {**module.state_dict(), "named": named}
+    assert list(arrays) == list(expected)
+    for key, value in expected.items():
+        np.testing.assert_array_equal(arrays[key], value.numpy(), err_msg=key)
 
 
 @pytest.mark.skipif("CYCONV_DATA" not in os.environ, reason="CYCONV_DATA names no folder of data sets")

@@ -9,6 +9,7 @@ from cyconv.losses import CrossEntropyLoss
 from cyconv.models.googlenet import AuxiliaryLoss
 from cyconv.network import Network
 from cyconv.optimizers import OPTIMIZERS, SGD, Adam, ClipNorm, ParameterGroup, as_optimizer
+from cyconv.schedules import ExponentialDecay
 from cyconv.serialization import load_arrays, save_arrays
 from cyconv.training import Callback, Checkpoint, EarlyStopping, History, ProgressBar, train_step
 from tests.test_network import bits, data, fit, small_net
@@ -118,6 +119,53 @@ def test_weights_can_be_read_from_a_checkpoint(tmp_path):
     fit(net, X, Y, callbacks=[Checkpoint(tmp_path / "c")])
     twin.load(tmp_path / "c")
     assert bits(twin) == bits(net)
+
+
+def test_resuming_with_other_settings_goes_on_with_those_in_the_file_and_warns(tmp_path):
+    def decayed():
+        return [ExponentialDecay(0.5)]
+
+    path = tmp_path / "c"
+    fit(small_net(), X, Y, optimizer=SGD(0.1, 0.9), epochs=2, callbacks=[*decayed(), Checkpoint(path)])
+    whole = small_net()
+    fit(whole, X, Y, optimizer=SGD(0.1, 0.9), epochs=3, callbacks=decayed())
+    other = SGD(0.02, 0.8).add_group(ParameterGroup("0", learning_rate_scale=0.5))
+    net = small_net()
+    message = (
+        r"fit: `resume` goes on with the optimizer's settings in the file: `learning_rate` 0\.05 instead of 0\.02, "
+        r"`momentum` 0\.9 instead of 0\.8, its groups; to go on with others, set them in the `on_train_begin`"
+    )
+    with pytest.warns(UserWarning, match=message) as caught:
+        fit(net, X, Y, optimizer=other, epochs=3, callbacks=decayed(), resume=path)
+    assert caught[0].filename.endswith("test_network.py")  # where `fit` calls it
+    assert bits(net) == bits(whole)
+    assert (other.learning_rate, other.momentum) == (0.1, 0.9)
+
+
+def test_resuming_with_the_same_settings_warns_of_nothing(tmp_path):
+    """Nor where a schedule has changed the rate, nor the second time, nor with the optimizer that has trained."""
+    path, used = tmp_path / "c", SGD(0.1, 0.9)
+
+    def resumed(epochs, optimizer, **options):
+        callbacks = [ExponentialDecay(0.5), Checkpoint(path)]
+        fit(small_net(), X, Y, optimizer=optimizer, epochs=epochs, callbacks=callbacks, **options)
+
+    resumed(2, used)
+    resumed(3, SGD(0.1, 0.9), resume=path)
+    resumed(4, SGD(0.1, 0.9), resume=path)
+    resumed(5, used, resume=path)
+    assert used.learning_rate == 0.1
+
+
+def test_a_callback_can_give_a_resumed_run_another_rate(tmp_path):
+    class Slower(Callback):
+        def on_train_begin(self, run):
+            run.optimizer.learning_rate = 0.01
+
+    path, optimizer = tmp_path / "c", SGD(0.1)
+    fit(small_net(), X, Y, optimizer=SGD(0.1), callbacks=[Checkpoint(path)])
+    fit(small_net(), X, Y, optimizer=optimizer, epochs=2, callbacks=[Slower()], resume=path)
+    assert optimizer.learning_rate == 0.01
 
 
 def test_what_cannot_be_resumed_is_named(tmp_path):

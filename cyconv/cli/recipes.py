@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -15,8 +16,10 @@ from cyconv.data.datasets import TEN_DIGITS
 from cyconv.layers.base import Shape
 from cyconv.models.registry import build, facts, networks
 from cyconv.network import Network
-from cyconv.serialization import load_arrays, save_arrays
+from cyconv.parameter import limited_to
+from cyconv.serialization import open_arrays, save_arrays
 
+MAX_INPUT = 2**26  # elements of an image; as many float32 take 256 MiB
 FLAGS = {"num_classes": "--data", "in_channels": "--channels", "input_size": "--input-size", "seed": "--seed"}
 
 
@@ -109,12 +112,14 @@ def save(path: Path, network: Network, recipe: Recipe) -> None:
 
 def load(path: Path) -> tuple[Network, Recipe]:
     """Return the network that the file's metadata describes, with the file's weights."""
-    arrays, metadata = load_arrays(path)
-    recipe = _recipe(path, metadata)
+    with open_arrays(path) as file:
+        recipe = _recipe(path, file.metadata)
+        sizes = [math.prod(shape) for shape in file.shapes.values()]
     try:
-        network = recipe.network()
-        network.load_state_dict(arrays)
-    except (TypeError, ValueError) as error:
+        with limited_to(len(sizes), sum(sizes)):  # whatever the metadata asks for, the file has so many
+            network = recipe.network()
+        network.load(path)
+    except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
         raise ValueError(f"{path}: {error}") from error
     return network, recipe
 
@@ -127,6 +132,8 @@ def _recipe(path: Path, metadata: Mapping[str, str]) -> Recipe:
     try:
         channels = int(metadata.get("channels", "1"))
         shape = (channels, *parse_size(metadata.get("input_size", "28")))
+        if math.prod(shape) > MAX_INPUT:
+            raise ValueError(f"images of shape {str(shape)[:200]}")
         names = _as_names(json.loads(metadata["classes"])) if "classes" in metadata else TEN_DIGITS
         options = json.loads(metadata.get("options", "{}"))
         if not isinstance(options, dict) or FLAGS.keys() & options.keys():

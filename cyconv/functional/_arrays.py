@@ -82,6 +82,8 @@ def as_volumes(x: NDArray, shape: tuple[int, ...]) -> NDArray:
     """Return channels-last slices or columns as volumes of `shape`, (N, C, D, H, W)."""
     N, C, *size = shape
     return image_of(nhwc(x).reshape(N, *size, C), 3)
+
+
 def dense(array: NDArray) -> NDArray:
     """Return `array` itself, or a copy, in C order with the strides that follow from its shape alone."""
     if array.flags.c_contiguous and 1 not in array.shape:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Self
@@ -11,16 +11,18 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from cyconv._validation import as_array, as_bool, as_generator, as_int, brief, check_shape
+from cyconv._validation import as_array, as_bool, as_float_dtype, as_generator, as_int, brief, check_shape
 from cyconv.functional._arrays import add
 from cyconv.functional._calls import AT_ONCE, Calls
 from cyconv.functional.activation import rectified
 from cyconv.initializers import Initializer, as_initializer, fan_in_uniform, fans, uniform, zeros
-from cyconv.parameter import Parameter
+from cyconv.layers.naming import COUNTER, fitted
+from cyconv.parameter import Parameter, owned
 
 Shape = tuple[int, ...]
 
 
+MAX_LISTED = 10  # names in an error
 PASSING = ("_remembered", "_prepared", "_recorded")  # what a layer keeps for itself, and not in pickles
 
 
@@ -49,6 +51,28 @@ class Step(NamedTuple):
     layer: Layer
     input_shape: Shape
     output_shape: Shape
+
+
+class Mismatch(NamedTuple):
+    """What did not match when a state was loaded.
+
+    Attributes
+    ----------
+    missing : list of str
+        Names of the layer's that the state lacks; they have kept their values.
+    unexpected : list of str
+        Names of the state's that the layer lacks; they were passed over.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cyconv.layers import Linear
+    >>> Linear(2, 1).load_state_dict({"bias": np.zeros(1), "scale": np.ones(1)}, strict=False)
+    Mismatch(missing=['weight'], unexpected=['scale'])
+    """
+
+    missing: list[str]
+    unexpected: list[str]
 
 
 class Layer:
@@ -87,6 +111,7 @@ class Layer:
     recomputable: ClassVar[bool] = True  # whether running `forward` twice does no harm, counters and buffers restored
     counters: ClassVar[tuple[str, ...]] = ()  # integers that move on while training and go into checkpoints only
     _defined: ClassVar[tuple[Any, Any]]  # `forward` and `backward` as the class was written: see `is_patched`
+    _dtype: np.dtype = np.dtype(np.float32)  # that of a network without parameters
     _remembered: tuple | None = None
     _prepared: tuple | None = None  # made of the parameters, for predicting: dropped while training
     _recorded: dict | None = None  # predictions as calls of kernels, by shape: see `recording`
@@ -244,14 +269,16 @@ class Layer:
         TypeError
             If it is another.
         """
+        wanted = as_float_dtype("astype", "dtype", dtype)
         for parameter in self.parameters().values():
-            parameter.astype(dtype)
+            parameter.astype(wanted)
         for _, layer in self.walk():
+            layer._dtype = wanted
             layer._recorded = None  # which would keep the old values
             for name in layer.buffers:
                 buffer = getattr(layer, name)
                 if buffer.dtype.kind == "f":
-                    setattr(layer, name, buffer.astype(dtype))
+                    setattr(layer, name, buffer.astype(wanted))
         return self
 
     def train(self, mode: bool = True) -> Self:
@@ -284,56 +311,75 @@ class Layer:
         """Return the arrays that make up the trained layer, by dotted name: the layer's own, not copies."""
         return {name: entry.data if isinstance(entry, Parameter) else entry for name, entry in self._entries().items()}
 
-    def load_state_dict(self, state: Mapping[str, NDArray], strict: bool = True) -> None:
+    def load_state_dict(self, state: Mapping[str, NDArray], strict: bool = True) -> Mismatch:
         """Copy arrays into the parameters and running statistics.
 
         Parameters
         ----------
         state : mapping of str to array
-            As from `state_dict`, or from PyTorch's, as NumPy arrays.
+            As from `state_dict`, or from PyTorch's, as NumPy arrays. Names may begin with "module.", "_orig_mod." and
+            "model." where this layer's don't, and the other way round. Batch normalisation's ``num_batches_tracked``,
+            which old files lack, may be missing.
         strict : bool, default True
             False leaves what `state` lacks as it is and passes over what this layer lacks.
+
+        Returns
+        -------
+        Mismatch
+            The names that are ``missing`` in `state`, and those in it that are ``unexpected``; none if strict.
 
         Raises
         ------
         ValueError
-            If names are missing or unexpected (when strict), or shapes differ; nothing has been changed then.
+            If names are missing or unexpected (when strict), or nothing fits, or shapes differ; nothing has been
+            changed then.
         TypeError
             If an array is not of numbers of the layer's kind; nothing has been changed then.
         """
         entries = self._entries()
-        for name, array in self.check_state_dict(state, strict).items():
+        arrays, mismatch = self._matched(state, entries, strict)
+        for name, array in arrays.items():
             entry = entries[name]
             if isinstance(entry, Parameter):
                 entry.data = array
             else:
                 entry[...] = array
+        return mismatch
 
     def check_state_dict(self, state: Mapping[str, NDArray], strict: bool = True) -> dict[str, NDArray]:
         """Return the arrays that `load_state_dict` would copy; raise what it would raise."""
-        entries = self._entries()
+        return self._matched(state, self._entries(), strict)[0]
+
+    def _matched(
+        self, state: Mapping[str, NDArray], entries: Mapping[str, Parameter | NDArray], strict: bool
+    ) -> tuple[dict[str, NDArray], Mismatch]:
+        """Return the arrays to copy by the names of the entries, and what does not match."""
         if not isinstance(state, Mapping):
             raise TypeError(f"load_state_dict: `state` must map names to arrays, got {type(state).__name__}")
-        arrays = {name: as_array("load_state_dict", str(name), array) for name, array in state.items()}
+        given = {str(name): as_array("load_state_dict", str(name), array) for name, array in state.items()}
+        names = fitted(given, entries)
+        arrays = {names[name]: array for name, array in given.items()}
         common = [name for name in entries if name in arrays]
-        lists = {
-            "missing": [name for name in entries if name not in arrays] if strict else [],
-            "unexpected": [name for name in arrays if name not in entries] if strict else [],
-            "misshapen": [
-                f"{name} {arrays[name].shape} instead of {entries[name].shape}"
-                for name in common
-                if arrays[name].shape != entries[name].shape
-            ],
-        }
+        mismatch = Mismatch(
+            [name for name in entries if name not in arrays and name.rpartition(".")[2] != COUNTER],
+            [name for name in given if names[name] not in entries],
+        )
+        misshapen = [
+            f"{name} {arrays[name].shape} instead of {entries[name].shape}"
+            for name in common
+            if arrays[name].shape != entries[name].shape
+        ]
+        nothing_fits = bool(entries) and not common
+        lists = {**(mismatch._asdict() if strict or nothing_fits else {}), "misshapen": misshapen}
         if any(lists.values()):
-            listing = "; ".join(f"{kind}: {', '.join(map(str, names))}" for kind, names in lists.items() if names)
+            listing = "; ".join(f"{kind}: {_listed(names)}" for kind, names in lists.items() if names)
             raise ValueError(f"load_state_dict: `state` does not fit this {type(self).__name__}: {listing}")
         for name in common:
             if arrays[name].dtype.kind != entries[name].dtype.kind:
                 raise TypeError(
                     f"load_state_dict: `{name}` must be of the kind of {entries[name].dtype}, got {arrays[name].dtype}"
                 )
-        return {name: arrays[name] for name in common}
+        return {name: arrays[name] for name in common}, mismatch
 
     def random_state(self) -> dict[str, int]:
         """Return the seeds and positions of the random layers inside, by dotted name."""
@@ -362,6 +408,11 @@ class Layer:
     def __getstate__(self) -> dict:
         return {name: value for name, value in vars(self).items() if name not in PASSING}
 
+    def __setstate__(self, state: dict) -> None:
+        vars(self).update(state)
+        for name in state.keys() & set(self.buffers):
+            setattr(self, name, owned(state[name]))
+
     def __repr__(self) -> str:
         arguments = []
         for name, argument in inspect.signature(type(self).__init__).parameters.items():
@@ -378,6 +429,12 @@ class Layer:
 
 
 Layer._defined = Layer.forward, Layer.backward
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return the first names: a deep network has hundreds."""
+    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+    return ", ".join(name[:200] for name in names[:MAX_LISTED]) + more
 
 
 def weight_and_bias(

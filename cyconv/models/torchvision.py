@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from numpy.typing import NDArray
 
+from cyconv.layers.naming import fitted, without_wrappers
 from cyconv.network import Network
 
 # Parts of names that stand for containers, which torchvision writes as code, and what it calls them.
 RENAMED = {"body": None, "residual": None, "shortcut": "downsample"}
+DENSE = re.compile(r"(\bdenselayer\d+\.(?:norm|conv))\.([12]\.)")  # as of 2017, in the published files
+HEADS = ("aux1.", "aux2.")  # of GoogLeNet, for training only
 
 
 def torchvision_names(network: Network) -> dict[str, str]:
@@ -46,8 +50,9 @@ def load_torchvision(network: Network, state: Mapping[str, NDArray]) -> None:
     network : Network
         As for `torchvision_names`.
     state : mapping of str to ndarray
-        The other's ``state_dict``, its tensors as arrays. The number of batches seen may be missing, as it is in old
-        files; the network then keeps its own.
+        The other's ``state_dict``, its tensors as arrays, or a published file's. That may have DenseNet's first names
+        ("norm.1"), GoogLeNet's auxiliary heads where the network has none, or "module." in front of all names, and lack
+        the number of batches seen; the network then keeps its own.
 
     Raises
     ------
@@ -63,13 +68,14 @@ def load_torchvision(network: Network, state: Mapping[str, NDArray]) -> None:
     >>> theirs = {name: arrays[ours] for ours, name in torchvision_names(network).items()}
     >>> load_torchvision(network, theirs)
     """
-    names = torchvision_names(network)
-    own = {theirs: ours for ours, theirs in names.items()}
-    renamed = {own.get(name, name): array for name, array in state.items()}
-    for name, array in _buffers(network).items():
-        if name.endswith(".num_batches_tracked"):
-            renamed.setdefault(name, array)
-    network.load_state_dict(renamed)
+    own = {theirs: ours for ours, theirs in torchvision_names(network).items()}
+    present = {DENSE.sub(r"\1\2", str(name)): array for name, array in state.items()}
+    names = fitted(present, own)
+    heads = {name for name in present if without_wrappers(name).startswith(HEADS) and names[name] not in own}
+    without_heads = not any(name.startswith(HEADS) for name in own)
+    network.load_state_dict(
+        {own.get(names[name], name): array for name, array in present.items() if not (without_heads and name in heads)}
+    )
 
 
 def _buffers(network: Network) -> dict[str, NDArray]:

@@ -20,7 +20,7 @@ from cyconv.nas.architecture import Architecture, MacroSpace, Space, architectur
 from cyconv.nas.child import SharedWeights
 from cyconv.nas.controller import Controller
 from cyconv.optimizers import SGD, ClipNorm
-from cyconv.serialization import PathLike, as_path, write_atomically
+from cyconv.serialization import PathLike, as_path, json_of, read_json, write_atomically
 from cyconv.training import train_step
 
 VALIDATION_BATCH = 128  # images by which a sample is judged
@@ -79,21 +79,17 @@ class SearchResult:
 
     def save(self, path: PathLike) -> None:
         """Write a JSON file, replacing an older one in one step."""
-        import json  # here, because it takes milliseconds to import
-
         candidates = [{"accuracy": each.accuracy, **each.architecture.as_dict()} for each in self.candidates]
-        text = json.dumps({"candidates": candidates, "epochs": self.history.epochs}, indent=1)
-        write_atomically(as_path("SearchResult.save", path), lambda temporary: temporary.write_text(text))
+        text = json_of({"candidates": candidates, "epochs": self.history.epochs})
+        write_atomically(as_path("SearchResult.save", path), lambda file: file.write(text))
 
     @classmethod
     def load(cls, path: PathLike) -> SearchResult:
         """Read what `save` wrote; ValueError if it is something else."""
-        import json
-
         op = "SearchResult.load"
-        with open(as_path(op, path)) as file:
+        with open(as_path(op, path), "rb") as file:
             try:
-                content = json.load(file)
+                content = read_json(file)
                 candidates = [
                     Candidate(architecture_from(each), as_number(op, "accuracy", each["accuracy"], 0, 1))
                     for each in content["candidates"]

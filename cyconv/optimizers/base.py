@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cyconv import memory
 from cyconv._validation import FLOATS, as_bool, as_int, as_number, brief
-from cyconv.parameter import Parameter
+from cyconv.parameter import Parameter, owned
 
 Hook = Callable[[Mapping[str, Parameter]], object]
 
@@ -50,7 +50,7 @@ class ParameterGroup:
     --------
     >>> import numpy as np
     >>> from cyconv.optimizers import SGD, ParameterGroup
-    >>> from cyconv.parameter import Parameter
+    >>> from cyconv.parameter import Parameter, owned
     >>> parameters = {"body.weight": Parameter(np.ones(1)), "head.weight": Parameter(np.ones(1))}
     >>> for parameter in parameters.values():
     ...     parameter.accumulate(np.ones(1))
@@ -104,7 +104,7 @@ class Optimizer:
     --------
     >>> import numpy as np
     >>> from cyconv.optimizers import Optimizer
-    >>> from cyconv.parameter import Parameter
+    >>> from cyconv.parameter import Parameter, owned
     >>> class SignDescent(Optimizer):
     ...     def update(self, parameter, gradient, *state, step):
     ...         parameter -= step.learning_rate * np.sign(gradient)
@@ -267,6 +267,10 @@ class Optimizer:
             parameter = parameters.get(name)
             if parameter is None or not _suits(state, parameter):
                 raise ValueError(_foreign(type(self).__name__, name))
+
+    def __setstate__(self, state: dict) -> None:
+        vars(self).update(state)
+        self._state = {name: [owned(array) for array in arrays] for name, arrays in self._state.items()}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{k}={v}' for k, v in self.hyper_parameters.items())})"

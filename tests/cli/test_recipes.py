@@ -1,9 +1,10 @@
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
 
-from cyconv import models
+from cyconv import memory, models
 from cyconv.cli.recipes import Recipe, input_shape, load, parse_options, parse_size, save
 from cyconv.serialization import load_arrays, save_arrays
 
@@ -94,7 +95,12 @@ def test_sizes():
         ("data", "imagenet", "damaged metadata: data 'imagenet'"),
         ("input_size", "31", "lenet5: `input_size` must be 28 or 32, got 31"),
         ("classes", '["a", "b"]', "does not fit this Network"),
-        ("channels", "1000000000", "does not fit this Network"),
+        ("input_size", "1000000000", r"w has damaged metadata: images of shape \(1, 1000000000, 1000000000\)"),
+        (
+            "channels",
+            "10000",
+            "w: the network does not fit, it needs more weights than there are: 10 arrays, of 61706 el",
+        ),
         ("model", "nonet", "does not name its model, as files of `cyconv train` do"),
     ],
 )
@@ -118,3 +124,37 @@ def test_a_network_of_pixels_is_no_classifier(tmp_path):
     save_arrays(tmp_path / "w", network.state_dict(), metadata)
     with pytest.raises(ValueError, match=r"w: unet must give scores of 2 classes, got outputs of shape \(2, 8, 8\)"):
         load(tmp_path / "w")
+
+
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        ("resnet_v2_cifar", {"width": 10**9}),
+        ("resnet_v2_cifar", {"width": 10**30}),
+        ("resnet_v2_cifar", {"depth": 5999}),
+        ("densenet", {"growth": 10**9}),
+        ("resnet20", {"width": 1e300}),
+        ("mobilenet_v1", {"width_multiplier": 1e12}),
+        ("shufflenet_v2", {"widths": [10**9, 10**9, 10**9, 10**9]}),
+        ("vgg11", {"hidden": 10**9}),
+        ("vgg11", {"nothing": "x" * 1000}),
+    ],
+)
+def test_no_network_is_built_that_is_larger_than_its_file(model, options, tmp_path):
+    """Whatever width or depth the metadata asks for: an error, in the memory that the file takes."""
+    arrays = {f"weight{i}": np.zeros(1000, np.float32) for i in range(100)}
+    metadata = {"model": model, "channels": "3", "input_size": "32", "options": json.dumps(options)}
+    save_arrays(tmp_path / "w", arrays, metadata)
+    recipe = Recipe("lenet5", (1, 28, 28))
+    save(tmp_path / "small", recipe.network(0), recipe)
+    load(tmp_path / "small")  # what is imported and kept at the first time
+    used = memory.statistics()["used"]
+    memory.reset_peak()
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=rf"^{tmp_path / 'w'}: "):
+            load(tmp_path / "w")
+        assert tracemalloc.get_traced_memory()[1] < 2**23
+        assert memory.statistics()["peak"] - used < 2**20
+    finally:
+        tracemalloc.stop()

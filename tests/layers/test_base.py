@@ -339,3 +339,78 @@ def test_names_that_are_no_strings_are_listed():
 def test_a_bias_is_there_or_not():
     with pytest.raises(TypeError, match="Conv2d: `bias` must be True or False, got 'no'"):
         Conv2d(1, 1, 3, bias="no")
+
+
+def read_only_copy(value):
+    """Return what unpickling gives where arrays lie in memory that may not be written to, as a worker's may."""
+    buffers = []
+    content = pickle.dumps(value, 5, buffer_callback=buffers.append)
+    return pickle.loads(content, buffers=[buffer.raw().tobytes() for buffer in buffers])
+
+
+def test_what_was_unpickled_into_read_only_memory_can_be_trained():
+    with_buffers = [kind for kind in vars(layers).values() if isinstance(kind, type) and getattr(kind, "buffers", ())]
+    assert BatchNorm2d in with_buffers
+    for kind in with_buffers:
+        loaded = read_only_copy(kind(3))
+        for name in kind.buffers:
+            array = getattr(loaded, name)
+            assert type(array) is np.ndarray, (kind, name)
+            array[...] = 2  # read-only memory would refuse that
+    net = read_only_copy(small_net())
+    assert net.load_state_dict(net.state_dict()) == ([], [])
+
+
+def test_loading_that_is_not_strict_tells_what_did_not_match():
+    net = small_net()
+    state = {"0.weight": np.ones((4, 1, 3, 3)), "head.weight": np.ones(1), "1.weight": np.full(4, 2)}
+    with pytest.raises(TypeError, match=r"`1\.weight` must be of the kind of float32, got int64"):
+        net.load_state_dict(state, strict=False)
+    state["1.weight"] = np.full(4, 2.0, np.float16)
+    missing, unexpected = net.load_state_dict(state, strict=False)
+    assert missing == [name for name in NAMES if name not in (*state, "1.num_batches_tracked")]
+    assert unexpected == ["head.weight"]
+    np.testing.assert_array_equal(net.state_dict()["1.weight"], 2)
+    for nothing in ({}, {"a": np.ones(1)}):
+        with pytest.raises(ValueError, match=r"does not fit this Sequential: missing: 0\.weight, 1\.weight"):
+            net.load_state_dict(nothing, strict=False)
+    assert ReLU().load_state_dict({"a": np.ones(1)}, strict=False) == ([], ["a"])
+
+
+def test_errors_name_the_first_of_many():
+    net = Sequential(*[Linear(1, 1) for _ in range(300)])
+    with pytest.raises(ValueError, match=r"missing: 0\.weight, .*4\.bias and 590 more; unexpected: x+$") as caught:
+        net.load_state_dict({"x" * 10**6: np.ones(1)})
+    assert len(str(caught.value)) < 500
+
+
+def test_the_number_of_batches_may_be_missing():
+    net = small_net()
+    net.load_state_dict({"1.num_batches_tracked": np.array(7)}, strict=False)
+    state = {name: array + 1 for name, array in net.state_dict().items() if "tracked" not in name}
+    assert net.load_state_dict(state) == ([], [])
+    assert net.state_dict()["1.num_batches_tracked"] == 7
+    del state["1.running_mean"]
+    with pytest.raises(ValueError, match=r"missing: 1\.running_mean$"):
+        net.load_state_dict(state)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "model._orig_mod.", "_orig_mod.module.model."])
+def test_names_fit_whatever_wraps_them(prefix):
+    net = small_net()
+    state = {name: array + 1 for name, array in net.state_dict().items()}
+    assert net.load_state_dict({prefix + name: array for name, array in state.items()}) == ([], [])
+    for name, array in net.state_dict().items():
+        np.testing.assert_array_equal(array, state[name])
+    wrapped = Sequential({"model": small_net()})  # and the other way round
+    wrapped.load_state_dict(state)
+    for name, array in wrapped.state_dict().items():
+        np.testing.assert_array_equal(array, state[name.removeprefix("model.")])
+
+
+def test_a_dtype_is_checked_before_anything_is_changed():
+    net = small_net()
+    for layer in (net, ReLU()):
+        with pytest.raises(TypeError, match="astype: `dtype` must be float32 or float64"):
+            layer.astype(np.int32)
+    assert net.state_dict()["0.weight"].dtype == np.float32

@@ -1,4 +1,5 @@
 import json
+import math
 
 import numpy as np
 import pytest
@@ -104,12 +105,13 @@ def test_the_data_is_left_as_it_is():
 
 
 def test_results_come_back_from_a_file(tmp_path):
-    epochs = [{"loss": 1.5, "reward": 0.25}]
+    epochs = [{"loss": 1.5, "reward": 0.25}, {"loss": math.inf, "reward": math.nan}]
     candidates = [Candidate(MicroSpace(2).sample(0), 0.75), Candidate(MacroSpace(3).sample(1), 0.5)]
     SearchResult(candidates, History(epochs)).save(tmp_path / "found.json")
     loaded = SearchResult.load(tmp_path / "found.json")
     assert loaded.candidates == candidates
-    assert loaded.history.epochs == epochs
+    assert repr(loaded.history.epochs) == repr(epochs)
+    json.loads((tmp_path / "found.json").read_text(), parse_constant=pytest.fail)  # NaN is no JSON
     assert [path.name for path in tmp_path.iterdir()] == ["found.json"]
 
 

@@ -1,6 +1,7 @@
 """All optimizers: their updates against formulas and PyTorch's, their arguments and states."""
 
 import inspect
+import pickle
 
 import numpy as np
 import pytest
@@ -162,3 +163,18 @@ def test_names():
 def test_bad_groups_and_hooks_are_named(call, message):
     with pytest.raises((ValueError, TypeError), match=message):
         call()
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_one_that_was_unpickled_into_read_only_memory_goes_on(name):
+    optimizer, twin = OPTIMIZERS[name](), OPTIMIZERS[name]()
+    weights = {"w": Parameter(np.linspace(-1, 1, 8))}, {"w": Parameter(np.linspace(-1, 1, 8))}
+    for each, parameters in zip((optimizer, twin), weights, strict=True):
+        parameters["w"].accumulate(np.full(8, 0.5))
+        each.step(parameters)
+    buffers = []
+    content = pickle.dumps(optimizer, 5, buffer_callback=buffers.append)
+    optimizer = pickle.loads(content, buffers=[buffer.raw().tobytes() for buffer in buffers])
+    for each, parameters in zip((optimizer, twin), weights, strict=True):
+        each.step(parameters)
+    np.testing.assert_array_equal(weights[0]["w"].data, weights[1]["w"].data)

@@ -119,6 +119,19 @@ def test_joblib_brings_a_fitted_one_back_and_it_goes_on_alike():
     assert loaded.history_["loss"] == fitted.history_["loss"]
 
 
+@pytest.mark.parametrize("mode", ["r", "r+", "c"])
+def test_one_that_lies_in_a_memory_mapped_file_can_be_trained_and_leaves_the_file_alone(tmp_path, mode):
+    options = {"network": "resnet20", "network_options": {"width": 4}, "optimizer": "momentum", "warm_start": True}
+    fitted = clone(SMALL).set_params(**options).partial_fit(X, Y, classes=np.unique(Y))
+    joblib.dump(fitted, tmp_path / "fitted")
+    content = (tmp_path / "fitted").read_bytes()
+    loaded = joblib.load(tmp_path / "fitted", mmap_mode=mode)
+    for each in (loaded, fitted):
+        each.partial_fit(X[::-1], Y[::-1])
+    np.testing.assert_array_equal(loaded.predict_proba(X), fitted.predict_proba(X))
+    assert (tmp_path / "fitted").read_bytes() == content
+
+
 def test_random_state_settles_everything():
     first, same = (clone(SMALL).fit(X, Y).predict_proba(X) for _ in range(2))
     other = clone(SMALL).set_params(random_state=1).fit(X, Y).predict_proba(X)
