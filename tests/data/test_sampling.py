@@ -95,9 +95,17 @@ def test_whole_shares_are_exact():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: BalancedSampler([]), TypeError, "^BalancedSampler: `labels` must be integers, booleans or text, got float64"),
+        (
+            lambda: BalancedSampler([]),
+            TypeError,
+            "^BalancedSampler: `labels` must be integers, booleans or text, got float64",
+        ),
         (lambda: BalancedSampler(Y[:0]), ValueError, "^BalancedSampler: `labels` is empty"),
-        (lambda: BalancedSampler([[1]]), ValueError, rr"^BalancedSampler: `labels` must be labels \(N,\), got shape \(1, 1\)"),
+        (
+            lambda: BalancedSampler([[1]]),
+            ValueError,
+            r"^BalancedSampler: `labels` must be labels \(N,\), got shape \(1, 1\)",
+        ),
         (lambda: BalancedSampler(Y, 0), ValueError, "^BalancedSampler: `size` must be at least 1, got 0"),
         (lambda: WeightedSampler("ab"), TypeError, r"^WeightedSampler: `weights` must be numbers \(N,\), got <U2"),
         (lambda: WeightedSampler([[1]]), TypeError, r"^WeightedSampler: .*, got int64 of shape \(1, 1\)"),
@@ -155,5 +163,5 @@ def test_labels_may_be_text(kind):
 
 
 def test_labels_are_of_one_kind():
-    with pytest.raises(TypeError, match="^split: `y` must be integers, booleans or text, got object"):
+    with pytest.raises(TypeError, match=r"^split: `y` must be integers, booleans or text, got object"):
         split(np.arange(2), np.array(["a", 1], object), stratify=True)
