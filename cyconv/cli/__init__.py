@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -19,6 +18,8 @@ from cyconv.cli.images import AUGMENTATIONS, ROOTS, SIZES
 from cyconv.cli.recipes import parse_size
 from cyconv.cli.training import OPTIMIZERS, SCHEDULES, evaluate, predict, train
 from cyconv.models.registry import facts, networks
+
+BROKEN_PIPE = 141  # as shells say it of a program that SIGPIPE, 13, has ended
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         with contextlib.suppress(OSError):  # what is left to be written goes nowhere, and so does Python's complaint
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+        return BROKEN_PIPE
 
 
 def _run(arguments: list[str]) -> int:
