@@ -288,7 +288,7 @@ def test_a_run_is_resumed_by_its_own_arguments_only(tmp_path, capsys):
         ["--seed", "1"],
         ["--augment", "shift"],
         ["--invert"],
-        ["--optimizer", "sgd"],
+        ["--learning-rate", "0.1"],
     ):
         assert cli.main(["train", *command, *change, "--out", str(tmp_path), "--resume"]) == 2
         message = capsys.readouterr().err.splitlines()[-1]
