@@ -101,7 +101,7 @@ def cifar10(root: str | os.PathLike[str], batches: Iterable[int] = (1, 2, 3, 4, 
     Dataset(2 training and 2 test images of shape (3, 32, 32), 10 classes)
     """
     folder = as_folder("cifar10", root)
-    if isinstance(batches, (str, bytes)) or not isinstance(batches, Iterable):
+    if isinstance(batches, (str, bytes)) or not isinstance(batches, Iterable) or getattr(batches, "shape", None) == ():
         raise TypeError(f"cifar10: `batches` must be a sequence of numbers from 1 to 5, got {batches!r}")
     numbers = [as_int("cifar10", "batches", number, 1, 5) for number in batches]
     if not numbers or len(set(numbers)) < len(numbers):

@@ -72,8 +72,9 @@ class BalancedSampler:
     def __len__(self) -> int:
         return self.size
 
-    def __call__(self, rng: np.random.Generator) -> Rows:
+    def __call__(self, rng: np.random.Generator | int | None) -> Rows:
         """Return the rows of a new epoch, in order."""
+        rng = as_generator("BalancedSampler", rng)
         rounds = -(-self.size // len(self.members))
         drawn = np.stack([_passes(members, rounds, rng) for members in self.members], axis=1)  # [rounds, classes]
         return rng.permuted(drawn, axis=1).reshape(-1)[: self.size]
@@ -117,8 +118,9 @@ class WeightedSampler:
     def __len__(self) -> int:
         return self.size
 
-    def __call__(self, rng: np.random.Generator) -> Rows:
+    def __call__(self, rng: np.random.Generator | int | None) -> Rows:
         """Return the rows of a new epoch, in order."""
+        rng = as_generator("WeightedSampler", rng)
         return rng.choice(len(self.probabilities), self.size, p=self.probabilities)
 
 
@@ -187,9 +189,14 @@ def split(
 
 
 def _as_fractions(fractions: Any) -> NDArray[np.float64]:
-    if isinstance(fractions, str) or not isinstance(fractions, (Sequence, np.ndarray)):
+    if (
+        isinstance(fractions, str)
+        or not isinstance(fractions, (Sequence, np.ndarray))
+        or getattr(fractions, "shape", None) == ()
+    ):
         raise TypeError(f"split: `fractions` must be a sequence of numbers, got {fractions!r}")
-    shares = np.array([as_number("split", "fractions", share, 0, 1, open_minimum=True) for share in fractions])
+    numbers = as_array("split", "fractions", fractions) if isinstance(fractions, np.ndarray) else fractions
+    shares = np.array([as_number("split", "fractions", share, 0, 1, open_minimum=True) for share in numbers])
     if abs(shares.sum() - 1) > 1e-6:
         raise ValueError(f"split: `fractions` must add up to 1, got {fractions}")
     return shares / shares.sum()

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cyconv.network import Network
 
 Extent = int | tuple[int, int]
+NETWORK = ("predict", "output_shape", "input_shape", "dtype")  # of a Network, which this module cannot import
 
 
 def tiles(images: ArrayLike, tile: Extent, border: Extent = 0, overlap: Extent = 0) -> NDArray:
@@ -173,6 +174,8 @@ def predict_tiled(
     True
     """
     op = "predict_tiled"
+    if isinstance(network, type) or not all(hasattr(network, name) for name in NETWORK):
+        raise TypeError(f"{op}: `network` must be a Network, got {type(network).__name__}")
     array = as_array(op, "images", images)
     if array.dtype != np.uint8 and array.dtype.newbyteorder("=") not in FLOATS:
         raise TypeError(f"{op}: `images` must be float32, float64 or uint8, got {array.dtype}")
@@ -184,6 +187,11 @@ def predict_tiled(
             raise ValueError(f"{op}: `tile` is missing, and the network has no input size of its own")
         tile = shape[1:]
     TH, TW = as_pair(op, "tile", tile)
+    if network.input_shape not in (None, (C, TH, TW)):
+        raise ValueError(
+            f"{op}: `tile` and the channels of `images` must be the network's input, {network.input_shape}, got "
+            f"{(C, TH, TW)}"
+        )
     shape = network.output_shape((C, TH, TW))
     if len(shape) != 3 or any(out > size or (size - out) % 2 for out, size in zip(shape[1:], (TH, TW), strict=True)):
         raise ValueError(

@@ -170,7 +170,10 @@ class Normalize(PixelTransform):
         count = images.size // images.shape[1]
         mean = sum(_numbers(images[piece]).sum(axis=(0, 2, 3), dtype=float) for piece in pieces) / count
         squares = ((_numbers(images[piece]) - mean[:, np.newaxis, np.newaxis]) ** 2 for piece in pieces)
-        return cls(mean, np.sqrt(sum(square.sum(axis=(0, 2, 3)) for square in squares) / count))
+        std = np.sqrt(sum(square.sum(axis=(0, 2, 3)) for square in squares) / count)
+        if not np.all(np.isfinite(mean) & (std > 0) & (std < np.inf)):
+            raise ValueError("Normalize: `x` must be finite, and no channel the same everywhere")
+        return cls(mean, std)
 
     def apply(self, x: ArrayLike) -> NDArray:
         """Return images normalised, as numbers.
