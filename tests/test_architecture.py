@@ -150,6 +150,7 @@ def test_importing_the_package_loads_little():
         "_kernels",
         "_memory",
         "_runtime",
+        "_sources",
         "_shared",
         "_validation",
         "settings",

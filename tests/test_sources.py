@@ -6,7 +6,7 @@ import scipy.sparse
 
 from cyconv import Network, layers
 from cyconv._sources import Source, as_source
-from cyconv.data import Batches, split
+from cyconv.data import Batches, predict_tiled, split
 from cyconv.data.augmentation import Normalize
 from tests import processes
 
@@ -134,6 +134,16 @@ def test_parts_of_a_split(store, tmp_path):
     ):
         np.testing.assert_array_equal(x, wanted_x)
         np.testing.assert_array_equal(y, wanted_y)
+
+
+@each_store
+def test_large_images_are_read_one_at_a_time(store, tmp_path):
+    padded = Network([layers.Conv2d(3, 2, 3, padding=1)], seed=0)
+    expected = predict_tiled(padded, X[:3], tile=4, overlap=2)
+    np.testing.assert_array_equal(predict_tiled(padded, store(tmp_path, X[:3]), tile=4, overlap=2), expected)
+    stored = Stored(X)
+    predict_tiled(padded, stored, tile=4, overlap=2, batch_size=3)
+    assert stored.largest == 1
 
 
 def test_what_is_in_memory_is_no_source():
