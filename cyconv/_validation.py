@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from cyconv._geometry import Pair
+from cyconv._sources import Rows, as_source, with_channel
 
 FLOAT32, FLOAT64 = FLOATS = np.dtype(np.float32), np.dtype(np.float64)
 PIXELS = (np.dtype(np.uint8), *FLOATS)
@@ -68,6 +69,12 @@ def as_array(op: str, name: str, value: ArrayLike) -> NDArray:
         return np.asarray(value)
     except ValueError as error:
         raise ValueError(f"{op}: `{name}` must be an array: {error}") from None
+
+
+def as_rows(op: str, name: str, value: Any) -> Rows:
+    """Return `value` as an ndarray or, where it can be read in pieces (h5py, zarr), as what does so."""
+    source = as_source(value)
+    return as_array(op, name, value) if source is None else source
 
 
 def as_float_array(op: str, name: str, value: ArrayLike, ndim: int | tuple[int, ...] | None = None) -> NDArray:
@@ -141,13 +148,13 @@ def as_int_array(op: str, name: str, value: ArrayLike, ndim: int | None = None) 
     return array.astype(np.int64)
 
 
-def as_inputs(op: str, x: ArrayLike, input_shape: tuple[int, ...] | None) -> NDArray:
+def as_inputs(op: str, x: Any, input_shape: tuple[int, ...] | None) -> Rows:
     """Return `x`, floats or bytes, with the axes that a network needs; images of one channel may lack that axis."""
-    array = as_array(op, "x", x)
+    array = as_rows(op, "x", x)
     if array.dtype != np.uint8 and array.dtype.newbyteorder("=") not in FLOATS:
         raise TypeError(f"{op}: `x` must be float32, float64 or uint8, got {array.dtype}; cast it with `.astype`")
     if array.ndim == 3 and (input_shape is None or (input_shape[0] == 1 and len(input_shape) == 3)):
-        array = array[:, np.newaxis]  # [N, H, W] -> [N, 1, H, W]
+        array = with_channel(array)  # [N, H, W] -> [N, 1, H, W]
     fits = array.ndim in (2, 4) if input_shape is None else array.shape[1:] == input_shape
     if not fits:
         needed = "N, C, H, W" if input_shape is None else ", ".join(map(str, ("N", *input_shape)))

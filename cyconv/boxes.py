@@ -37,8 +37,8 @@ def encode(boxes: ArrayLike, proposals: ArrayLike) -> NDArray:
     Raises
     ------
     TypeError, ValueError
-        If dtypes are others or differ, the last axis is not 4 long, shapes do not broadcast, or a box is not wider and
-        higher than 0.
+        If dtypes are others or differ, the last axis is not 4 long, shapes do not broadcast, or a box is not finite, or
+        not wider and higher than 0.
 
     Examples
     --------
@@ -64,7 +64,8 @@ def decode(offsets: ArrayLike, proposals: ArrayLike) -> NDArray:
     Returns
     -------
     ndarray of shape (..., 4)
-        Of centre ``(Px + Pw tx, Py + Ph ty)``, width ``Pw exp(tw)`` and height ``Ph exp(th)``.
+        Of centre ``(Px + Pw tx, Py + Ph ty)``, width ``Pw exp(tw)`` and height ``Ph exp(th)``; not finite where
+        offsets are not, or too large.
 
     Raises
     ------
@@ -80,8 +81,9 @@ def decode(offsets: ArrayLike, proposals: ArrayLike) -> NDArray:
     moved, given = _pair("decode", offsets, proposals, ("offsets", "proposals"))
     px, py, pw, ph = _centred("decode", "proposals", given)
     tx, ty, tw, th = np.moveaxis(moved, -1, 0)
-    x, y, w, h = px + pw * tx, py + ph * ty, pw * np.exp(tw) / 2, ph * np.exp(th) / 2
-    return np.stack([x - w, y - h, x + w, y + h], axis=-1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        x, y, w, h = px + pw * tx, py + ph * ty, pw * np.exp(tw) / 2, ph * np.exp(th) / 2
+        return np.stack([x - w, y - h, x + w, y + h], axis=-1)
 
 
 def iou(boxes: ArrayLike, others: ArrayLike) -> NDArray:
@@ -190,7 +192,7 @@ def targets(labels: ArrayLike, boxes: ArrayLike, proposals: ArrayLike) -> NDArra
     array([7])
     """
     classes, offsets = as_int_array("targets", "labels", labels, 1), encode(boxes, proposals)
-    check_shape("targets", "boxes", offsets, (len(classes), 4), " (one for each label)")
+    check_shape("targets", "boxes", offsets, (len(classes), 4), " (one for each of `labels`)")
     target = np.empty(len(classes), [(LABEL, classes.dtype), (OFFSETS, offsets.dtype, 4)])
     target[LABEL], target[OFFSETS] = classes, offsets
     return target
@@ -328,7 +330,15 @@ def _parts(op: str, output: NDArray) -> tuple[NDArray, NDArray]:
     return output[:, :K], output[:, K:].reshape(len(output), K, 4)
 
 
+def _check_finite(op: str, name: str, boxes: NDArray) -> None:
+    """Raise unless edges, and with them what lies between, are far from overflow."""
+    largest = np.sqrt(np.finfo(boxes.dtype).max) / 4
+    if not np.all(np.abs(boxes) <= largest):  # NaN is not either
+        raise ValueError(f"{op}: `{name}` must be finite numbers of at most {largest:.1e}")
+
+
 def _check_order(op: str, name: str, boxes: NDArray) -> None:
+    _check_finite(op, name, boxes)
     if not np.all(boxes[..., 2:] >= boxes[..., :2]):
         raise ValueError(f"{op}: `{name}` must be (left, top, right, bottom) with left <= right and top <= bottom")
 
@@ -358,6 +368,7 @@ def _pair(op: str, first: ArrayLike, second: ArrayLike, names: tuple[str, str]) 
 
 def _centred(op: str, name: str, boxes: NDArray) -> tuple[NDArray, NDArray, NDArray, NDArray]:
     """Return centres, widths and heights."""
+    _check_finite(op, name, boxes)
     left, top, right, bottom = np.moveaxis(boxes, -1, 0)
     width, height = right - left, bottom - top
     if not (np.all(width > 0) and np.all(height > 0)):

@@ -86,7 +86,7 @@ def top_k_accuracy(output: ArrayLike, target: ArrayLike, k: int = 5, *, ignore_i
     K, counted = scores.shape[1], _counted(op, right, ignore_index)
     right, scores = right[counted], np.moveaxis(scores, 1, -1)[counted]  # [P], [P, K]
     if right.min() < 0 or right.max() >= K:
-        raise ValueError(f"{op}: classes must be 0 to {K - 1}, got {right.min()} to {right.max()}")
+        raise ValueError(f"{op}: `target` must be classes from 0 to {K - 1}, got {right.min()} to {right.max()}")
     rank = np.argsort(np.argsort(-scores, axis=1, kind="stable"), axis=1)
     return float(np.mean(np.take_along_axis(rank, right[:, np.newaxis], axis=1) < as_int(op, "k", k)))
 
@@ -121,22 +121,7 @@ def confusion_matrix(
     array([[1, 1],
            [0, 2]])
     """
-    answers, right = _answers("confusion_matrix", output, target)
-    if ignore_index is not None and right.size:
-        counted = _counted("confusion_matrix", right, ignore_index)
-        answers, right = answers[counted], right[counted]
-    lowest = min(answers.min(initial=0), right.min(initial=0))
-    highest = max(answers.max(initial=-1), right.max(initial=-1))
-    scores = np.shape(output)
-    if num_classes is None:
-        K = scores[1] if len(scores) > np.ndim(target) else int(highest) + 1
-    else:
-        K = as_int("confusion_matrix", "num_classes", num_classes)
-    if K > MOST_CLASSES:
-        raise ValueError(f"confusion_matrix: there may be at most {MOST_CLASSES} classes, got {K}")
-    if lowest < 0 or highest >= K:
-        raise ValueError(f"confusion_matrix: classes must be 0 to {K - 1}, got {lowest} to {highest}")
-    return np.bincount((right * K + answers).ravel(), minlength=K * K).reshape(K, K)
+    return _table("confusion_matrix", output, target, num_classes, ignore_index)
 
 
 def precision(
@@ -330,12 +315,34 @@ def _decisions(
     """Return right answers, answers, and members of each class, summed if they count together, and its weight."""
     if average is not None:
         as_choice(op, "average", average, ("macro", "micro", "weighted"))
-    table = confusion_matrix(output, target, num_classes, ignore_index=ignore_index)
+    table = _table(op, output, target, num_classes, ignore_index)
     counts = [np.diag(table), table.sum(axis=0), table.sum(axis=1)]
     weight = counts[2] if average == "weighted" else np.ones(len(table))
     if average == "micro":
         counts, weight = [count.sum(keepdims=True) for count in counts], np.ones(1)
     return counts[0], counts[1], counts[2], weight
+
+
+def _table(
+    op: str, output: ArrayLike, target: ArrayLike, num_classes: int | None, ignore_index: int | None
+) -> NDArray[np.int64]:
+    """Return the confusion matrix."""
+    answers, right = _answers(op, output, target)
+    if ignore_index is not None and right.size:
+        counted = _counted(op, right, ignore_index)
+        answers, right = answers[counted], right[counted]
+    lowest = min(answers.min(initial=0), right.min(initial=0))
+    highest = max(answers.max(initial=-1), right.max(initial=-1))
+    scores = np.shape(output)
+    if num_classes is None:
+        K = scores[1] if len(scores) > np.ndim(target) else int(highest) + 1
+    else:
+        K = as_int(op, "num_classes", num_classes)
+    if K > MOST_CLASSES:
+        raise ValueError(f"{op}: `output` and `target` may have at most {MOST_CLASSES} classes, got {K}")
+    if lowest < 0 or highest >= K:
+        raise ValueError(f"{op}: `output` and `target` must be classes from 0 to {K - 1}, got {lowest} to {highest}")
+    return np.bincount((right * K + answers).ravel(), minlength=K * K).reshape(K, K)
 
 
 def _averaged(

@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from cyconv import analysis
 from cyconv import functional as F
-from cyconv._validation import as_array, as_bool, as_choice, as_generator, as_inputs, as_int, as_numbers
+from cyconv._sources import samples
+from cyconv._validation import as_array, as_bool, as_choice, as_generator, as_inputs, as_int, as_numbers, as_rows
 from cyconv.callbacks import Callback, ProgressBar, as_callbacks, load_checkpoint, load_weights
 from cyconv.data.augmentation.transforms import Transform, as_transform
 from cyconv.data.batches import Batches
@@ -118,7 +119,8 @@ class Network(Sequential):
         Parameters
         ----------
         x : ndarray of shape (N, *input_shape), float32, float64 or uint8; or iterable of (x, y) batches
-            The data stays where it is, memory-mapped files too: each batch is taken and converted when it is needed.
+            The data stays where it is, memory-mapped files, h5py datasets and zarr arrays too: each batch is read and
+            converted when it is needed.
             Bytes are divided by 255. Images of one channel may lack the channel's axis. Anything else that can be
             iterated anew for every epoch, a `cyconv.data.Batches` for one, supplies the batches itself.
         y : array-like of N rows
@@ -253,7 +255,7 @@ class Network(Sequential):
         size = as_int("predict", "batch_size", batch_size)
         plain = type(self).forward is Sequential.forward and not is_patched(self)
         if plain and len(images) <= size and images.dtype == np.float32:
-            known = replayed(self, images)
+            known = replayed(self, images[:])
             if known is not None:
                 return np.ascontiguousarray(known)
         first = self.forward(self._ready(images[:size]))
@@ -375,7 +377,7 @@ class Network(Sequential):
             return ready, None
         augment = options.get("augment")
         images = as_inputs(op, x, self.input_shape if augment is None else None)
-        targets = as_array(op, "y", y)
+        targets = as_rows(op, "y", y)
         if len(images) == 0:
             raise ValueError(f"{op}: `x` is empty")
         if targets.shape[:1] != images.shape[:1]:
@@ -386,7 +388,7 @@ class Network(Sequential):
             images, augmented = next(iter(few))
             as_inputs(f"{op}: augment", images, self.input_shape)
             targets = targets if targets.shape[1:] == augmented.shape[1:] else augmented
-        loss.check_target(op, targets, self.output_shape(images.shape[1:]))
+        loss.check_target(op, samples(targets), self.output_shape(images.shape[1:]))
         return _Ready(self, op, batches), batches.images
 
     def _ready(self, x: NDArray) -> NDArray:
@@ -404,7 +406,7 @@ class _Ready:
         batch: Any = None
         for batch in self._batches:
             self.check([batch])
-            x = as_inputs("batches", batch[0], self._network.input_shape)
+            x = as_inputs("batches", batch[0], self._network.input_shape)[:]
             y = as_array("batches", "y", batch[1])
             if len(x) == 0 or y.shape[:1] != x.shape[:1]:
                 raise ValueError(

@@ -176,7 +176,7 @@ BOX, ROW = [0.0, 0.0, 1.0, 1.0], np.zeros((2, 10))
         (
             lambda: boxes.encode(BOX, [0.0, 0, 1, np.nan]),
             ValueError,
-            "encode: `proposals` must be .* left < right",
+            "encode: `proposals` must be finite numbers of at most",
         ),
         (lambda: boxes.decode(BOX, [0.0, 1, 1, 0]), ValueError, "decode: `proposals` must be .* left < right"),
         (lambda: boxes.iou([1.0, 0, 0, 1], BOX), ValueError, "iou: `boxes` must be .* with left <= right"),
@@ -219,3 +219,26 @@ def test_fit_refuses_targets_that_do_not_suit():
 def test_the_loss_alone_says_what_it_needs():
     with pytest.raises(TypeError, match=r"BoxLoss: `y` must come from `cyconv\.boxes\.targets`"):
         boxes.BoxLoss().forward(np.zeros((1, 10)), [1])
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan, 1e200])
+@pytest.mark.parametrize(
+    ("function", "names"),
+    [
+        (boxes.encode, ("boxes", "proposals")),
+        (boxes.iou, ("boxes", "others")),
+        (boxes.decode, (None, "proposals")),
+        (lambda first, _: boxes.nms(first[np.newaxis], np.zeros(1)), ("boxes", None)),
+    ],
+)
+def test_boxes_are_finite(function, names, value):
+    good, bad = np.array([0.0, 0.0, 4.0, 4.0]), np.array([0.0, 0.0, value, 4.0])
+    for name, arguments in zip(names, [(bad, good), (good, bad)], strict=True):
+        if name is not None:
+            with pytest.raises(ValueError, match=rf": `{name}` must be finite numbers of at most 3\.4e\+153"):
+                function(*arguments)
+
+
+def test_offsets_that_are_not_finite_stay_so():
+    found = boxes.decode([[0.0, 0.0, np.nan, 1e4], [np.inf, 0.0, 0.0, 0.0]], [0.0, 0.0, 4.0, 4.0])
+    assert np.isfinite(found).sum(axis=1).tolist() == [0, 2]

@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 
@@ -9,9 +10,11 @@ import cyconv
 from cyconv import cli
 from cyconv.data import digits
 from cyconv.serialization import load_arrays, save_arrays
+from tests import processes
 from tests.data.test_datasets import idx
 
 FIGURES = ["learning-curves.png", "filters.png", "confusion-matrix.png"]
+FILES = ["checkpoint.safetensors", "history.json", "weights.safetensors"]
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +54,7 @@ def test_info_says_what_runs_here(capsys):
 
 def test_train_writes_weights_history_and_figures(trained, capsys):
     pytest.importorskip("matplotlib")
-    assert {path.name for path in trained.iterdir()} == {*FIGURES, "history.json", "weights.safetensors"}
+    assert {path.name for path in trained.iterdir()} == {*FIGURES, *FILES}
     assert all((trained / name).read_bytes().startswith(b"\x89PNG") for name in FIGURES)
     history = json.loads((trained / "history.json").read_text())
     assert list(history["epochs"][0]) == ["loss", "accuracy", "test_loss", "test_accuracy", "seconds"]
@@ -63,6 +66,7 @@ def test_train_writes_weights_history_and_figures(trained, capsys):
         "classes": json.dumps(list("0123456789")),
         "options": "{}",
         "data": "digits",
+        "preparation": '{"fit": "crop", "background": [255, 255, 255], "invert": false, "scale": "1/255"}',
     }
 
 
@@ -137,7 +141,7 @@ def test_train_goes_on_without_matplotlib(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     assert cli.main(["train", "--epochs", "1", "--out", str(tmp_path)]) == 0
     assert 'no figures: cyconv.visualize needs matplotlib: pip install "cyconv[plot]"' in capsys.readouterr().out
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["history.json", "weights.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(FILES)
 
 
 def test_errors_in_data_and_numbers_are_one_line(tmp_path, capsys):
@@ -187,6 +191,12 @@ def test_interrupted(monkeypatch, tmp_path, capsys):
 
     monkeypatch.setattr("cyconv.network.Network.fit", interrupt)
     assert cli.main(["train", "--out", str(tmp_path)]) == 130
+    assert capsys.readouterr().err == "cyconv: interrupted before an epoch was finished; nothing is written\n"
+    monkeypatch.setattr("cyconv.cli.training._confusions", interrupt)
+    monkeypatch.setattr(
+        "cyconv.cli.recipes.load", lambda path: (None, cli.training.recipes.Recipe("lenet5", (1, 28, 28)))
+    )
+    assert cli.main(["evaluate", "--weights", "any"]) == 130
     assert capsys.readouterr().err == "cyconv: interrupted\n"
 
 
@@ -196,6 +206,22 @@ def test_usage_errors(arguments, capsys):
         cli.main(arguments)
     assert stopped.value.code == 2
     assert "usage: cyconv" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments", [["models"], ["--help"], ["info"], ["summary", "vgg16"], ["train", "--epochs", "1"]]
+)
+def test_a_reader_that_has_gone_ends_it_quietly(arguments, tmp_path):
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        command = [sys.executable, "-m", "cyconv", *arguments]
+        environment = processes.environment(PYTHONUNBUFFERED="1" if arguments[0] == "summary" else "")
+        ended = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, env=environment, cwd=tmp_path)
+    finally:
+        os.close(writer)
+    assert ended.returncode == 141
+    assert [line for line in ended.stderr.splitlines() if "epoch" not in line] == []
 
 
 def test_as_a_module():

@@ -41,9 +41,13 @@ def test_bad_arguments_are_named():
         accuracy([0.5, 0.5], [0, 1])
     with pytest.raises(ValueError, match="accuracy: `target` is empty"):
         accuracy(np.zeros((0, 3)), np.zeros(0, int))
-    with pytest.raises(ValueError, match="confusion_matrix: classes must be 0 to 1, got 0 to 2"):
+    with pytest.raises(
+        ValueError, match="confusion_matrix: `output` and `target` must be classes from 0 to 1, got 0 to 2"
+    ):
         confusion_matrix([0, 2], [0, 1], num_classes=2)
-    with pytest.raises(ValueError, match="confusion_matrix: there may be at most 32768 classes, got 461168601842738"):
+    with pytest.raises(
+        ValueError, match="confusion_matrix: `output` and `target` may have at most 32768 classes, got 461168601842738"
+    ):
         confusion_matrix([2**62], [0])
 
 
@@ -123,7 +127,10 @@ def test_ties_and_ignored_classes_of_top_k():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: top_k_accuracy(np.ones((2, 3)), [0, 3]), "top_k_accuracy: classes must be 0 to 2, got 0 to 3"),
+        (
+            lambda: top_k_accuracy(np.ones((2, 3)), [0, 3]),
+            "top_k_accuracy: `target` must be classes from 0 to 2, got 0 to 3",
+        ),
         (lambda: top_k_accuracy(np.ones((2, 3)), [0]), "top_k_accuracy: `output` must have a row of scores for each"),
         (lambda: top_k_accuracy(np.ones((2, 3)), [0, 1], 0), "top_k_accuracy: `k` must be at least 1, got 0"),
         (lambda: top_k_accuracy(np.ones((0, 3)), np.zeros(0, int)), "top_k_accuracy: `target` is empty"),

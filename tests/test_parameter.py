@@ -104,7 +104,7 @@ def test_a_frozen_twin_shares_the_values_alone():
 def test_a_limit_is_kept_before_memory_is_taken():
     message = "the network does not fit, it needs more weights than there are: 2 arrays, of 10 elements in all"
     for shapes in ([(10**9, 10**9)], [(5,), (6,)], [(1,), (1,), (1,)]):
-        with pytest.raises(ValueError, match=message), limited_to(2, 10):
+        with limited_to(2, 10), pytest.raises(ValueError, match=message):  # noqa: PT012  (which of them does not matter)
             for shape in shapes:
                 Parameter.drawn(shape, zeros)
     with limited_to(2, 10):

@@ -199,7 +199,7 @@ def inputs(op: str, layer: Layer, x: ArrayLike) -> NDArray:
     """
     parameters = iter(as_layer(op, layer).parameters().values())
     first = next(parameters, None)
-    array = as_inputs(op, x, getattr(layer, "input_shape", None) or np.shape(x)[1:])
+    array = as_inputs(op, x, getattr(layer, "input_shape", None) or np.shape(x)[1:])[:]
     if len(array) == 0:
         raise ValueError(f"{op}: `x` is empty")
     return as_numbers(array, np.dtype(np.float32) if first is None else first.dtype)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import cyconv
 from cyconv import _cpu, _dispatch, memory, threads
@@ -15,21 +19,47 @@ from cyconv.cli.recipes import parse_size
 from cyconv.cli.training import OPTIMIZERS, SCHEDULES, evaluate, predict, train
 from cyconv.models.registry import facts, networks
 
+BROKEN_PIPE = 141  # as shells say it of a program that SIGPIPE, 13, has ended
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit code: 0, 2 for a user's error (one line on stderr), 130 for Ctrl-C."""
-    options = _parser().parse_args(arguments)
+    """Run the command line; return the exit code.
+
+    It is 0, 2 for a user's error (one line on stderr), 130 for Ctrl-C, or 141, in silence, where nobody reads on.
+    """
     try:
-        if getattr(options, "threads", None) is not None:
-            threads.set_num_threads(options.threads)
-        options.command(options)
+        try:
+            return _run(sys.argv[1:] if arguments is None else list(arguments))
+        finally:
+            sys.stdout.flush()  # here, where what goes wrong is noticed
+    except BrokenPipeError:
+        with contextlib.suppress(OSError):  # what is left to be written goes nowhere, and so does Python's complaint
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+
+
+def _run(arguments: list[str]) -> int:
+    options = _parser().parse_args(arguments)
+    options.arguments = arguments
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning  # type: ignore[assignment]
+            if getattr(options, "threads", None) is not None:
+                threads.set_num_threads(options.threads)
+            options.command(options)
+    except BrokenPipeError:
+        raise
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
         print("cyconv: error:", " ".join(str(error).split()), file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("cyconv: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print("cyconv:", *stop.args or ["interrupted"], file=sys.stderr)
         return 130
     return 0
+
+
+def _show_warning(message: Warning | str, *details: Any) -> None:
+    print("cyconv: warning:", " ".join(str(message).split()), file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -62,6 +92,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--schedule", choices=SCHEDULES, default="linear", help=f"how the learning rate falls{default}")
     add("--augment", choices=AUGMENTATIONS, nargs="+", default=[], help="random changes of the training images")
     add("--seed", type=int, default=0, help=f"of the initial weights, the shuffling and augmentation{default}")
+    fits = "how images of another shape come to the network's: cut off on both sides, or squeezed"
+    add("--fit", choices=("crop", "stretch"), default="crop", help=f"{fits}{default}")
+    background = "colour or grey level behind transparent pictures"
+    add("--background", default="white", metavar="COLOR", help=f"{background}{default}")
+    add("--invert", action="store_true", help="train on images with light and dark exchanged")
+    add("--resume", action="store_true", help="go on from the checkpoint in --out, where training was stopped")
     add("--out", type=Path, help="folder for the results (default: runs/NETWORK-DATA)")
     for subparser in (summary, training):
         size = "height and width of the network's input (default: the network's own%s)"
@@ -78,9 +114,12 @@ def _parser() -> argparse.ArgumentParser:
     for subparser in (evaluation, prediction):
         subparser.add_argument("--weights", type=Path, required=True, help="file that `cyconv train` wrote")
     for subparser in (training, evaluation, prediction):
+        on_error = f"whether damaged pictures are an error, or left out with a warning{default}"
+        subparser.add_argument("--on-error", choices=("raise", "skip"), default="raise", help=on_error)
         subparser.add_argument("--threads", type=int, help="threads to use (default: see `cyconv info`)")
     inverted = "the images are dark on light, unlike those trained on"
     prediction.add_argument("--invert", action="store_true", help=inverted)
+    prediction.add_argument("--background", metavar="COLOR", help=f"{background} (default: as in training)")
     prediction.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="files that Pillow reads")
     return parser
 

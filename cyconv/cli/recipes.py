@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from cyconv._validation import brief
 from cyconv.cli.images import SIZES
 from cyconv.data.datasets import TEN_DIGITS
+from cyconv.data.pictures import WHITE, Color, Preparation
 from cyconv.layers.base import Shape
 from cyconv.models.registry import build, facts, networks
 from cyconv.network import Network
@@ -20,6 +21,7 @@ from cyconv.parameter import limited_to
 from cyconv.serialization import open_arrays, save_arrays
 
 MAX_INPUT = 2**26  # elements of an image; as many float32 take 256 MiB
+SCALE = "1/255"  # of bytes: the one there is, said so that other files are refused
 FLAGS = {"num_classes": "--data", "in_channels": "--channels", "input_size": "--input-size", "seed": "--seed"}
 
 
@@ -38,6 +40,8 @@ class Recipe(NamedTuple):
         More keywords for its function.
     data : str
         The data set that it is trained on.
+    fit, background, invert
+        How its pictures are prepared, see `Preparation`. The defaults are also those of files that do not say it.
     """
 
     model: str
@@ -45,6 +49,15 @@ class Recipe(NamedTuple):
     class_names: tuple[str, ...] = TEN_DIGITS
     options: Mapping[str, Any] = MappingProxyType({})
     data: str = "digits"
+    fit: str = "crop"
+    background: Color = WHITE
+    invert: bool = False
+
+    @property
+    def preparation(self) -> Preparation:
+        """How a picture comes to the shape of the input."""
+        channels, height, width = self.input_shape
+        return Preparation((height, width), channels, self.fit, self.background, self.invert)
 
     def network(self, seed: int | None = None) -> Network:
         """Return the network, its weights not drawn."""
@@ -68,6 +81,9 @@ class Recipe(NamedTuple):
             "classes": json.dumps(self.class_names),
             "options": json.dumps(dict(self.options)),
             "data": self.data,
+            "preparation": json.dumps(
+                {"fit": self.fit, "background": self.background, "invert": self.invert, "scale": SCALE}
+            ),
         }
 
 
@@ -141,9 +157,22 @@ def _recipe(path: Path, metadata: Mapping[str, str]) -> Recipe:
         data = metadata.get("data", "digits")
         if data not in SIZES:
             raise ValueError(f"data {brief(data)}")
-    except (ValueError, RecursionError) as error:
+        prepared = _as_preparation(metadata.get("preparation"), shape)
+    except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} has damaged metadata: {error}") from error
-    return Recipe(model, shape, names, options, data)
+    return Recipe(model, shape, names, options, data, *prepared)
+
+
+def _as_preparation(text: str | None, shape: Shape) -> tuple[str, Color, bool]:
+    """Return how pictures are fitted, what lies behind them, and whether they are inverted."""
+    values = {"fit": "crop", "background": WHITE, "invert": False, "scale": SCALE} if text is None else json.loads(text)
+    if not isinstance(values, dict) or values.keys() != {"fit", "background", "invert", "scale"}:
+        raise ValueError(f"preparation {text[:80]!r}" if text else "preparation")
+    if values["scale"] != SCALE:
+        raise ValueError(f"preparation: `scale` must be {SCALE!r}, got {str(values['scale'])[:20]!r}")
+    wanted = [values[name] for name in ("fit", "background", "invert")]
+    checked = Preparation.checked("preparation", shape[1:], 3, *wanted)
+    return checked.fit, checked.background, checked.invert
 
 
 def _as_names(names: Any) -> tuple[str, ...]:

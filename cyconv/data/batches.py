@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from cyconv import memory
-from cyconv._validation import FLOATS, as_array, as_bool, as_float_dtype, as_generator, as_int
-from cyconv.data.augmentation.transforms import Batch, Transform, as_transform
+from cyconv._sources import Source, with_channel
+from cyconv._validation import FLOATS, as_array, as_bool, as_float_dtype, as_generator, as_int, as_rows
+from cyconv.data.augmentation.transforms import NHWC, Batch, Transform, as_transform
 from cyconv.data.sampling import Sampler, as_sampler
 
 Rows = slice | NDArray[np.int64]
@@ -23,14 +24,15 @@ Work = tuple[Rows, "np.random.SeedSequence | None"]  # np.random takes long to i
 class Batches:
     """Iterate over a data set in mini-batches of floats, images among them in channels-last memory.
 
-    Each iteration is one epoch. The data set itself is never copied, so it may be a memory-mapped file.
+    Each iteration is one epoch. The data set itself is never copied, so it may be a memory-mapped file, a dataset of
+    h5py or an array of zarr: of what has a shape, a dtype and `__getitem__`, each batch reads its own rows.
 
     Parameters
     ----------
     x : ndarray of shape (N, C, H, W), (N, H, W) or (N, features), float32, float64 or uint8
         Images, or vectors; bytes are divided by 255.
     y : array-like of N rows
-        Labels or targets, handed on with their own dtype.
+        Labels or targets (likewise), handed on with their own dtype.
     batch_size : int
         Images a batch; the last batch has what is left.
     shuffle : bool, default False
@@ -85,8 +87,8 @@ class Batches:
 
     def __init__(
         self,
-        x: ArrayLike,
-        y: ArrayLike,
+        x: ArrayLike | Source,
+        y: ArrayLike | Source,
         batch_size: int,
         shuffle: bool = False,
         rng: np.random.Generator | int | None = None,
@@ -97,7 +99,7 @@ class Batches:
         sampler: Sampler | None = None,
         workers: int = 1,
     ) -> None:
-        images, targets = as_array("Batches", "x", x), as_array("Batches", "y", y)
+        images, targets = as_rows("Batches", "x", x), as_rows("Batches", "y", y)
         if images.dtype != np.uint8 and images.dtype.newbyteorder("=") not in FLOATS:
             raise TypeError(f"Batches: `x` must be uint8, float32 or float64, got {images.dtype}")
         if images.ndim not in (2, 3, 4):
@@ -107,7 +109,7 @@ class Batches:
         if targets.shape[:1] != images.shape[:1]:
             raise ValueError(f"Batches: `y` must have a row for each of the {len(images)} in `x`, got {targets.shape}")
         self._dtype = as_float_dtype("Batches", "dtype", dtype)
-        self._x = images[:, np.newaxis] if images.ndim == 3 else images
+        self._x = with_channel(images) if images.ndim == 3 else images
         self._y = targets
         self._batch_size = as_int("Batches", "batch_size", batch_size)
         self._workers = as_int("Batches", "workers", workers)
@@ -184,11 +186,11 @@ class Batches:
 
     def _numbers(self, rows: Rows) -> NDArray:
         """Return images or vectors in the dtype of the batches."""
-        if self._x.ndim == 4:  # [n, C, H, W] -> [n, H, W, C]; rows are picked where each is one piece of memory
-            pixels = self._x.transpose(0, 2, 3, 1)
-            source = pixels[rows] if pixels.flags.c_contiguous else self._x[rows].transpose(0, 2, 3, 1)
+        # [n, C, H, W] -> [n, H, W, C]; rows are picked where each is one piece of memory
+        if isinstance(self._x, np.ndarray) and self._x.ndim == 4 and self._x.transpose(NHWC).flags.c_contiguous:
+            source = self._x.transpose(NHWC)[rows]
         else:
-            source = self._x[rows]
+            source = self._x[rows].transpose(NHWC) if self._x.ndim == 4 else self._x[rows]
         values = memory.empty(source.shape, self._dtype)
         if source.dtype == np.uint8:
             np.divide(source, 255, out=values, dtype=self._dtype)

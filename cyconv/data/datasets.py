@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -107,7 +109,8 @@ def mnist(root: str | os.PathLike[str]) -> Dataset:
     ----------
     root : str or path
         Folder with ``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte``, ``t10k-images-idx3-ubyte`` and
-        ``t10k-labels-idx1-ubyte``, each plain or gzipped (``.gz``).
+        ``t10k-labels-idx1-ubyte``, each plain or gzipped (``.gz``), also with a dot before ``idx``; or with the folder
+        ``raw`` or ``MNIST/raw`` in which torchvision puts them.
 
     Returns
     -------
@@ -127,10 +130,9 @@ def mnist(root: str | os.PathLike[str]) -> Dataset:
     The IDX format: two zero bytes, a type code, the number of axes, each axis's extent as four bytes, highest first,
     then the values. Y. LeCun, C. Cortes, C. J. C. Burges, The MNIST database of handwritten digits.
     """
-    folder = as_folder("mnist", root)
-    train_x, train_y = _read_part(folder, "train")
-    test_x, test_y = _read_part(folder, "t10k")
-    return Dataset(train_x, train_y, test_x, test_y, TEN_DIGITS)
+    op = "mnist"
+    folder = find_folder(op, as_folder(op, root), ("", "raw", "MNIST/raw"), "train-images-idx3-ubyte")
+    return Dataset(*read_part(op, folder, "train", 10), *read_part(op, folder, "t10k", 10), TEN_DIGITS)
 
 
 def as_folder(op: str, root: str | os.PathLike[str]) -> Path:
@@ -142,66 +144,99 @@ def as_folder(op: str, root: str | os.PathLike[str]) -> Path:
     return Path(os.fsdecode(root))
 
 
-def _read_part(root: Path, part: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Return the images and labels of one part of the set."""
-    images_file, labels_file = _find(root, f"{part}-images-idx3-ubyte"), _find(root, f"{part}-labels-idx1-ubyte")
-    labels = _read_idx(labels_file, (None,))
-    images = _read_idx(images_file, (None, 28, 28))
+def find_folder(op: str, root: Path, folders: tuple[str, ...], name: str) -> Path:
+    """Return the first of the folders in `root` that has the file; all of a set then comes from there."""
+    for folder in folders:
+        if _found(root / folder, name) is not None:
+            return root / folder
+    raise FileNotFoundError(f"{op}: {root} has neither {name} nor {name}.gz")
+
+
+def read_part(op: str, folder: Path, part: str, classes: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Return the images and labels of one part of a set in MNIST's format."""
+    images_file, labels_file = (_file(op, folder, f"{part}-{kind}-ubyte") for kind in ("images-idx3", "labels-idx1"))
+    labels = _read_idx(op, labels_file, (None,))
+    images = _read_idx(op, images_file, (None, 28, 28))
     if len(images) != len(labels):
-        raise ValueError(f"mnist: {images_file} has {len(images)} images, but {labels_file} has {len(labels)} labels")
-    if labels.size and labels.max() >= len(TEN_DIGITS):
-        raise ValueError(f"mnist: {labels_file} has the label {labels.max()}, expected 0 to 9")
+        raise ValueError(f"{op}: {images_file} has {len(images)} images, but {labels_file} has {len(labels)} labels")
+    if labels.size and labels.max() >= classes:
+        raise ValueError(f"{op}: {labels_file} has the label {labels.max()}, expected 0 to {classes - 1}")
     return images[:, np.newaxis], labels.astype(np.int64)
 
 
-def _find(root: Path, name: str) -> Path:
-    """Return the path of the file, plain or gzipped."""
-    for path in (root / name, root / f"{name}.gz"):
-        if path.is_file():
-            return path
-    raise FileNotFoundError(f"mnist: {root} has neither {name} nor {name}.gz")
+def _file(op: str, folder: Path, name: str) -> Path:
+    path = _found(folder, name)
+    if path is None:
+        raise FileNotFoundError(f"{op}: {folder} has neither {name} nor {name}.gz")
+    return path
 
 
-def _read_idx(path: Path, expected_shape: tuple[int | None, ...]) -> NDArray[np.uint8]:
-    """Return the array in an IDX file of bytes, plain or gzipped; None stands for any extent."""
+def _found(folder: Path, name: str) -> Path | None:
+    """Return the path of the file, plain or gzipped, also if it lies in a folder of that name, as Kaggle's do."""
+    dotted = name.replace("-idx", ".idx")
+    for path in (folder / form / name for name in (name, dotted) for form in ("", name)):
+        for each in (path, path.with_name(f"{path.name}.gz")):
+            if each.is_file():
+                return each
+    return None
+
+
+@contextmanager
+def opened(op: str, path: Path) -> Iterator[IO[bytes] | GzipFile]:
+    """Open a file, plain or gzipped: its content tells, as downloads often lose or keep a misleading suffix."""
     import gzip  # here, because they take milliseconds to import
     import zlib
 
     with path.open("rb") as raw:
-        gzipped = raw.read(2) == GZIP_MAGIC  # by content: downloads often lose or keep a misleading suffix
+        gzipped = raw.read(2) == GZIP_MAGIC
         raw.seek(0)
         if not gzipped:
-            return _parse_idx(raw, path, expected_shape)
+            yield raw
+            return
         try:
             with gzip.GzipFile(fileobj=raw) as stream:
-                return _parse_idx(stream, path, expected_shape)
+                yield stream
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise ValueError(f"mnist: {path} is a truncated or damaged gzip file ({error})") from None
+            raise ValueError(f"{op}: {path} is a truncated or damaged gzip file ({error})") from None
 
 
-def _parse_idx(stream: IO[bytes] | GzipFile, path: Path, expected_shape: tuple[int | None, ...]) -> NDArray[np.uint8]:
+def read_at_most(stream: IO[bytes] | GzipFile, size: int) -> bytearray:
+    """Return what is left of a stream, but no more than `size` bytes and one, which tells that there are more."""
+    values = bytearray()
+    while len(values) <= size and (piece := stream.read(min(PIECE, size + 1 - len(values)))):
+        values += piece
+    return values
+
+
+def _read_idx(op: str, path: Path, expected_shape: tuple[int | None, ...]) -> NDArray[np.uint8]:
+    """Return the array in an IDX file of bytes, plain or gzipped; None stands for any extent."""
+    with opened(op, path) as stream:
+        return _parse_idx(op, stream, path, expected_shape)
+
+
+def _parse_idx(
+    op: str, stream: IO[bytes] | GzipFile, path: Path, expected_shape: tuple[int | None, ...]
+) -> NDArray[np.uint8]:
     """Return the array in `stream`, which comes from the file `path`."""
     ndim = len(expected_shape)
     header = stream.read(4 + 4 * ndim)
     if header[:2] != b"\0\0" or len(header) < 4:
-        raise ValueError(f"mnist: {path} is not an IDX file: it begins with {header[:4]!r}, expected two zero bytes")
+        raise ValueError(f"{op}: {path} is not an IDX file: it begins with {header[:4]!r}, expected two zero bytes")
     if header[2] != UNSIGNED_BYTE:
-        raise ValueError(f"mnist: {path} has the type code {header[2]:#04x}, expected 0x08 (unsigned bytes)")
+        raise ValueError(f"{op}: {path} has the type code {header[2]:#04x}, expected 0x08 (unsigned bytes)")
     if header[3] != ndim:
-        raise ValueError(f"mnist: {path} has {header[3]} axes, expected {ndim}")
+        raise ValueError(f"{op}: {path} has {header[3]} axes, expected {ndim}")
     if len(header) < 4 + 4 * ndim:
-        raise ValueError(f"mnist: {path} is truncated within its header of {4 + 4 * ndim} bytes")
+        raise ValueError(f"{op}: {path} is truncated within its header of {4 + 4 * ndim} bytes")
     shape = tuple(int.from_bytes(header[4 + 4 * axis : 8 + 4 * axis], "big") for axis in range(ndim))
     if any(wanted not in (None, extent) for wanted, extent in zip(expected_shape, shape, strict=True)):
         wanted_shape = ", ".join("N" if wanted is None else str(wanted) for wanted in expected_shape)
-        raise ValueError(f"mnist: {path} has shape {shape}, expected ({wanted_shape})")
+        raise ValueError(f"{op}: {path} has shape {shape}, expected ({wanted_shape})")
     if shape[0] > MOST_IMAGES:
-        raise ValueError(f"mnist: {path} has the shape {shape} in its header, more than {MOST_IMAGES} images")
+        raise ValueError(f"{op}: {path} has the shape {shape} in its header, more than {MOST_IMAGES} images")
     size = math.prod(shape)
-    values = bytearray()
-    while len(values) <= size and (piece := stream.read(min(PIECE, size + 1 - len(values)))):
-        values += piece
+    values = read_at_most(stream, size)
     if len(values) != size:
         found = "more" if len(values) > size else f"only {len(values)}"
-        raise ValueError(f"mnist: {path} has the shape {shape} in its header, {size} bytes, but holds {found}")
+        raise ValueError(f"{op}: {path} has the shape {shape} in its header, {size} bytes, but holds {found}")
     return np.frombuffer(values, np.uint8).reshape(shape)

@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cyconv import threads
-from cyconv._geometry import Pair
-from cyconv._validation import as_choice, as_int, as_pair, brief
+from cyconv._validation import brief
 from cyconv.data.datasets import as_folder
+from cyconv.data.pictures import SUFFIXES, Preparation, check_pillow, read_pictures
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-MODES = {1: "L", 3: "RGB"}  # Pillow's names
+MACOS = "__MACOSX"  # the folder of copies without pictures that macOS adds to archives
 
 
 class ImageFolder(NamedTuple):
@@ -52,6 +50,10 @@ def image_folder(
     channels: int = 3,
     fit: str = "crop",
     class_names: Sequence[str] | None = None,
+    background: str | int | Sequence[int] = "white",
+    invert: bool = False,
+    on_error: str = "raise",
+    progress: bool = False,
 ) -> ImageFolder:
     """Read the images of a folder that has a folder for each class, at one size.
 
@@ -59,7 +61,7 @@ def image_folder(
     ----------
     root : str or path
         Folder whose folders are the classes. Images may lie in folders of their own within a class; files of other
-        kinds, and all whose name begins with a dot, are passed over.
+        kinds, all whose name begins with a dot, and ``__MACOSX`` are passed over.
     size : int or pair of ints
         Height and width of the images returned.
     channels : {1, 3}, default 3
@@ -68,6 +70,14 @@ def image_folder(
         How an image of another shape comes to this one: what is too long is cut off on both sides, or all is squeezed.
     class_names : sequence of str, optional
         The classes to read, in this order: give those of the training images for the test images. Default: all, sorted.
+    background : str, int or sequence of 3 ints, default "white"
+        What shows through where a picture is transparent: the name of a colour, a grey level, or red, green and blue.
+    invert : bool, default False
+        Whether light becomes dark.
+    on_error : {"raise", "skip"}, default "raise"
+        Whether files that are no images, or damaged, are an error that names them all, or are left out with a warning.
+    progress : bool, default False
+        Whether to show a bar.
 
     Returns
     -------
@@ -81,13 +91,15 @@ def image_folder(
     FileNotFoundError
         If the folder, or that of a class, is missing.
     TypeError, ValueError
-        If an argument is wrong; there are no classes, or one without images; or a file is no image, damaged, or has
-        more pixels than ``PIL.Image.MAX_IMAGE_PIXELS`` (a decompression bomb).
+        If an argument is wrong; there are no classes, or some without images; or files are no images, damaged, or have
+        more pixels than ``PIL.Image.MAX_IMAGE_PIXELS`` (decompression bombs).
 
     Notes
     -----
-    Images are turned upright as their EXIF data says, reduced with all pixels weighed (antialiased bilinear), 16-bit
-    grey by its upper byte, of animations the first picture. Several are read at a time, `cyconv.get_num_threads`.
+    AVIF, BMP, GIF, JPEG, PNG, PPM, TIFF and WebP are read, as far as Pillow can. Images are turned upright as their
+    EXIF data says, reduced with all pixels weighed (antialiased bilinear), 16-bit grey by its upper byte, of animations
+    the first picture; images of 32-bit integers or floating point numbers, which have no range, are refused. Several
+    are read at a time, `cyconv.get_num_threads`.
 
     Examples
     --------
@@ -104,37 +116,24 @@ def image_folder(
     >>> data.files, data.y
     (('meadow/1.png', 'sea/1.png'), array([0, 1]))
     """
-    try:
-        import PIL  # noqa: F401
-    except ImportError as error:
-        raise ImportError('image_folder: reading images needs Pillow: pip install "cyconv[image]"') from error
-    from concurrent.futures import ThreadPoolExecutor
-
-    folder = as_folder("image_folder", root)
-    H, W = as_pair("image_folder", "size", size)
-    C = as_int("image_folder", "channels", channels)
-    if C not in MODES:
-        raise ValueError(f"image_folder: `channels` must be 1 or 3, got {channels}")
-    crops = as_choice("image_folder", "fit", fit, ("crop", "stretch")) == "crop"
+    op = "image_folder"
+    check_pillow(op)
+    folder = as_folder(op, root)
+    preparation = Preparation.checked(op, size, channels, fit, background, invert)
     names = _classes(folder) if class_names is None else _as_names(class_names)
     files = [_files(folder / name) for name in names]
+    empty = [name for name, found in zip(names, files, strict=True) if not found]
+    if empty:
+        listing = ", ".join(map(repr, empty[:100]))
+        raise ValueError(f"{op}: {folder} has no image ({', '.join(SUFFIXES)}) in its folder {listing}")
     paths = [path for each in files for path in each]
-    pixels = np.empty((len(paths), H, W, C), np.uint8)
-
-    def read(number: int) -> None:
-        pixels[number] = read_image("image_folder", paths[number], (H, W), C, crops)
-
-    with ThreadPoolExecutor(threads.get_num_threads()) as pool:
-        try:
-            for _ in pool.map(read, range(len(paths))):  # the first error in order, whoever meets one first
-                pass
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-    labels = np.repeat(np.arange(len(names), dtype=np.int64), [len(each) for each in files])
-    return ImageFolder(
-        pixels.transpose(0, 3, 1, 2), labels, names, tuple(path.relative_to(folder).as_posix() for path in paths)
-    )
+    pixels, kept = read_pictures(op, paths, preparation, on_error, progress)
+    labels = np.repeat(np.arange(len(names), dtype=np.int64), [len(each) for each in files])[kept]
+    missing = [name for label, name in enumerate(names) if label not in labels]
+    if missing:
+        raise ValueError(f"{op}: no image of {folder} in {', '.join(map(repr, missing))} can be read")
+    listed = tuple(paths[number].relative_to(folder).as_posix() for number in kept)
+    return ImageFolder(pixels.transpose(0, 3, 1, 2), labels, names, listed)
 
 
 def _as_names(class_names: Any) -> tuple[str, ...]:
@@ -152,7 +151,7 @@ def _as_names(class_names: Any) -> tuple[str, ...]:
 
 def _classes(folder: Path) -> tuple[str, ...]:
     """Return the names of the folders in a folder."""
-    names = tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")))
+    names = tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and not _is_hidden(path.name)))
     if not names:
         raise ValueError(f"image_folder: {folder} has no folder in it: each class needs one")
     return names
@@ -167,49 +166,10 @@ def _files(folder: Path) -> list[Path]:
         for path in folder.rglob("*")
         if path.suffix.lower() in SUFFIXES
         and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and not any(map(_is_hidden, path.relative_to(folder).parts))
     )
-    files = sorted(found, key=lambda path: path.relative_to(folder).parts)
-    if not files:
-        raise ValueError(f"image_folder: {folder} has no image in it ({', '.join(SUFFIXES)})")
-    return files
+    return sorted(found, key=lambda path: path.relative_to(folder).parts)
 
 
-def read_image(op: str, path: Path, size: Pair, channels: int, crops: bool) -> NDArray[np.uint8]:
-    """Return an image in bytes, [H, W, C]; with Pillow."""
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(path) as image:
-            most = Image.MAX_IMAGE_PIXELS
-            if most is not None and image.width * image.height > most:
-                raise ValueError(f"its {image.width}x{image.height} pixels are more than PIL.Image.MAX_IMAGE_PIXELS")
-            upright = _as_bytes(ImageOps.exif_transpose(image)).convert(MODES[channels])
-            box = _middle(upright.size, size) if crops else None
-            pixels = np.asarray(upright.resize(size[::-1], Image.Resampling.BILINEAR, box))
-            return pixels.reshape(*size, channels)
-    except MemoryError:
-        raise
-    except Exception as error:  # damaged files make Pillow raise a dozen kinds
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # the system's: no permission, no such file
-        raise ValueError(f"{op}: {path} is no image, or a damaged one: {error}") from error
-
-
-def _as_bytes(image: Any) -> Any:
-    """Return a grey image of 16 bits as one of 8."""
-    from PIL import Image
-
-    if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.mode in ("I", "F"):
-        raise ValueError(f"Pillow reads its pixels as numbers without a largest one (mode {image.mode})")
-    return image
-
-
-def _middle(image: Pair, size: Pair) -> tuple[float, float, float, float]:
-    """Return the largest box in the middle of an image (width, height) that has the proportions of (height, width)."""
-    width, height = image
-    across, down = min(width, height * size[1] / size[0]), min(height, width * size[0] / size[1])
-    left, top = (width - across) / 2, (height - down) / 2
-    return left, top, left + across, top + down
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name == MACOS

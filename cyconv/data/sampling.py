@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cyconv._validation import as_array, as_bool, as_generator, as_int, as_int_array, as_number, brief
+from cyconv._validation import as_array, as_bool, as_generator, as_int, as_number, as_rows, brief
 
 Rows = NDArray[np.int64]
 TINY = 1e-9  # of a row: products of shares are not exact
@@ -39,7 +39,7 @@ class BalancedSampler:
 
     Parameters
     ----------
-    labels : array_like of N integers
+    labels : array_like of N integers, booleans or text
         Class of each row.
     size : int, optional
         Rows an epoch. Default: N.
@@ -47,7 +47,7 @@ class BalancedSampler:
     Raises
     ------
     TypeError, ValueError
-        If `labels` are not integers (N,), or there is none.
+        If `labels` are of another kind or shape, or there is none.
 
     Notes
     -----
@@ -65,7 +65,7 @@ class BalancedSampler:
     """
 
     def __init__(self, labels: ArrayLike, size: int | None = None) -> None:
-        classes = as_int_array("BalancedSampler", "labels", labels, 1)
+        classes = _classes("BalancedSampler", "labels", labels)
         if not len(classes):
             raise ValueError("BalancedSampler: `labels` is empty")
         self.size = len(classes) if size is None else as_int("BalancedSampler", "size", size)
@@ -137,11 +137,12 @@ def split(
     Parameters
     ----------
     x, y : array_like of N rows
-        Images and their labels or targets.
+        Images and their labels or targets; also datasets of h5py and arrays of zarr.
     fractions : sequence of float, default (0.8, 0.2)
         Share of each part; together 1.
     stratify : bool, default False
-        Whether each class of the labels `y` is divided in these proportions, to less than one row.
+        Whether each class of the labels `y`, integers, booleans or text, is divided in these proportions, to less than
+        one row.
     rng : numpy.random.Generator, int or None
         Generator, or its seed.
 
@@ -154,7 +155,7 @@ def split(
     ------
     TypeError, ValueError
         If `y` has another length than `x`; the fractions are not positive numbers that add up to 1, or leave a part
-        empty; or labels to be stratified are not integers (N,).
+        empty; or labels to be stratified are of another kind or shape.
 
     Examples
     --------
@@ -165,7 +166,7 @@ def split(
     >>> np.bincount(validation[1]).tolist()
     [14, 15, 14, 15, 14, 15, 14, 15, 14, 14]
     """
-    images, targets = as_array("split", "x", x), as_array("split", "y", y)
+    images, targets = as_rows("split", "x", x), as_rows("split", "y", y)
     if not images.ndim or images.shape[:1] != targets.shape[:1]:
         raise ValueError(
             f"split: `x` and `y` must have the same number of rows, got shapes {images.shape} and {targets.shape}"
@@ -174,7 +175,7 @@ def split(
     generator = as_generator("split", rng)
     groups = [np.arange(len(images))]
     if as_bool("split", "stratify", stratify):
-        groups = _members(as_int_array("split", "y", targets, 1))
+        groups = _members(_classes("split", "y", targets[:]))
     counts = _apportioned([len(group) for group in groups], shares)
     parts: list[list[Rows]] = [[] for _ in shares]
     for group, count in zip(groups, counts, strict=True):
@@ -188,9 +189,14 @@ def split(
 
 
 def _as_fractions(fractions: Any) -> NDArray[np.float64]:
-    if isinstance(fractions, str) or not isinstance(fractions, (Sequence, np.ndarray)):
+    if (
+        isinstance(fractions, str)
+        or not isinstance(fractions, (Sequence, np.ndarray))
+        or getattr(fractions, "shape", None) == ()
+    ):
         raise TypeError(f"split: `fractions` must be a sequence of numbers, got {brief(fractions)}")
-    shares = np.array([as_number("split", "fractions", share, 0, 1, open_minimum=True) for share in fractions])
+    numbers = as_array("split", "fractions", fractions) if isinstance(fractions, np.ndarray) else fractions
+    shares = np.array([as_number("split", "fractions", share, 0, 1, open_minimum=True) for share in numbers])
     if abs(shares.sum() - 1) > 1e-6:
         raise ValueError(f"split: `fractions` must add up to 1, got {brief(fractions)}")
     return shares / shares.sum()
@@ -212,6 +218,17 @@ def _apportioned(sizes: list[int], shares: NDArray[np.float64]) -> NDArray[np.in
         count[first] += 1
         behind[first] -= 1
     return counts
+
+
+def _classes(op: str, name: str, value: ArrayLike) -> Rows:
+    """Return labels (N,), integers, booleans or text, as the numbers of their classes."""
+    labels = as_array(op, name, value)
+    is_text = labels.dtype.kind in "OT" and all(isinstance(label, str) for label in labels.flat)
+    if labels.dtype.kind not in "iubUS" and not is_text:
+        raise TypeError(f"{op}: `{name}` must be integers, booleans or text, got {labels.dtype}")
+    if labels.ndim != 1:
+        raise ValueError(f"{op}: `{name}` must be labels (N,), got shape {labels.shape}")
+    return np.unique(labels, return_inverse=True)[1]
 
 
 def _members(classes: NDArray[np.int64]) -> list[Rows]:

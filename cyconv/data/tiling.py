@@ -13,9 +13,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cyconv._geometry import Pair, mirrored
-from cyconv._validation import FLOATS, as_array, as_int, as_pair, brief
+from cyconv._sources import Rows, with_channel
+from cyconv._validation import FLOATS, as_array, as_int, as_pair, as_rows, brief
 
 Extent = int | tuple[int, int]
+NETWORK = ("predict", "output_shape", "input_shape", "dtype")  # of a Network, which this module cannot import
 
 
 def tiles(images: ArrayLike, tile: Extent, border: Extent = 0, overlap: Extent = 0) -> NDArray:
@@ -148,7 +150,7 @@ def predict_tiled(
         Gives each pixel its scores. Its output has the input's size (padded convolutions), or lacks a border of the
         same width on opposite sides (valid ones).
     images : ndarray of shape (N, C, H, W), or (N, H, W) for one channel; float32, float64 or uint8
-        Whole images, also memory-mapped.
+        Whole images, also memory-mapped, or read from h5py and zarr one at a time.
     tile : int or pair of ints, optional
         Height and width of what the network is given at a time. Default: the network's own input size.
     overlap : int or pair of ints, default 0
@@ -187,17 +189,25 @@ def predict_tiled(
     True
     """
     op = "predict_tiled"
-    array = as_array(op, "images", images)
+    if isinstance(network, type) or not all(hasattr(network, name) for name in NETWORK):
+        raise TypeError(f"{op}: `network` must be a Network, got {type(network).__name__}")
+    array = as_rows(op, "images", images)
     if array.dtype != np.uint8 and array.dtype.newbyteorder("=") not in FLOATS:
         raise TypeError(f"{op}: `images` must be float32, float64 or uint8, got {array.dtype}")
-    pixels = _pixels_last(op, "images", array[:, np.newaxis] if array.ndim == 3 else array)
-    N, H, W, C = pixels.shape
+    pixels = with_channel(array) if array.ndim == 3 else array
+    _check_images(op, "images", pixels.shape)
+    N, C, H, W = pixels.shape
     if tile is None:
         shape = network.input_shape
         if shape is None or len(shape) != 3:
             raise ValueError(f"{op}: `tile` is missing, and the network has no input size of its own")
         tile = shape[1:]
     TH, TW = as_pair(op, "tile", tile)
+    if network.input_shape not in (None, (C, TH, TW)):
+        raise ValueError(
+            f"{op}: `tile` and the channels of `images` must be the network's input, {network.input_shape}, got "
+            f"{(C, TH, TW)}"
+        )
     shape = network.output_shape((C, TH, TW))
     if len(shape) != 3 or any(out > size or (size - out) % 2 for out, size in zip(shape[1:], (TH, TW), strict=True)):
         raise ValueError(
@@ -208,9 +218,11 @@ def predict_tiled(
     work = list(product(range(N), grid.places((H, W))))
     size = as_int(op, "batch_size", batch_size)
     output = np.empty((N, H, W, shape[0]), network.dtype)
+    held: dict[int, NDArray] = {}
     for start in range(0, len(work), size):
         group = work[start : start + size]
-        batch = np.stack([grid.cut(pixels[i], place) for i, place in group])
+        held = {i: held[i] if i in held else _image(pixels, i) for i, _ in group}  # each is read once
+        batch = np.stack([grid.cut(held[i], place) for i, place in group])
         scores = network.predict(_channels_first(batch), size).transpose(0, 2, 3, 1)
         for (i, place), piece in zip(group, scores, strict=True):
             place.paste(piece, output[i])
@@ -297,11 +309,20 @@ def _positions(start: int, count: int, size: int) -> slice | NDArray[np.intp]:
 def _pixels_last(op: str, name: str, value: ArrayLike) -> NDArray:
     """Return images as [N, H, W, C], or [N, H, W]."""
     array = as_array(op, name, value)
-    if array.ndim not in (3, 4):
-        raise ValueError(f"{op}: `{name}` must have shape (N, C, H, W) or (N, H, W), got {array.shape}")
-    if 0 in array.shape[1:]:
-        raise ValueError(f"{op}: only the batch of `{name}` may be empty, got shape {array.shape}")
+    _check_images(op, name, array.shape)
     return array.transpose(0, 2, 3, 1) if array.ndim == 4 else array
+
+
+def _check_images(op: str, name: str, shape: tuple[int, ...]) -> None:
+    if len(shape) not in (3, 4):
+        raise ValueError(f"{op}: `{name}` must have shape (N, C, H, W) or (N, H, W), got {shape}")
+    if 0 in shape[1:]:
+        raise ValueError(f"{op}: only the batch of `{name}` may be empty, got shape {shape}")
+
+
+def _image(images: Rows, number: int) -> NDArray:
+    """Return one of the images (N, C, H, W) as [H, W, C]."""
+    return images[number : number + 1][0].transpose(1, 2, 0)
 
 
 def _channels_first(pixels: NDArray) -> NDArray:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from cyconv import _validation as check
+from cyconv._boundary import BOUNDARIES
 from cyconv._geometry import Pair
 from cyconv.image import _sums
 
@@ -153,6 +154,7 @@ def _filtered(
     pixels = check.as_pixels(op, "image", image)
     numbers = _as_kernel(op, kernel)
     mode = check.as_choice(op, "mode", mode, MODES)
+    boundary = check.as_choice(op, "boundary", boundary, BOUNDARIES)
     (KH, KW), (H, W) = numbers.shape, pixels.shape[:2]
     size = None
     if mode == "same":

@@ -9,13 +9,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cyconv._validation import as_array, check_shape
-from cyconv.visualize.figure import new_figure
+from cyconv.history import History
+from cyconv.visualize.figure import names_of, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from cyconv.training import History
 
 __all__ = ["confusion_matrix", "learning_curves"]
 
@@ -40,8 +39,8 @@ def learning_curves(history: History) -> Figure:
 
     Raises
     ------
-    ValueError
-        If no epoch was finished.
+    TypeError, ValueError
+        If `history` is no History, or no epoch was finished.
     ImportError
         If matplotlib is missing.
 
@@ -54,6 +53,8 @@ def learning_curves(history: History) -> Figure:
     >>> [axes.get_title() for axes in figure.axes]
     ['Loss', 'Accuracy']
     """
+    if not isinstance(history, History):
+        raise TypeError(f"learning_curves: `history` must be a History, got {type(history).__name__}")
     epochs = history.epochs
     if not epochs:
         raise ValueError("learning_curves: `history` has no finished epoch")
@@ -99,8 +100,8 @@ def confusion_matrix(matrix: ArrayLike, class_names: Sequence[str]) -> Figure:
 
     Raises
     ------
-    ValueError
-        If `matrix` is not square, has a negative entry, or `class_names` another length.
+    TypeError, ValueError
+        If `matrix` is not square, has a negative entry, or `class_names` are no names or of another number.
     ImportError
         If matplotlib is missing.
 
@@ -112,8 +113,9 @@ def confusion_matrix(matrix: ArrayLike, class_names: Sequence[str]) -> Figure:
     'Confusion matrix: 19 of 20 right (95.00%)'
     """
     counts = as_array("confusion_matrix", "matrix", matrix)
-    K = len(class_names)
-    check_shape("confusion_matrix", "matrix", counts, (K, K), f" for {K} class names")
+    names = names_of("confusion_matrix", "class_names", class_names)
+    K = len(names)
+    check_shape("confusion_matrix", "matrix", counts, (K, K), f", a row for each of the {K} `class_names`")
     if counts.dtype.kind not in "iu" or counts.size == 0 or counts.min() < 0:
         raise ValueError("confusion_matrix: `matrix` must hold non-negative integers, at least one")
     total, right = int(counts.sum()), int(np.trace(counts))
@@ -127,9 +129,9 @@ def confusion_matrix(matrix: ArrayLike, class_names: Sequence[str]) -> Figure:
     axes.set_title(f"Confusion matrix: {right} of {total} right ({right / max(total, 1):.2%})")
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
-    long_names = max(map(len, class_names)) > 3
-    axes.set_xticks(range(K), class_names, rotation=45 if long_names else 0, ha="right" if long_names else "center")
-    axes.set_yticks(range(K), class_names)
+    long_names = max(map(len, names)) > 3
+    axes.set_xticks(range(K), names, rotation=45 if long_names else 0, ha="right" if long_names else "center")
+    axes.set_yticks(range(K), names)
     if K <= MOST_ANNOTATED_CLASSES:
         for (row, column), count in np.ndenumerate(counts):
             if count:

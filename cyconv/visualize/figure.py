@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -51,6 +51,21 @@ def new_grid(count: int, columns: int, shape: tuple[int, int], cell: float = CEL
     return figure, axes[:count]
 
 
+def names_of(op: str, name: str, value: Sequence[str]) -> list[str]:
+    """Return a user's names as a list of text.
+
+    Parameters
+    ----------
+    op, name : str
+        Whom and what errors name.
+    value : sequence of str
+        What the user says.
+    """
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable) or getattr(value, "shape", None) == ():
+        raise TypeError(f"{op}: `{name}` must be a sequence of names, got {type(value).__name__}")
+    return [str(each) for each in value]
+
+
 def titles_of(op: str, names: Sequence[str] | None, default: Sequence[str]) -> list[str]:
     """Return what stands above each image.
 
@@ -63,7 +78,7 @@ def titles_of(op: str, names: Sequence[str] | None, default: Sequence[str]) -> l
     default : sequence of str
         What stands there otherwise.
     """
-    titles = list(default if names is None else names)
+    titles = list(default) if names is None else names_of(op, "names", names)
     if len(titles) != len(default):
         raise ValueError(f"{op}: `names` must be {len(default)}, one for each image, got {len(titles)}")
     return titles

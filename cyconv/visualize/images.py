@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cyconv._validation import as_array, as_float_array, as_int_array, check_shape
-from cyconv.visualize.figure import new_grid, pixels_of, titles_of
+from cyconv.visualize.figure import names_of, new_grid, pixels_of, titles_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,7 +53,7 @@ def saliency(images: ArrayLike, maps: ArrayLike, names: Sequence[str] | None = N
     """
     op = "saliency"
     importance = as_float_array(op, "maps", maps, 3)
-    pictures = as_array(op, "images", images)
+    pictures = _real(op, "images", images)
     N, H, W = importance.shape
     if pictures.shape not in ((N, H, W), (N, 1, H, W), (N, 3, H, W)) or importance.size == 0:
         raise ValueError(
@@ -111,22 +111,26 @@ def segmentation(
     op = "segmentation"
     classes = as_int_array(op, "prediction", prediction, 2)
     H, W = classes.shape
-    picture = as_array(op, "image", image)
+    picture = _real(op, "image", image)
     if picture.shape not in ((H, W), (1, H, W), (3, H, W)) or classes.size == 0:
         raise ValueError(
             f"{op}: `image` must have shape (1 or 3, H, W) as `prediction` {classes.shape} has, got {picture.shape}"
         )
     if classes.max() < 0:
         raise ValueError(f"{op}: `prediction` must hold a class, got negative numbers only")
-    K = int(classes.max()) + 1 if class_names is None else len(class_names)
+    given = None if class_names is None else names_of(op, "class_names", class_names)
+    K = int(classes.max()) + 1 if given is None else len(given)
     right = None
     if truth is not None:
         right = as_int_array(op, "truth", truth)
         check_shape(op, "truth", right, (H, W), " (that of `prediction`)")
-        K = max(K, int(right.max()) + 1) if class_names is None else K
+        K = max(K, int(right.max()) + 1) if given is None else K
     if classes.max() >= K or K > MOST_COLORS:
-        raise ValueError(f"{op}: classes must be below {min(K, MOST_COLORS)}, got up to {max(classes.max(), K - 1)}")
-    names = [str(index) for index in range(K)] if class_names is None else list(class_names)
+        raise ValueError(
+            f"{op}: classes in `prediction`, and `class_names`, must be below {min(K, MOST_COLORS)}, got up to "
+            f"{max(classes.max(), K - 1)}"
+        )
+    names = [str(index) for index in range(K)] if given is None else given
 
     base = _stretched(picture.reshape(-1, H, W))
     grey = np.broadcast_to(pixels_of(base)[..., np.newaxis] if len(base) == 1 else pixels_of(base), (H, W, 3))
@@ -148,6 +152,13 @@ def segmentation(
     patches = [Patch(facecolor=color, label=name) for color, name in zip(colors, names, strict=True)]
     figure.legend(handles=patches, loc="outside lower center", ncols=min(K, 5), frameon=False)
     return figure
+
+
+def _real(op: str, name: str, value: ArrayLike) -> NDArray:
+    array = as_array(op, name, value)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{op}: `{name}` must be real numbers, got {array.dtype}")
+    return array
 
 
 def _stretched(picture: NDArray) -> NDArray:

@@ -3,6 +3,7 @@ import pytest
 
 from cyconv.cli import images
 from cyconv.data import digits
+from cyconv.data.pictures import Preparation, read_pictures
 
 RNG = np.random.default_rng(0)
 
@@ -11,13 +12,15 @@ def test_grey_is_what_pillow_makes_of_colour():
     image_module = pytest.importorskip("PIL.Image")
     colours = RNG.integers(0, 256, (6, 5, 3), np.uint8)
     expected = np.asarray(image_module.fromarray(colours).convert("L"), float)
-    grey, _ = images.Fit(1, (6, 5))((colours.transpose(2, 0, 1)[np.newaxis] / 255).astype(np.float32), np.zeros(1))
+    grey, _ = images.Fit(Preparation((6, 5), 1))(
+        (colours.transpose(2, 0, 1)[np.newaxis] / 255).astype(np.float32), np.zeros(1)
+    )
     np.testing.assert_allclose(grey[0, 0] * 255, expected, atol=0.51)  # Pillow rounds
 
 
 def test_colour_is_grey_three_times():
     x = RNG.random((2, 1, 4, 4), np.float32)
-    coloured, labels = images.Fit(3, (4, 4))(x, np.arange(2))
+    coloured, labels = images.Fit(Preparation((4, 4)))(x, np.arange(2))
     assert labels.tolist() == [0, 1]
     for channel in range(3):
         np.testing.assert_array_equal(coloured[:, channel], x[:, 0])
@@ -25,21 +28,21 @@ def test_colour_is_grey_three_times():
 
 def test_sizes_are_interpolated():
     x = np.array([[[[0.0, 1.0], [0.0, 1.0]]]])
-    enlarged, _ = images.Fit(1, (2, 4))(x, np.zeros(1))
+    enlarged, _ = images.Fit(Preparation((2, 4), 1, "stretch"))(x, np.zeros(1))
     np.testing.assert_allclose(enlarged[0, 0], [[0, 0.25, 0.75, 1]] * 2)
 
 
 def test_nothing_is_done_to_images_that_fit():
     x = np.zeros((1, 3, 8, 8), np.uint8)
-    assert images.fitting(x, (3, 8, 8)) == []
+    assert images.fitting(x, Preparation((8, 8))) == []
     with pytest.raises(ValueError, match="the network takes images of 4 channels, but these are grey or coloured"):
-        images.fitting(x, (4, 8, 8))
+        images.fitting(x, Preparation((8, 8), 4))
 
 
 def test_batches_are_in_the_networks_shape_and_bounded():
     x, y = np.full((300, 1, 8, 8), 255, np.uint8), np.arange(300)
     for shape, most in (((1, 8, 8), 256), ((3, 256, 256), 42)):
-        found = list(images.batches(x, y, shape))
+        found = list(images.batches(x, y, Preparation(shape[1:], shape[0])))
         assert {batch.shape[1:] for batch, _ in found} == {shape}
         assert max(len(batch) for batch, _ in found) == most
         np.testing.assert_array_equal(np.concatenate([labels for _, labels in found]), y)
@@ -47,7 +50,7 @@ def test_batches_are_in_the_networks_shape_and_bounded():
 
 
 def test_digits_have_a_border():
-    data = images.load("digits", None, (1, 28, 28))
+    data = images.load("digits", None, Preparation((28, 28), 1))
     np.testing.assert_array_equal(data.test_x[:, :, 4:-4, 4:-4], digits(20).test_x)
     assert data.test_x.sum() == digits(20).test_x.sum()
 
@@ -55,7 +58,7 @@ def test_digits_have_a_border():
 @pytest.mark.parametrize("name", images.ROOTS)
 def test_other_data_needs_a_folder(name):
     with pytest.raises(ValueError, match=f"--data {name} needs --root, {images.ROOTS[name]}"):
-        images.load(name, None, (1, 28, 28))
+        images.load(name, None, Preparation((28, 28), 1))
 
 
 @pytest.mark.parametrize("name", images.AUGMENTATIONS)
@@ -81,7 +84,7 @@ def folder(tmp_path):
 
 
 def test_a_folder_is_divided_always_alike(folder):
-    data, again = (images.load("folder", folder, (3, 16, 16)) for _ in range(2))
+    data, again = (images.load("folder", folder, Preparation((16, 16))) for _ in range(2))
     assert data.class_names == ("bright", "dark")
     assert data.train_x.shape == (16, 3, 16, 16)
     assert np.bincount(data.test_y).tolist() == [2, 2]
@@ -96,30 +99,34 @@ def test_a_folder_may_be_divided_already(folder, tmp_path):
         for number in range(3):
             (tmp_path / name / f"{number}.png").rename(tmp_path / "test" / name / f"{number}.png")
         (tmp_path / name).rename(tmp_path / "train" / name)
-    data = images.load("folder", tmp_path, (1, 16, 16), ["dark", "bright"])
+    data = images.load("folder", tmp_path, Preparation((16, 16), 1), ["dark", "bright"])
     assert data.class_names == ("dark", "bright")
     assert (len(data.train_x), len(data.test_x)) == (14, 6)
     assert data.train_x[data.train_y == 0].max() < data.train_x[data.train_y == 1].min()
 
 
-def test_pictures_are_read_in_the_networks_shape(folder):
-    path = folder / "bright" / "0.png"
-    assert images.picture(path, (1, 8, 12), False).shape == (1, 8, 12)
-    coloured = images.picture(path, (3, 8, 12), False)
-    assert coloured.shape == (3, 8, 12)
-    np.testing.assert_array_equal(images.picture(path, (3, 8, 12), True), 255 - coloured)
+def test_inverted_data_is_inverted_once():
+    plain, inverted = (images.load("digits", None, Preparation((28, 28), 1, invert=invert)) for invert in (False, True))
+    np.testing.assert_array_equal(inverted.train_x, 255 - plain.train_x)
+    x, _ = next(iter(images.batches(inverted.test_x, inverted.test_y, Preparation((32, 32), 1, invert=True))))
+    y, _ = next(iter(images.batches(plain.test_x, plain.test_y, Preparation((32, 32), 1))))
+    np.testing.assert_allclose(x, 1 - y, atol=1e-6)
 
 
 def test_pictures_of_16_bits_and_turned_ones_are_read_as_they_are(tmp_path):
     image_module = pytest.importorskip("PIL.Image")
+
+    def picture(name, size):
+        return read_pictures("predict", [tmp_path / name], Preparation(size, 1))[0][0, ..., 0]
+
     image_module.fromarray(np.full((8, 8), 30000, np.uint16)).save(tmp_path / "16.png")
-    assert np.unique(images.picture(tmp_path / "16.png", (1, 4, 4), False)).tolist() == [30000 >> 8]
+    assert np.unique(picture("16.png", (4, 4))).tolist() == [30000 >> 8]
     turned, exif = np.zeros((8, 8), np.uint8), image_module.Exif()
     turned[:, 4:], exif[0x0112] = 255, 6  # orientation: a quarter turn to the right
     image_module.fromarray(turned).save(tmp_path / "turned.png", exif=exif)
-    upright = images.picture(tmp_path / "turned.png", (1, 8, 8), False)[0]
+    upright = picture("turned.png", (8, 8))
     assert upright[:4].max() == 0 < 255 == upright[4:].min()
     image_module.fromarray(RNG.integers(0, 256, (32, 32), np.uint8)).save(tmp_path / "whole.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:500])
     with pytest.raises(ValueError, match=r"predict: .*cut.png is no image, or a damaged one"):
-        images.picture(tmp_path / "cut.png", (1, 4, 4), False)
+        picture("cut.png", (4, 4))

@@ -8,9 +8,12 @@ from cyconv import memory, models
 from cyconv.cli.recipes import Recipe, input_shape, load, parse_options, parse_size, save
 from cyconv.serialization import load_arrays, save_arrays
 
+PREPARED = '{"fit": "crop", "background": [9, 9, 9], "invert": false, "scale": "1/255"}'
+
 
 def test_what_was_saved_comes_back(tmp_path):
     recipe = Recipe("resnet_v2_cifar", (1, 24, 40), ("cat", "dog", "été"), {"depth": 11, "width": 4}, "folder")
+    recipe = recipe._replace(fit="stretch", background=(1, 2, 3), invert=True)
     network = recipe.network(seed=3)
     save(tmp_path / "w", network, recipe)
     loaded, read = load(tmp_path / "w")
@@ -101,6 +104,16 @@ def test_sizes():
             "10000",
             "w: the network does not fit, it needs more weights than there are: 10 arrays, of 61706 el",
         ),
+        ("preparation", "[]", "damaged metadata: preparation"),
+        ("preparation", "{}", "damaged metadata: preparation"),
+        ("preparation", PREPARED.replace("crop", "pad"), "damaged metadata: preparation: `fit` must be one of"),
+        ("preparation", PREPARED.replace("[9, 9, 9]", "[9]"), "damaged metadata: preparation: `background` must be"),
+        (
+            "preparation",
+            PREPARED.replace("false", "0"),
+            "damaged metadata: preparation: `invert` must be True or False",
+        ),
+        ("preparation", PREPARED.replace("255", "127"), "damaged metadata: preparation: `scale` must be '1/255', got"),
         ("model", "nonet", "does not name its model, as files of `cyconv train` do"),
     ],
 )

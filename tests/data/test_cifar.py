@@ -1,3 +1,4 @@
+import gzip
 import os
 import pickle
 import subprocess
@@ -8,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cyconv.data import cifar10
+from cyconv.data import cifar10, cifar100
 from tests.data.test_plain_pickle import pickle_of_python2
 
 COUNTS = {
@@ -187,3 +188,87 @@ def test_cifar10_itself(tmp_path):
     assert data.train_y[:10].tolist() == [6, 9, 9, 4, 1, 1, 2, 7, 8, 3]  # a frog, two trucks, a deer, ...
     # Close to what everyone who trains on CIFAR-10 subtracts, the mean of all five batches.
     np.testing.assert_allclose(data.train_x.mean((0, 2, 3)) / 255, [0.4914, 0.4822, 0.4465], atol=3e-3)
+
+
+def test_files_may_be_gzipped(tmp_path):
+    write(tmp_path, "binary")
+    content = (tmp_path / "test_batch.bin").read_bytes()
+    (tmp_path / "test_batch.bin").rename(tmp_path / "test_batch.bin.gz")
+    (tmp_path / "test_batch.bin.gz").write_bytes(gzip.compress(content))
+    np.testing.assert_array_equal(cifar10(tmp_path).test_y, batch("test_batch")[1])
+    (tmp_path / "test_batch.bin.gz").write_bytes(gzip.compress(content)[:-9])
+    with pytest.raises(ValueError, match=r"^cifar10: .*test_batch\.bin\.gz is a truncated or damaged gzip file"):
+        cifar10(tmp_path)
+
+
+def test_a_gzip_bomb_is_not_unpacked(tmp_path, monkeypatch):
+    write(tmp_path, "binary")
+    monkeypatch.setattr("cyconv.data.cifar.MOST_IMAGES", 10)
+    (tmp_path / "test_batch.bin").write_bytes(gzip.compress(bytes(2**24)))
+    with pytest.raises(ValueError, match=r"^cifar10: .*test_batch\.bin unpacks to more than 92190 bytes"):
+        cifar10(tmp_path)
+
+
+# CIFAR-100
+
+PIXELS100 = np.random.default_rng(0).integers(0, 256, (5, 3072), np.uint8)
+FINE100, COARSE100 = [0, 99, 40, 7, 3], [4, 13, 5, 19, 0]
+
+
+def binary100(count):
+    rows = zip(COARSE100[:count], FINE100[:count], PIXELS100, strict=False)
+    return b"".join(bytes([coarse, fine]) + pixels.tobytes() for coarse, fine, pixels in rows)
+
+
+def python100(count):
+    labels = {"fine_labels": FINE100[:count], "coarse_labels": COARSE100[:count]}
+    return pickle.dumps({"data": PIXELS100[:count], "filenames": ["a.png"] * count, "batch_label": "x", **labels})
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress])
+@pytest.mark.parametrize(
+    ("folder", "suffix", "encode"),
+    [
+        ("", ".bin", binary100),
+        ("cifar-100-binary", ".bin", binary100),
+        ("cifar-100-python", "", python100),
+        ("", "", python100),
+    ],
+)
+def test_cifar100_in_every_form(folder, suffix, encode, compress, tmp_path):
+    (tmp_path / folder).mkdir(exist_ok=True)
+    (tmp_path / folder / f"train{suffix}").write_bytes(compress(encode(5)))
+    (tmp_path / folder / f"test{suffix}").write_bytes(compress(encode(2)))
+    fine, coarse = cifar100(tmp_path), cifar100(str(tmp_path), labels="coarse")
+    np.testing.assert_array_equal(fine.train_x.reshape(5, 3072), PIXELS100)
+    np.testing.assert_array_equal(coarse.test_x.reshape(2, 3072), PIXELS100[:2])
+    assert (fine.train_y.tolist(), coarse.train_y.tolist()) == (FINE100, COARSE100)
+    assert fine.test_y.tolist() == FINE100[:2]
+    assert (len(fine.class_names), len(coarse.class_names)) == (100, 20)
+    assert [fine.class_names[label] for label in (0, 40, 99)] == ["apple", "lamp", "worm"]
+    assert coarse.class_names[4] == "fruit_and_vegetables"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (binary100(2)[:-1], "is truncated or no file of CIFAR-100: its 6147 bytes are 1 images of 3074 bytes and 3073"),
+        (bytes([0, 100]) + bytes(3072), "has the label 100 for image 0, expected 0 to 99"),
+        (pickle.dumps({"data": PIXELS100, "labels": FINE100}), "has nothing under 'fine_labels', expected list"),
+        (b"", "has 0 images, expected 1 to 60000"),
+    ],
+)
+def test_cifar100_says_what_is_wrong(content, message, tmp_path):
+    (tmp_path / "train.bin").write_bytes(content)
+    (tmp_path / "test.bin").write_bytes(binary100(1))
+    with pytest.raises(ValueError, match=rf"^cifar100: .*train\.bin {message}"):
+        cifar100(tmp_path)
+
+
+def test_cifar100_refuses(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"^cifar100: .* has neither train\.bin nor train$"):
+        cifar100(tmp_path)
+    with pytest.raises(ValueError, match=r"^cifar100: `labels` must be one of 'fine', 'coarse', got 'both'"):
+        cifar100(tmp_path, "both")
+    with pytest.raises(TypeError, match=r"^cifar100: `root` must be a str or a path, got 3"):
+        cifar100(3)

@@ -181,3 +181,33 @@ def test_mnist_itself():
 def test_a_folder_is_a_path(root):
     with pytest.raises(TypeError, match=r"^mnist: `root` must be a str or a path, got "):
         mnist(root)
+
+
+@pytest.mark.parametrize("folder", ["raw", "MNIST/raw"])
+def test_mnist_in_torchvisions_folders(root, folder):
+    (root / folder).mkdir(parents=True)
+    for path in list(root.glob("*ubyte*")):
+        path.rename(root / folder / path.name)
+    np.testing.assert_array_equal(mnist(root).train_x[:, 0], images(7))
+
+
+@pytest.mark.parametrize("form", ["{}", "{}/{}"])
+def test_mnist_by_its_other_names(root, form):
+    """Of Kaggle's archives: a dot instead of a hyphen, and files in folders of their name."""
+    for path in list(root.glob("*ubyte*")):
+        name = path.name.replace("-idx", ".idx")
+        moved = path.rename(root / f"{name}.moved")
+        target = root / form.format(name.removesuffix(".gz"), name)
+        target.parent.mkdir(exist_ok=True)
+        moved.rename(target)
+    data = mnist(root)
+    np.testing.assert_array_equal(data.test_x[:, 0], images(3))
+    np.testing.assert_array_equal(data.train_y, labels(7))
+
+
+def test_mnist_is_read_from_one_folder(root):
+    """Not images from here and labels from there."""
+    (root / "raw").mkdir()
+    (root / "train-labels-idx1-ubyte.gz").rename(root / "raw" / "train-labels-idx1-ubyte.gz")
+    with pytest.raises(FileNotFoundError, match="has neither train-labels-idx1-ubyte nor"):
+        mnist(root)

@@ -95,9 +95,17 @@ def test_whole_shares_are_exact():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: BalancedSampler([]), TypeError, "^BalancedSampler: `labels` must be integers, got float64"),
+        (
+            lambda: BalancedSampler([]),
+            TypeError,
+            "^BalancedSampler: `labels` must be integers, booleans or text, got float64",
+        ),
         (lambda: BalancedSampler(Y[:0]), ValueError, "^BalancedSampler: `labels` is empty"),
-        (lambda: BalancedSampler([[1]]), ValueError, r"^BalancedSampler: `labels` must have 1 dimension\(s\)"),
+        (
+            lambda: BalancedSampler([[1]]),
+            ValueError,
+            r"^BalancedSampler: `labels` must be labels \(N,\), got shape \(1, 1\)",
+        ),
         (lambda: BalancedSampler(Y, 0), ValueError, "^BalancedSampler: `size` must be at least 1, got 0"),
         (lambda: WeightedSampler("ab"), TypeError, r"^WeightedSampler: `weights` must be numbers \(N,\), got <U2"),
         (lambda: WeightedSampler([[1]]), TypeError, r"^WeightedSampler: .*, got int64 of shape \(1, 1\)"),
@@ -126,7 +134,7 @@ def test_whole_shares_are_exact():
         (lambda: split(X, Y, "ab"), TypeError, "^split: `fractions` must be a sequence of numbers, got 'ab'"),
         (lambda: split(X, Y, []), ValueError, r"^split: `fractions` must add up to 1, got \[\]"),
         (lambda: split(X[:2], Y[:2], (0.9, 0.1)), ValueError, "^split: `fractions` .* of 2 rows leave a part empty"),
-        (lambda: split(X, X, stratify=True), TypeError, "^split: `y` must be integers, got float32"),
+        (lambda: split(X, X, stratify=True), TypeError, "^split: `y` must be integers, booleans or text, got float32"),
         (lambda: split(X, Y, stratify="y"), TypeError, "^split: `stratify` must be True or False, got 'y'"),
         (lambda: split(X, Y, rng="a"), TypeError, "^split: `rng` must be an integer, a numpy.random.Generator or None"),
     ],
@@ -146,3 +154,26 @@ def test_a_sampler_takes_a_generator_a_seed_or_none(sampler):
         TypeError, match=rf"^{type(sampler).__name__}: `rng` must be an integer, a numpy.random.Generator"
     ):
         sampler("3")
+
+
+@pytest.mark.parametrize("kind", [str, object, bytes, bool, "T"])
+def test_labels_may_be_text(kind):
+    numbers = np.arange(30) % 2
+    names = np.array(["no", "yes"])[numbers]
+    if kind == "T":
+        labels = names.astype(np.dtypes.StringDType())
+    else:
+        labels = numbers.astype(bool) if kind is bool else names.astype(kind)
+    x = np.arange(30)
+    for (rows, part), (expected, _) in zip(
+        split(x, labels, stratify=True, rng=3), split(x, numbers, stratify=True, rng=3), strict=True
+    ):
+        assert rows.tolist() == expected.tolist()
+        assert part.tolist() == labels[rows].tolist()
+    drawn = BalancedSampler(labels)(np.random.default_rng(0))
+    assert drawn.tolist() == BalancedSampler(numbers)(np.random.default_rng(0)).tolist()
+
+
+def test_labels_are_of_one_kind():
+    with pytest.raises(TypeError, match=r"^split: `y` must be integers, booleans or text, got object"):
+        split(np.arange(2), np.array(["a", 1], object), stratify=True)

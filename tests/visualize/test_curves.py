@@ -74,7 +74,11 @@ def test_confusion_matrix_of_many_classes_has_no_numbers():
 @pytest.mark.parametrize(
     ("matrix", "names", "message"),
     [
-        ([[1, 0]], ["a", "b"], r"confusion_matrix: `matrix` must have shape \(2, 2\) for 2 class names, got \(1, 2\)"),
+        (
+            [[1, 0]],
+            ["a", "b"],
+            r"confusion_matrix: `matrix` must have shape \(2, 2\), a row for each of the 2 `class_names`, got \(1, 2\)",
+        ),
         ([[1, -1], [0, 1]], ["a", "b"], "confusion_matrix: `matrix` must hold non-negative integers"),
         ([[0.5]], ["a"], "confusion_matrix: `matrix` must hold non-negative integers"),
         (np.zeros((0, 0), int), [], "confusion_matrix: `matrix` must hold non-negative integers, at least one"),

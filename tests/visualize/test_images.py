@@ -96,12 +96,12 @@ def test_segmentation_without_truth_in_colour():
         (
             lambda: visualize.segmentation(IMAGE, TRUTH, class_names=["a", "b"]),
             ValueError,
-            "segmentation: classes must be below 2, got up to 2",
+            "segmentation: classes in `prediction`, and `class_names`, must be below 2, got up to 2",
         ),
         (
             lambda: visualize.segmentation(IMAGE, TRUTH * 20),
             ValueError,
-            "segmentation: classes must be below 20, got up to 40",
+            "segmentation: classes in `prediction`, and `class_names`, must be below 20, got up to 40",
         ),
         (
             lambda: visualize.segmentation(IMAGE, TRUTH * 0 - 1),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cyconv._validation import as_array, as_float_array, as_number, as_pair, brief
+from cyconv._validation import as_array, as_float_array, as_number, as_pair, as_rows, brief
 from cyconv.data.augmentation.placement import Extent
 from cyconv.data.augmentation.transforms import PixelTransform
 
@@ -151,7 +151,7 @@ class Normalize(PixelTransform):
         Parameters
         ----------
         x : array_like of shape (N, C, H, W), float32, float64 or uint8
-            The training images, also memory-mapped.
+            The training images, also memory-mapped or read in pieces (h5py, zarr).
 
         Returns
         -------
@@ -162,15 +162,18 @@ class Normalize(PixelTransform):
         TypeError, ValueError
             If `x` has another dtype or number of axes, or no pixel; or a channel is the same everywhere.
         """
-        images = as_array("Normalize", "x", x)
+        images = as_rows("Normalize", "x", x)
         if images.ndim != 4 or not images.size:
             raise ValueError(f"Normalize: `x` must be images (N, C, H, W), got shape {images.shape}")
-        few = max(1, PIECE // images[0].size)
+        few = max(1, PIECE * len(images) // images.size)
         pieces = [slice(start, start + few) for start in range(0, len(images), few)]
         count = images.size // images.shape[1]
         mean = sum(_numbers(images[piece]).sum(axis=(0, 2, 3), dtype=float) for piece in pieces) / count
         squares = ((_numbers(images[piece]) - mean[:, np.newaxis, np.newaxis]) ** 2 for piece in pieces)
-        return cls(mean, np.sqrt(sum(square.sum(axis=(0, 2, 3)) for square in squares) / count))
+        std = np.sqrt(sum(square.sum(axis=(0, 2, 3)) for square in squares) / count)
+        if not np.all(np.isfinite(mean) & (std > 0) & (std < np.inf)):
+            raise ValueError("Normalize: `x` must be finite, and no channel the same everywhere")
+        return cls(mean, std)
 
     def apply(self, x: ArrayLike) -> NDArray:
         """Return images normalised, as numbers.

@@ -41,7 +41,7 @@ class Compose:
     """
 
     def __init__(self, transforms: Iterable[Transform]) -> None:
-        if isinstance(transforms, str) or not isinstance(transforms, Iterable):
+        if isinstance(transforms, (str, np.ndarray)) or not isinstance(transforms, Iterable):
             raise TypeError(f"Compose: `transforms` must be a sequence of transforms, got {brief(transforms)}")
         self.transforms = tuple(transforms)
         for transform in self.transforms:
@@ -74,6 +74,8 @@ def as_transform(op: str, value: Any) -> Transform | None:
     if value is None:
         return None
     if isinstance(value, (list, tuple)):
+        for each in value:
+            check_transform(op, "augment", each)
         return Compose(value)
     check_transform(op, "augment", value)
     return value

@@ -170,7 +170,7 @@ X = np.zeros((2, 1, 4, 4), np.float32)
             r"^Normalize: `x` must be images \(N, C, H, W\), got shape \(1",
         ),
         (lambda: Normalize.of(X[:0]), ValueError, r"^Normalize: `x` must be images .*, got shape \(0, 1, 4, 4\)"),
-        (lambda: Normalize.of(X), ValueError, "^Normalize: `std` must be positive, got"),
+        (lambda: Normalize.of(X), ValueError, "^Normalize: `x` must be finite, and no channel the same everywhere"),
     ],
 )
 def test_refuses(call, error, message):
