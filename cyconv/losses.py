@@ -9,8 +9,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cyconv import functional as F
-from cyconv._validation import as_array, as_bool, as_choice, as_int, as_number
-from cyconv.functional.loss import IGNORE_INDEX, mean_cross_entropy_and_gradient
+from cyconv._validation import (
+    as_array,
+    as_bool,
+    as_choice,
+    as_float_array,
+    as_int,
+    as_int_array,
+    as_number,
+    check_shape,
+)
+from cyconv.functional.loss import IGNORE_INDEX, Classification
 
 __all__ = [
     "BinaryCrossEntropyLoss",
@@ -28,7 +37,9 @@ Shape = tuple[int, ...]
 class Loss:
     """A function of a network's output and the target, averaged over the batch. It keeps nothing.
 
-    A subclass writes `forward` and `backward`.
+    A subclass writes `forward` and `backward`. Where its mean is not one over the images of a batch, all counting the
+    same, it writes `total_weight` too: what the mean divides by. With that, accumulated gradients are those of one
+    large batch, and the loss that `fit` and `evaluate` report does not depend on the batch size.
 
     Attributes
     ----------
@@ -69,13 +80,21 @@ class Loss:
         value = self.forward(output, target)
         return value, self.backward(output, target) if math.isfinite(value) else None
 
+    def total_weight(self, target: ArrayLike) -> float:
+        """Return what the mean over a batch divides by: the sum of its targets' weights, or their number.
+
+        ``sum(loss_b * total_weight_b) / sum(total_weight_b)`` over batches b is the loss of all of them as one batch,
+        and the same holds for gradients.
+        """
+        return self.count(target)
+
     def count(self, target: ArrayLike) -> int:
-        """Return how many targets of a batch count: the weight of its loss in a mean over batches."""
-        return len(np.asarray(target))
+        """Return how many targets of a batch count: the weight of its accuracy in a mean over batches."""
+        return len(_rows(type(self).__name__, target))
 
     def labels(self, target: ArrayLike) -> NDArray:
         """Return the targets that an accuracy is to be computed from: labels without their weights."""
-        return _parted(target)[0]
+        return _parted(type(self).__name__, target)[0]
 
     def scores(self, output: NDArray) -> NDArray:
         """Return the outputs that an accuracy is to be computed from: all, unless there are others than scores."""
@@ -124,6 +143,8 @@ def weighted(labels: ArrayLike, weight: ArrayLike) -> NDArray:
     classes, factors = as_array("weighted", "labels", labels), as_array("weighted", "weight", weight)
     if classes.dtype.kind not in "iu":
         raise TypeError(f"weighted: `labels` must be integers, got {classes.dtype}")
+    if not classes.ndim:
+        raise ValueError(f"weighted: `labels` must be an array of labels, got {classes}")
     if factors.dtype.kind not in "fiu":
         raise TypeError(f"weighted: `weight` must be numbers, got {factors.dtype}")
     if not np.all((factors >= 0) & np.isfinite(factors)):
@@ -138,10 +159,19 @@ def weighted(labels: ArrayLike, weight: ArrayLike) -> NDArray:
     return target
 
 
-def _parted(target: ArrayLike) -> tuple[NDArray, NDArray | None]:
-    """Return labels, and their weights where they have some."""
-    array = np.asarray(target)
-    return (array[LABEL], array[WEIGHT]) if array.dtype.names == (LABEL, WEIGHT) else (array, None)
+def _rows(op: str, target: ArrayLike) -> NDArray:
+    """Return a target that has a row for each image."""
+    array = as_array(op, "target", target)
+    if not array.ndim:
+        raise ValueError(f"{op}: `target` must have a row for each image, got a single {array.dtype}")
+    return array
+
+
+def _parted(op: str, target: ArrayLike) -> tuple[NDArray, NDArray | None]:
+    """Return labels, and their weights where they have some; of booleans, the classes 0 and 1."""
+    array = _rows(op, target)
+    labels, samples = (array[LABEL], array[WEIGHT]) if array.dtype.names == (LABEL, WEIGHT) else (array, None)
+    return labels.astype(np.int64) if labels.dtype.kind == "b" else labels, samples
 
 
 class CrossEntropyLoss(Loss):
@@ -150,7 +180,7 @@ class CrossEntropyLoss(Loss):
     Parameters
     ----------
     weight : array-like of K numbers, optional
-        How much each class counts; by default all count the same.
+        How much each class counts; by default all count the same. Labels of a class of weight 0 have no loss.
     label_smoothing : float, default 0
         Share of the target that is spread over all classes (Szegedy et al. 2016).
     ignore_index : int, default -100
@@ -165,8 +195,9 @@ class CrossEntropyLoss(Loss):
     Notes
     -----
     ``loss = -log softmax(scores)[target]``, averaged over the labels that count (with `weight`, or targets that are
-    `weighted`: weighted by that); its
-    gradient is ``(softmax(scores) - one_hot(target)) / count``. The whole formula: `cyconv.functional.cross_entropy`.
+    `weighted`: weighted by that, so that the mean divides by the sum of the weights); its gradient is
+    ``(softmax(scores) - one_hot(target)) / count``. The whole formula: `cyconv.functional.cross_entropy`; there, as in
+    PyTorch, smoothing gives a loss to labels of a class of weight 0 too.
 
     Examples
     --------
@@ -182,49 +213,65 @@ class CrossEntropyLoss(Loss):
         self, weight: ArrayLike | None = None, label_smoothing: float = 0.0, *, ignore_index: int = IGNORE_INDEX
     ) -> None:
         op = type(self).__name__
-        self.weight = None if weight is None else _numbers(op, weight, np.dtype(np.float64), "weight").copy()
-        if self.weight is not None and (self.weight.ndim != 1 or not np.all(self.weight >= 0)):
-            raise ValueError(f"{op}: `weight` must be a list of numbers that are at least 0, got {weight!r}")
+        self.weight = None if weight is None else _weights(op, "weight", weight)
+        if self.weight is not None and (self.weight.ndim != 1 or not self.weight.size):
+            raise ValueError(f"{op}: `weight` must be a list of one number a class, got shape {self.weight.shape}")
         self.label_smoothing = as_number(op, "label_smoothing", label_smoothing, 0, 1)
         self.ignore_index = as_int(op, "ignore_index", ignore_index, -(2**63), 2**63 - 1)
 
     def forward(self, output: NDArray, target: ArrayLike) -> float:
         """Return the mean of minus the log-probability of the right class."""
-        if not self.count(target):
-            return 0.0
-        labels, keywords = self._arguments(output, target)
-        return float(F.cross_entropy(output, labels, **keywords))
+        call, weight = self._call(output, target)
+        return call.mean(weight) if weight else 0.0
 
     def backward(self, output: NDArray, target: ArrayLike) -> NDArray:
         """Return (softmax(output) - one-hot target) / number of targets, or its weighted, smoothed form."""
-        if not self.count(target):
-            return np.zeros_like(output)
-        labels, keywords = self._arguments(output, target)
-        return F.cross_entropy_backward(1.0, output, labels, **keywords)
+        call, weight = self._call(output, target)
+        return call.gradient(call.shares(1.0, weight)) if weight else np.zeros_like(output)
 
     def with_gradient(self, output: NDArray, target: ArrayLike) -> tuple[float, NDArray | None]:
         """Return what `forward` and `backward` return, the target looked at once."""
-        labels, keywords = self._arguments(output, target)
-        return mean_cross_entropy_and_gradient(output, labels, **keywords)
+        call, weight = self._call(output, target)
+        if not weight:
+            return 0.0, np.zeros_like(output)
+        return call.mean(weight), call.gradient(call.shares(1.0, weight))
 
-    def _arguments(self, output: NDArray, target: ArrayLike) -> tuple[NDArray, dict[str, Any]]:
-        labels, samples = _parted(target)
-        return labels, {
-            "weight": None if self.weight is None else self.weight.astype(output.dtype),
-            "label_smoothing": self.label_smoothing,
-            "ignore_index": self.ignore_index,
-            "sample_weight": None if samples is None else samples.astype(output.dtype),
-        }
+    def _call(self, output: NDArray, target: ArrayLike) -> tuple[Classification, float]:
+        """Return the cross-entropy to compute, and what its mean divides by."""
+        op = type(self).__name__
+        output = as_float_array(op, "output", output, (2, 4))
+        labels, samples = _parted(op, target)
+        weight = None if self.weight is None else self.weight.astype(output.dtype)
+        if weight is not None and self.label_smoothing:  # which is a loss also where the label's own class has none
+            labels = as_int_array(op, "target", labels)
+            labels = np.where(np.isin(labels, np.flatnonzero(weight == 0)), self.ignore_index, labels)
+        samples = None if samples is None else samples.astype(output.dtype)
+        call = Classification(
+            op, output, labels, "mean", weight, self.ignore_index, self.label_smoothing, samples, name="output"
+        )
+        return call, call.norm()
+
+    def total_weight(self, target: ArrayLike) -> float:
+        """Return the sum of the weights of the labels, 0 for those to be ignored: their number, if there are none."""
+        labels, samples = _parted(type(self).__name__, target)
+        counted = labels != self.ignore_index
+        weights: Any = counted if samples is None else counted * samples.astype(np.float64)
+        if self.weight is not None:
+            weights = weights * self.weight.take(as_int_array(type(self).__name__, "target", labels), mode="clip")
+        return float(weights.sum())
 
     def count(self, target: ArrayLike) -> int:
         """Return how many labels there are, those to be ignored and those of no weight left out."""
-        labels, samples = _parted(target)
-        counted = labels != self.ignore_index
-        return int(np.count_nonzero(counted if samples is None else counted & (samples > 0)))
+        return int(np.count_nonzero(self.labels(target) != self.ignore_index))
+
+    def labels(self, target: ArrayLike) -> NDArray:
+        """Return the labels without their weights, those of no weight as ones to be ignored."""
+        labels, samples = _parted(type(self).__name__, target)
+        return labels if samples is None else np.where(samples > 0, labels.astype(np.int64), self.ignore_index)
 
     def check_target(self, op: str, target: NDArray, output_shape: Shape) -> None:
         """Raise unless `target` holds class numbers, in the shape of the output without its class axis."""
-        K = _check_labels(op, "cross entropy", _parted(target)[0], output_shape, self.ignore_index)
+        K = _check_labels(op, "cross entropy", _parted(op, target)[0], output_shape, self.ignore_index)
         if self.weight is not None and len(self.weight) != K:
             raise ValueError(f"{op}: the loss has weights for {len(self.weight)} classes, but the network {K} outputs")
 
@@ -249,14 +296,19 @@ class _PointwiseLoss(Loss):
 
     called: ClassVar[str]
 
+    def total_weight(self, target: ArrayLike) -> float:
+        """Return the number of elements of the target."""
+        return _rows(type(self).__name__, target).size
+
     def check_target(self, op: str, target: NDArray, output_shape: Shape) -> None:
         """Raise unless `target` holds numbers in the shape of the output."""
-        if target.dtype.kind not in "fiu":
+        if target.dtype.kind not in "fiub":
             raise TypeError(f"{op}: `y` must be numbers for {self.called}, got {target.dtype}")
         _check_positions(op, target, output_shape)
 
-    def _target(self, target: ArrayLike, output: NDArray) -> NDArray:
-        return _numbers(type(self).__name__, target, output.dtype)
+    def _pair(self, output: NDArray, target: ArrayLike) -> tuple[NDArray, NDArray]:
+        """Return output and target, checked, in one dtype."""
+        return _output_and_target(type(self).__name__, output, target)
 
 
 class MSELoss(_PointwiseLoss):
@@ -278,11 +330,11 @@ class MSELoss(_PointwiseLoss):
 
     def forward(self, output: NDArray, target: ArrayLike) -> float:
         """Return the mean of the squared differences."""
-        return float(F.mse_loss(output, self._target(target, output)))
+        return float(F.mse_loss(*self._pair(output, target)))
 
     def backward(self, output: NDArray, target: ArrayLike) -> NDArray:
         """Return 2 (output - target) / number of outputs."""
-        return F.mse_loss_backward(1.0, output, self._target(target, output))
+        return F.mse_loss_backward(1.0, *self._pair(output, target))
 
 
 class SmoothL1Loss(_PointwiseLoss):
@@ -317,11 +369,11 @@ class SmoothL1Loss(_PointwiseLoss):
 
     def forward(self, output: NDArray, target: ArrayLike) -> float:
         """Return the mean of the smoothed differences."""
-        return float(F.smooth_l1_loss(output, self._target(target, output), beta=self.beta))
+        return float(F.smooth_l1_loss(*self._pair(output, target), beta=self.beta))
 
     def backward(self, output: NDArray, target: ArrayLike) -> NDArray:
         """Return the difference in units of beta, at most 1, / number of outputs."""
-        return F.smooth_l1_loss_backward(1.0, output, self._target(target, output), beta=self.beta)
+        return F.smooth_l1_loss_backward(1.0, *self._pair(output, target), beta=self.beta)
 
 
 class BinaryCrossEntropyLoss(_PointwiseLoss):
@@ -354,19 +406,17 @@ class BinaryCrossEntropyLoss(_PointwiseLoss):
 
     def __init__(self, pos_weight: ArrayLike | None = None) -> None:
         op = type(self).__name__
-        self.pos_weight = None if pos_weight is None else _numbers(op, pos_weight, np.dtype(np.float64), "pos_weight")
-        if self.pos_weight is not None and not np.all(self.pos_weight >= 0):
-            raise ValueError(f"{op}: `pos_weight` must be numbers that are at least 0, got {pos_weight!r}")
+        self.pos_weight = None if pos_weight is None else _weights(op, "pos_weight", pos_weight)
 
     def forward(self, output: NDArray, target: ArrayLike) -> float:
         """Return the mean of minus the log-probability of what is right."""
-        weight = self._weight(output)
-        return float(F.binary_cross_entropy_with_logits(output, self._target(target, output), pos_weight=weight))
+        output, target = self._pair(output, target)
+        return float(F.binary_cross_entropy_with_logits(output, target, pos_weight=self._weight(output)))
 
     def backward(self, output: NDArray, target: ArrayLike) -> NDArray:
         """Return (sigmoid(output) - target) / number of outputs, or its weighted form."""
-        target, weight = self._target(target, output), self._weight(output)
-        return F.binary_cross_entropy_with_logits_backward(1.0, output, target, pos_weight=weight)
+        output, target = self._pair(output, target)
+        return F.binary_cross_entropy_with_logits_backward(1.0, output, target, pos_weight=self._weight(output))
 
     def _weight(self, output: NDArray) -> NDArray | None:
         return None if self.pos_weight is None else self.pos_weight.astype(output.dtype)
@@ -435,13 +485,16 @@ class DiceLoss(Loss):
 
     def _regions(self, output: NDArray, target: ArrayLike) -> tuple[NDArray, NDArray, NDArray]:
         """Return the regions' probabilities, the true ones, and the probabilities before anything was cut out."""
+        output = as_float_array("DiceLoss", "output", output, (2, 4))
         raw = F.sigmoid(output) if self.binary else F.softmax(output, axis=1)
         if self.binary:
-            regions = _numbers("DiceLoss", target, output.dtype)
+            output, regions = _output_and_target("DiceLoss", output, target)
         else:
-            labels = as_array("DiceLoss", "target", target)
+            labels = _parted("DiceLoss", target)[0]
             if labels.dtype.kind not in "iu":
                 raise TypeError(f"DiceLoss: `target` must be integers, got {labels.dtype}")
+            shape = output.shape[:1] + output.shape[2:]
+            check_shape("DiceLoss", "target", labels, shape, f" (one label for each of `output` {output.shape})")
             classes = np.arange(output.shape[1]).reshape(-1, *(1,) * (output.ndim - 2))
             regions = (labels[:, np.newaxis] == classes).astype(output.dtype)  # [N, K, ...]
         counted = self._counted(target)
@@ -452,9 +505,9 @@ class DiceLoss(Loss):
     def check_target(self, op: str, target: NDArray, output_shape: Shape) -> None:
         """Raise unless `target` holds class numbers or, binary, numbers from 0 to 1 in the shape of the output."""
         if not self.binary:
-            _check_labels(op, "the Dice loss", target, output_shape, self.ignore_index)
+            _check_labels(op, "the Dice loss", _parted(op, target)[0], output_shape, self.ignore_index)
             return
-        if target.dtype.kind not in "fiu":
+        if target.dtype.kind not in "fiub":
             raise TypeError(f"{op}: `y` must be numbers for the Dice loss, got {target.dtype}")
         _check_positions(op, target, output_shape)
         counted = target[target != self.ignore_index]
@@ -462,11 +515,23 @@ class DiceLoss(Loss):
             raise ValueError(f"{op}: `y` must be 0 to 1 for the Dice loss, got {counted.min()} to {counted.max()}")
 
 
-def _numbers(op: str, values: ArrayLike, dtype: np.dtype, name: str = "target") -> NDArray:
+def _weights(op: str, name: str, values: ArrayLike) -> NDArray[np.float64]:
+    """Return a copy of factors that are finite and at least 0."""
     array = as_array(op, name, values)
     if array.dtype.kind not in "fiu":
         raise TypeError(f"{op}: `{name}` must be numbers, got {array.dtype}")
-    return array.astype(dtype, copy=False)
+    if not np.all((array >= 0) & np.isfinite(array)):
+        raise ValueError(f"{op}: `{name}` must be finite numbers that are at least 0")
+    return array.astype(np.float64)
+
+
+def _output_and_target(op: str, output: NDArray, target: ArrayLike) -> tuple[NDArray, NDArray]:
+    """Return two arrays of one shape, the target, numbers or booleans, in the dtype of the output."""
+    output, values = as_float_array(op, "output", output), as_array(op, "target", target)
+    if values.dtype.kind not in "fiub":
+        raise TypeError(f"{op}: `target` must be numbers, got {values.dtype}")
+    check_shape(op, "target", values, output.shape, " (that of `output`)")
+    return output, values.astype(output.dtype, copy=False)
 
 
 def _check_positions(op: str, target: NDArray, shape: Shape) -> None:

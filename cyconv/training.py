@@ -267,27 +267,27 @@ def run_epoch(run: Run, batches: Batches) -> None:
 def _accumulated(run: Run, batches: Batches) -> Iterator[tuple[NDArray, NDArray, float, NDArray]]:
     """Train on the batches, every few as if they were one, and yield each with its loss and the output.
 
-    Gradients are averaged, that of a batch with the weight of its targets: it is the gradient of the mean over all of
-    them. What is left at the end of an epoch makes a step too.
+    Gradients are averaged, that of a batch by the total weight of its targets: it is the gradient of the mean over all
+    of them. What is left at the end of an epoch makes a step too.
     """
     parameters, means = run.network.parameters(), dict[str, NDArray]()
-    ahead, added, targets = iter(batches), 0, 0
+    ahead, added, total = iter(batches), 0, 0.0
     batch = next(ahead, None)
     while batch is not None:
         x, y = batch
         _clear(parameters)
         value, output = _add_gradients(run.network, x, y, run.loss, run.optimizer)
-        count = run.loss.count(y)
+        weight = run.loss.total_weight(y)
         batch = next(ahead, None)
-        added, targets = added + 1, targets + count
-        if count:
-            _take_in(means, parameters, count / targets)
+        added, total = added + 1, total + weight
+        if weight:
+            _take_in(means, parameters, weight / total)
         run.updated = batch is None or added == run.accumulate
         if run.updated:
             for name, mean in means.items():
                 parameters[name].grad = mean
             run.optimizer.step(parameters)
-            added, targets = 0, 0
+            added, total = 0, 0.0
             means.clear()
         yield x, y, value, output
 
@@ -310,21 +310,19 @@ class _Means:
 
     def __init__(self) -> None:
         self._sums: dict[str, float] = {}
-        self._count = 0
+        self._weights: dict[str, float] = {}
         self.batches = 0
 
     def add(self, loss: Loss, value: float, output: NDArray, y: NDArray) -> None:
         self.batches += 1
-        count = loss.count(y)
-        if not count:
-            return
-        values = {"loss": value}
-        if loss.classifies:
+        self._add("loss", value, loss.total_weight(y))
+        if loss.classifies and (count := loss.count(y)):
             ignored = getattr(loss, "ignore_index", None)
-            values["accuracy"] = accuracy(loss.scores(output), loss.labels(y), ignore_index=ignored)
-        self._count += count
-        for name, number in values.items():
-            self._sums[name] = self._sums.get(name, 0.0) + number * count
+            self._add("accuracy", accuracy(loss.scores(output), loss.labels(y), ignore_index=ignored), count)
+
+    def _add(self, name: str, value: float, weight: float) -> None:
+        self._sums[name] = self._sums.get(name, 0.0) + value * weight
+        self._weights[name] = self._weights.get(name, 0.0) + weight
 
     def values(self) -> dict[str, float]:
-        return {name: total / self._count for name, total in self._sums.items()}
+        return {name: total / (self._weights[name] or 1.0) for name, total in self._sums.items()}
