@@ -291,7 +291,7 @@ def test_names():
         (lambda: BinaryCrossEntropyLoss("a"), "BinaryCrossEntropyLoss: `pos_weight` must be numbers, got <U1"),
         (
             lambda: BinaryCrossEntropyLoss([-1]),
-            "BinaryCrossEntropyLoss: `pos_weight` must be finite numbers that are at",
+            "BinaryCrossEntropyLoss: `pos_weight` must be finite numbers that",
         ),
         (lambda: DiceLoss(-1), "DiceLoss: `smooth` must be at least 0, got -1"),
         (lambda: DiceLoss(binary=1), "DiceLoss: `binary` must be True or False, got 1"),

@@ -190,6 +190,44 @@ def test_early_stopping_returns_to_the_best_epoch(monitor, values, epochs, best)
     np.testing.assert_array_equal(net[0].bias.data, best)
 
 
+@pytest.mark.parametrize(
+    ("monitor", "mode", "best"),
+    [
+        ("val_iou", "auto", 2),
+        ("val_f1", "auto", 2),
+        ("val_dice", "auto", 2),
+        ("top_5_accuracy", "auto", 2),
+        ("Mean-IoU", "auto", 2),
+        ("val_f1_macro", "auto", 2),
+        ("mine", "max", 2),
+        ("val_loss", "max", 2),
+        ("mine", "min", 1),
+        ("val_dice_loss", "auto", 1),
+        ("val_mean_squared_error", "auto", 1),
+        ("val_accuracy", "min", 1),
+    ],
+)
+def test_early_stopping_knows_what_is_better(monitor, mode, best, tmp_path):
+    """Of 0.5, 0.7, 0.6; also when the run is resumed after the second."""
+    x, y, path, values = np.ones((8, 3), np.float32), np.zeros(8, int), tmp_path / "run", [0.5, 0.7, 0.6]
+
+    def run(net, epochs, **options):
+        callbacks = [Script(monitor, values), EarlyStopping(monitor, patience=9, mode=mode), Checkpoint(path)]
+        fit(net, x, y, epochs=epochs, callbacks=callbacks, **options)
+        np.testing.assert_array_equal(net[0].bias.data, min(best, epochs))
+
+    run(Network([Linear(3, 2)], seed=0), 3)
+    run(Network([Linear(3, 2)], seed=0), 2)
+    run(Network([Linear(3, 2)], seed=0), 3, resume=path)
+
+
+@pytest.mark.parametrize("monitor", ["mine", "val_custom", "seconds", "loss_accuracy", ""])
+def test_what_is_better_must_be_said_of_other_names(monitor):
+    with pytest.raises(ValueError, match=f"EarlyStopping: `mode` must be 'min' or 'max' for `monitor` '{monitor}'"):
+        EarlyStopping(monitor)
+    EarlyStopping(monitor, mode="min")
+
+
 def test_early_stopping_can_keep_the_last_weights():
     net = Network([Linear(3, 2)], seed=0)
     stopping = EarlyStopping(patience=1, min_delta=0.5, restore_best=False)

@@ -63,6 +63,7 @@ class Classification:
         self.threads = threads_for(logits.size * EXP_COST)
 
     def rows(self, array: NDArray) -> NDArray:
+        """Return an array of the shape of the logits with a row for each label."""
         return flat(array, self.axes).reshape(-1, self.logits.shape[1])
 
     def norm(self) -> float:
@@ -104,6 +105,7 @@ class Classification:
         return np.full(self.target.shape, scale / norm if norm else np.nan, self.logits.dtype)
 
     def settings(self) -> tuple[NDArray, NDArray, int, float]:
+        """Return what the kernels need besides the logits."""
         return self.target, self.weight, self.ignore_index, self.smoothing
 
 
