@@ -30,8 +30,17 @@ def as_array(op: str, name: str, value: ArrayLike) -> NDArray:
         raise TypeError(f"{op}: `{name}` must have no mask, got a masked array; fill it with `.filled(...)`")
     try:
         return np.asarray(value)
-    except ValueError as error:
-        raise ValueError(f"{op}: `{name}` must be an array: {error}") from None
+    except (ValueError, TypeError, RuntimeError) as error:  # a tensor that wants gradients raises the last
+        kind = ValueError if isinstance(error, ValueError) else TypeError
+        raise kind(f"{op}: `{name}` must be an array: {error}") from None
+
+
+def as_data(op: str, name: str, value: ArrayLike) -> NDArray:
+    """Return images or vectors as an array: bytes stay bytes in lists, tensors and data frames of them too."""
+    kinds = [str(kind).lower() for kind in getattr(value, "dtypes", ())]
+    if kinds and {*kinds} == {"uint8"}:  # pandas has a kind of its own, which NumPy makes objects of
+        value = value.astype(np.uint8)  # type: ignore[union-attr]
+    return as_array(op, name, value)
 
 
 def as_float_array(op: str, name: str, value: ArrayLike, ndim: int | tuple[int, ...] | None = None) -> NDArray:
@@ -102,9 +111,12 @@ def as_int_array(op: str, name: str, value: ArrayLike, ndim: int | None = None) 
 
 def as_inputs(op: str, x: ArrayLike, input_shape: tuple[int, ...] | None) -> NDArray:
     """Return `x`, floats or bytes, with the axes that a network needs; images of one channel may lack that axis."""
-    array = as_array(op, "x", x)
+    array = as_data(op, "x", x)
     if array.dtype != np.uint8 and array.dtype.newbyteorder("=") not in FLOATS:
-        raise TypeError(f"{op}: `x` must be float32, float64 or uint8, got {array.dtype}; cast it with `.astype`")
+        raise TypeError(
+            f"{op}: `x` must be float32, float64 or uint8, got {array.dtype}; cast it with `.astype`: bytes, uint8, "
+            "stand for 0 to 1, floats for themselves"
+        )
     if array.ndim == 3 and (input_shape is None or (input_shape[0] == 1 and len(input_shape) == 3)):
         array = array[:, np.newaxis]  # [N, H, W] -> [N, 1, H, W]
     fits = array.ndim in (2, 4) if input_shape is None else array.shape[1:] == input_shape

@@ -126,9 +126,13 @@ def train_step(network: Layer, x: NDArray, y: NDArray, loss: Loss, optimizer: Op
     >>> last < first
     True
     """
+    return _step("train_step", network, x, y, loss, optimizer)
+
+
+def _step(op: str, network: Layer, x: NDArray, y: NDArray, loss: Loss, optimizer: Optimizer) -> tuple[float, NDArray]:
     parameters = network.parameters()  # once: walking a deep network costs as much as a small layer
     _clear(parameters)
-    value, output = _add_gradients(network, x, y, loss, optimizer)
+    value, output = _add_gradients(op, network, x, y, loss, optimizer)
     optimizer.step(parameters)
     return value, output
 
@@ -138,7 +142,9 @@ def _clear(parameters: Mapping[str, Parameter]) -> None:
         parameter.grad = None
 
 
-def _add_gradients(network: Layer, x: NDArray, y: NDArray, loss: Loss, optimizer: Optimizer) -> tuple[float, NDArray]:
+def _add_gradients(
+    op: str, network: Layer, x: NDArray, y: NDArray, loss: Loss, optimizer: Optimizer
+) -> tuple[float, NDArray]:
     """Add a batch's gradients to the parameters'; return its loss and the output."""
     if not network.training:
         network.train()
@@ -147,7 +153,7 @@ def _add_gradients(network: Layer, x: NDArray, y: NDArray, loss: Loss, optimizer
     if gradient is None or not math.isfinite(value):
         network.forget()
         raise FloatingPointError(
-            f"train_step: the loss is {value}, so the weights are left as they are; check the data for NaN, or lower "
+            f"{op}: the loss is {value}, so the weights are left as they are; check the data for NaN, or lower "
             f"the learning rate (now {optimizer.learning_rate})"
         )
     network.backward(gradient, needs_grad_input=False)
@@ -251,7 +257,7 @@ def run_epoch(run: Run, batches: Batches) -> None:
     means = _Means()
     steps: Iterator[tuple[NDArray, NDArray, float, NDArray]]
     if run.accumulate == 1:
-        steps = ((x, y, *train_step(run.network, x, y, run.loss, run.optimizer)) for x, y in batches)
+        steps = ((x, y, *_step("fit", run.network, x, y, run.loss, run.optimizer)) for x, y in batches)
     else:
         steps = _accumulated(run, batches)
     for x, y, value, output in steps:
@@ -276,7 +282,7 @@ def _accumulated(run: Run, batches: Batches) -> Iterator[tuple[NDArray, NDArray,
     while batch is not None:
         x, y = batch
         _clear(parameters)
-        value, output = _add_gradients(run.network, x, y, run.loss, run.optimizer)
+        value, output = _add_gradients("fit", run.network, x, y, run.loss, run.optimizer)
         weight = run.loss.total_weight(y)
         batch = next(ahead, None)
         added, total = added + 1, total + weight
