@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import sys
+from collections.abc import Iterable
 from numbers import Real
 from typing import Any, Protocol
 
@@ -37,10 +38,22 @@ def as_array(op: str, name: str, value: ArrayLike) -> NDArray:
 
 def as_data(op: str, name: str, value: ArrayLike) -> NDArray:
     """Return images or vectors as an array: bytes stay bytes in lists, tensors and data frames of them too."""
-    kinds = [str(kind).lower() for kind in getattr(value, "dtypes", ())]
-    if kinds and {*kinds} == {"uint8"}:  # pandas has a kind of its own, which NumPy makes objects of
-        value = value.astype(np.uint8)  # type: ignore[union-attr]
-    return as_array(op, name, value)
+    array = as_array(op, name, value)
+    if array.dtype.kind == "O" and number_kind(value) == "bytes":  # pandas' own kind, which NumPy makes objects of
+        try:
+            return array.astype(np.uint8)
+        except (TypeError, ValueError):
+            raise ValueError(f"{op}: `{name}` must have no missing values") from None
+    return array
+
+
+def number_kind(value: Any) -> str:
+    """Return "bytes", which stand for 0 to 1, "integers" or "floats", for the numbers of an array or a data frame."""
+    each = getattr(value, "dtypes", None)
+    names = [str(kind).lower() for kind in (each if isinstance(each, Iterable) else [getattr(value, "dtype", each)])]
+    if {*names} == {"uint8"}:
+        return "bytes"
+    return "integers" if names and all(name.startswith(("int", "uint")) for name in names) else "floats"
 
 
 def as_float_array(op: str, name: str, value: ArrayLike, ndim: int | tuple[int, ...] | None = None) -> NDArray:

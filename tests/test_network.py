@@ -570,15 +570,12 @@ class Tensor:
 
 
 class Frame:
-    """A data frame whose columns are of pandas' own kind of bytes."""
+    """A data frame whose columns are of pandas' own kind of bytes, perhaps with a missing value."""
 
     dtypes = ("UInt8", "UInt8", "uint8")
 
     def __init__(self, array):
         self.array, self.shape = array, array.shape
-
-    def astype(self, dtype):
-        return self.array.astype(dtype)
 
     def __array__(self, dtype=None, copy=None):
         return self.array.astype(object)
@@ -600,6 +597,18 @@ def test_data_frames_of_bytes_are_bytes():
     x = np.random.default_rng(0).integers(256, size=(5, 3), dtype=np.uint8)
     net = Network([Linear(3, 2)], input_shape=(3,), seed=0)
     np.testing.assert_array_equal(net.predict(Frame(x)), net.predict(x))
+    with pytest.raises(ValueError, match="predict: `x` must have no missing values"):
+        net.predict(Frame(np.array([[1, 2, None]])))
+
+
+def test_data_frames_of_pandas():
+    pandas = pytest.importorskip("pandas")
+    x = np.random.default_rng(0).integers(256, size=(5, 3), dtype=np.uint8)
+    net = Network([Linear(3, 2)], input_shape=(3,), seed=0)
+    for dtype in ("uint8", "UInt8"):
+        np.testing.assert_array_equal(net.predict(pandas.DataFrame(x, dtype=dtype)), net.predict(x))
+    with pytest.raises(ValueError, match="predict: `x` must have no missing values"):
+        net.predict(pandas.DataFrame([[1, 2, None]], dtype="UInt8"))
 
 
 def test_tensors_of_pytorch():
