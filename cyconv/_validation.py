@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import operator
+import reprlib
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from numbers import Real
 from typing import Any, Protocol
 
@@ -18,6 +19,32 @@ from cyconv._geometry import Padding, Pair
 FLOAT32, FLOAT64 = FLOATS = np.dtype(np.float32), np.dtype(np.float64)
 PIXELS = (np.dtype(np.uint8), *FLOATS)
 LARGEST = 2**31 - 1  # of a stride, padding, dilation or kernel size: products of two fit 64 bits with room to spare
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxset = _SHORT.maxdict = _SHORT.maxarray = 20
+_SHORT.maxstring = _SHORT.maxother = 300
+
+
+def shown(value: Any) -> str:
+    """Return what an error shows of a value: its `repr`, cut short where it is long."""
+    return _SHORT.repr(value)
+
+
+def as_instance(op: str, name: str, value: Any, kind: type) -> Any:
+    """Return `value` if it is of a class."""
+    if not isinstance(value, kind):
+        hint = "; call the class to make one" if isinstance(value, type) and issubclass(value, kind) else ""
+        article = "an" if kind.__name__[0] in "AEIO" else "a"
+        raise TypeError(f"{op}: `{name}` must be {article} {kind.__name__}, got {shown(value)}{hint}")
+    return value
+
+
+def as_list(op: str, name: str, value: Any, of: str) -> list[Any]:
+    """Return the members of what can be iterated, but for text and mappings, as a list."""
+    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable) or getattr(value, "shape", 0) == ():
+        raise TypeError(f"{op}: `{name}` must be a sequence of {of}, got {shown(value)}")
+    return list(value)
 
 
 def as_array(op: str, name: str, value: ArrayLike) -> NDArray:
@@ -105,7 +132,7 @@ def as_pixels(op: str, name: str, value: ArrayLike) -> NDArray:
 def as_image_shape(op: str, name: str, value: Any) -> tuple[int, int, int, int]:
     """Return the shape of an image, (N, C, H, W)."""
     if not isinstance(value, (tuple, list)) or len(value) != 4:
-        raise ValueError(f"{op}: `{name}` must be (N, C, H, W), got {value!r}")
+        raise ValueError(f"{op}: `{name}` must be (N, C, H, W), got {shown(value)}")
     N, C, H, W = (as_int(op, name, extent, int(axis > 0)) for axis, extent in enumerate(value))
     return N, C, H, W
 
@@ -182,11 +209,11 @@ def as_int(op: str, name: str, value: Any, minimum: int = 1, maximum: int = LARG
     if type(value) is int and minimum <= value <= maximum:
         return value
     if isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{op}: `{name}` must be an integer, got {value!r}")
+        raise TypeError(f"{op}: `{name}` must be an integer, got {shown(value)}")
     try:
         checked = operator.index(value)
     except TypeError:
-        raise TypeError(f"{op}: `{name}` must be an integer, got {value!r}") from None
+        raise TypeError(f"{op}: `{name}` must be an integer, got {shown(value)}") from None
     if not minimum <= checked <= maximum:
         bound = f"at least {minimum}" if checked < minimum else f"at most {maximum}"
         raise ValueError(f"{op}: `{name}` must be {bound}, got {checked}")
@@ -201,7 +228,7 @@ def as_pair(op: str, name: str, value: Any, minimum: int = 1) -> Pair:
         value = value.tolist()  # of an array without axes: the number
     if isinstance(value, (tuple, list)):
         if len(value) != 2:
-            raise ValueError(f"{op}: `{name}` must be an int or a pair of ints, got {value!r}")
+            raise ValueError(f"{op}: `{name}` must be an int or a pair of ints, got {shown(value)}")
         return as_int(op, name, value[0], minimum), as_int(op, name, value[1], minimum)
     number = as_int(op, name, value, minimum)
     return number, number
@@ -223,7 +250,7 @@ def as_padding(
                 _geometry.same_padding(size[axis], kernel[axis], stride[axis], dilation[axis]) for axis in (0, 1)
             )
             return Padding(*vertical, *horizontal)
-        raise ValueError(f'{op}: `{name}` must be "same", "valid", an int or pairs of ints, got {value!r}')
+        raise ValueError(f'{op}: `{name}` must be "same", "valid", an int or pairs of ints, got {shown(value)}')
     if isinstance(value, (tuple, list)) and len(value) == 2 and all(isinstance(v, (tuple, list)) for v in value):
         return Padding(*as_pair(op, name, value[0], 0), *as_pair(op, name, value[1], 0))
     vertical_size, horizontal_size = as_pair(op, name, value, 0)
@@ -242,13 +269,13 @@ def as_number(
 ) -> float:
     """Return `value` as a finite float within the bounds; NaN is always refused."""
     if isinstance(value, (bool, np.bool_, str)):
-        raise TypeError(f"{op}: `{name}` must be a number, got {value!r}")
+        raise TypeError(f"{op}: `{name}` must be a number, got {shown(value)}")
     try:
         number = float(value)
     except OverflowError:  # an integer beyond all floats
         number = math.inf
     except (TypeError, ValueError):
-        raise TypeError(f"{op}: `{name}` must be a number, got {value!r}") from None
+        raise TypeError(f"{op}: `{name}` must be a number, got {shown(value)}") from None
     too_low = number <= minimum if open_minimum else number < minimum
     too_high = number >= maximum if open_maximum else number > maximum
     if not math.isfinite(number) or too_low or too_high:
@@ -262,14 +289,14 @@ def as_number(
 def as_choice(op: str, name: str, value: Any, choices: tuple[str, ...]) -> str:
     """Return `value` if it is one of `choices`."""
     if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{op}: `{name}` must be one of {', '.join(map(repr, choices))}, got {value!r}")
+        raise ValueError(f"{op}: `{name}` must be one of {', '.join(map(repr, choices))}, got {shown(value)}")
     return value
 
 
 def as_bool(op: str, name: str, value: Any) -> bool:
     """Return `value` as a bool if it is one."""
     if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{op}: `{name}` must be True or False, got {value!r}")
+        raise TypeError(f"{op}: `{name}` must be True or False, got {shown(value)}")
     return bool(value)
 
 
@@ -280,7 +307,7 @@ def as_float_dtype(op: str, name: str, value: DTypeLike) -> np.dtype:
     except TypeError:
         dtype = None
     if dtype is None or dtype not in FLOATS:  # None equals float64 to NumPy
-        raise TypeError(f"{op}: `{name}` must be float32 or float64, got {value if dtype is None else dtype}")
+        raise TypeError(f"{op}: `{name}` must be float32 or float64, got {shown(value) if dtype is None else dtype}")
     return dtype
 
 
@@ -291,14 +318,16 @@ def as_pixel_dtype(op: str, name: str, value: DTypeLike) -> np.dtype:
     except TypeError:
         dtype = None
     if dtype is None or dtype not in PIXELS:
-        raise TypeError(f"{op}: `{name}` must be uint8, float32 or float64, got {value if dtype is None else dtype}")
+        raise TypeError(
+            f"{op}: `{name}` must be uint8, float32 or float64, got {shown(value) if dtype is None else dtype}"
+        )
     return dtype
 
 
 def as_fill_value(op: str, name: str, value: Any, dtype: np.dtype) -> float:
     """Return a number to fill with, NaN and infinities included, that `dtype` holds if it is finite."""
     if not isinstance(value, Real) or isinstance(value, bool):
-        raise TypeError(f"{op}: `{name}` must be a number, got {value!r}")
+        raise TypeError(f"{op}: `{name}` must be a number, got {shown(value)}")
     largest = float(np.finfo(dtype).max)
     try:
         number = float(value)
@@ -315,5 +344,5 @@ def as_generator(op: str, rng: np.random.Generator | int | None, name: str = "rn
     if rng is None or isinstance(rng, np.random.Generator):
         return np.random.default_rng(rng)
     if isinstance(rng, bool) or not hasattr(rng, "__index__"):
-        raise TypeError(f"{op}: `{name}` must be an integer, a numpy.random.Generator or None, got {rng!r}")
+        raise TypeError(f"{op}: `{name}` must be an integer, a numpy.random.Generator or None, got {shown(rng)}")
     return np.random.default_rng(as_int(op, name, rng, 0, 2**63 - 1))

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from cyconv import _feed as feed
 from cyconv import analysis
 from cyconv import functional as F
-from cyconv._validation import as_array, as_bool, as_choice, as_generator, as_inputs, as_int, as_numbers
+from cyconv._validation import as_array, as_bool, as_choice, as_generator, as_inputs, as_int, as_numbers, shown
 from cyconv.callbacks import Callback, ProgressBar, as_callbacks, load_checkpoint, load_weights
 from cyconv.data.augmentation.transforms import Transform, as_transform
 from cyconv.data.batches import Batches
@@ -84,9 +84,14 @@ class Network(Sequential):
         self.input_shape: Shape | None = None
         if input_shape is not None:
             if not isinstance(input_shape, (tuple, list)):
-                raise TypeError(f"Network: `input_shape` must be (C, H, W) or (features,), got {input_shape!r}")
+                raise TypeError(f"Network: `input_shape` must be (C, H, W) or (features,), got {shown(input_shape)}")
             self.input_shape = tuple(as_int("Network", "input_shape", extent) for extent in input_shape)
-            list(self.trace(self.input_shape))
+            try:
+                list(self.trace(self.input_shape))
+            except ValueError as error:
+                raise ValueError(
+                    f"Network: `input_shape` {self.input_shape} does not suit the layers: {error}"
+                ) from None
         self.history: History | None = None
         self.rng = as_generator("Network", seed, "seed")
         for parameter in self.parameters().values():

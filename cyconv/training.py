@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cyconv._dispatch import optimizer as kernel
+from cyconv._validation import as_array, as_instance, shown
 from cyconv.callbacks import Callback, Checkpoint, EarlyStopping, ProgressBar
 from cyconv.history import History
 from cyconv.layers.base import Layer
@@ -126,7 +127,11 @@ def train_step(network: Layer, x: NDArray, y: NDArray, loss: Loss, optimizer: Op
     >>> last < first
     True
     """
-    return _step("train_step", network, x, y, loss, optimizer)
+    op = "train_step"
+    as_instance(op, "network", network, Layer)
+    as_instance(op, "loss", loss, Loss)
+    as_instance(op, "optimizer", optimizer, Optimizer)
+    return _step(op, network, as_array(op, "x", x), as_array(op, "y", y), loss, optimizer)
 
 
 def _step(op: str, network: Layer, x: NDArray, y: NDArray, loss: Loss, optimizer: Optimizer) -> tuple[float, NDArray]:
@@ -149,7 +154,11 @@ def _add_gradients(
     if not network.training:
         network.train()
     output = network.forward(x)
-    value, gradient = loss.with_gradient(output, y)
+    try:
+        value, gradient = loss.with_gradient(output, y)
+    except (ValueError, TypeError) as error:
+        network.forget()
+        raise _unsuitable(op, output, error) from error
     if gradient is None or not math.isfinite(value):
         network.forget()
         raise FloatingPointError(
@@ -158,6 +167,22 @@ def _add_gradients(
         )
     network.backward(gradient, needs_grad_input=False)
     return value, output
+
+
+def _unsuitable(op: str, output: NDArray, error: Exception) -> Exception:
+    """Return the error of a loss, for those who know its arguments as `x` and `y`."""
+    kind = ValueError if isinstance(error, ValueError) else TypeError
+    return kind(f"{op}: `y` does not suit what the network makes of `x`, an output of shape {output.shape}: {error}")
+
+
+def _pairs(op: str, batches: Batches) -> Iterator[tuple[NDArray, NDArray]]:
+    """Yield the batches, each of which must be a pair of arrays."""
+    if not isinstance(batches, Iterable) or getattr(batches, "shape", None) == ():
+        raise TypeError(f"{op}: `batches` must be an iterable of pairs (x, y), got {shown(batches)}")
+    for batch in batches:
+        if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+            raise TypeError(f"{op}: `batches` must be pairs (x, y), got {shown(batch)}")
+        yield as_array(op, "batches", batch[0]), as_array(op, "batches", batch[1])
 
 
 def evaluate(network: Layer, batches: Batches, loss: Loss) -> dict[str, float]:
@@ -191,14 +216,19 @@ def evaluate(network: Layer, batches: Batches, loss: Loss) -> dict[str, float]:
     >>> evaluate(layers.Identity(), batches, losses.CrossEntropyLoss())["accuracy"]
     0.75
     """
+    as_instance("evaluate", "network", network, Layer)
+    as_instance("evaluate", "loss", loss, Loss)
     if network.training:
         network.eval()
     means = _Means()
-    for x, y in batches:
+    for x, y in _pairs("evaluate", batches):
         output = network.forward(x)
-        means.add(loss, loss.forward(output, y), output, y)
+        try:
+            means.add(loss, loss.forward(output, y), output, y)
+        except (ValueError, TypeError) as error:
+            raise _unsuitable("evaluate", output, error) from error
     if not means.batches:
-        raise ValueError("evaluate: there is no data")
+        raise ValueError("evaluate: `batches` is empty: there is no data")
     return means.values()
 
 
@@ -231,6 +261,9 @@ def train(run: Run, batches: Batches, validate: Callable[[], dict[str, float]] |
     KeyboardInterrupt
         On Ctrl-C.
     """
+    as_instance("train", "run", run, Run)
+    if validate is not None and not callable(validate):
+        raise TypeError(f"train: `validate` must be callable, got {shown(validate)}")
     try:
         run.notify("on_train_begin")
         while run.epoch < run.epochs and not run.stop:
@@ -239,7 +272,8 @@ def train(run: Run, batches: Batches, validate: Callable[[], dict[str, float]] |
             run.notify("on_epoch_begin")
             run_epoch(run, batches)
             if validate is not None:
-                run.logs.update({f"val_{name}": value for name, value in validate().items()})
+                numbers = as_instance("train: validate", "its result", validate(), Mapping)
+                run.logs.update({f"val_{name}": value for name, value in numbers.items()})
             run.history.epochs.append({**run.logs, "seconds": time.perf_counter() - start})
             run.notify("on_epoch_end")
     except KeyboardInterrupt:
@@ -256,10 +290,11 @@ def run_epoch(run: Run, batches: Batches) -> None:
     run.batch, run.seen, run.logs = 0, 0, {}
     means = _Means()
     steps: Iterator[tuple[NDArray, NDArray, float, NDArray]]
+    pairs = _pairs("train", batches)
     if run.accumulate == 1:
-        steps = ((x, y, *_step("fit", run.network, x, y, run.loss, run.optimizer)) for x, y in batches)
+        steps = ((x, y, *_step("fit", run.network, x, y, run.loss, run.optimizer)) for x, y in pairs)
     else:
-        steps = _accumulated(run, batches)
+        steps = _accumulated(run, pairs)
     for x, y, value, output in steps:
         means.add(run.loss, value, output, y)
         run.batch += 1
@@ -267,7 +302,7 @@ def run_epoch(run: Run, batches: Batches) -> None:
         run.logs = means.values()
         run.notify("on_batch_end")
     if not means.batches:
-        raise ValueError("fit: there is no data")
+        raise ValueError("train: `batches` is empty: there is no data")
 
 
 def _accumulated(run: Run, batches: Batches) -> Iterator[tuple[NDArray, NDArray, float, NDArray]]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cyconv._validation import as_array, as_generator, as_int, as_int_array, as_number
+from cyconv._validation import as_array, as_generator, as_int, as_int_array, as_number, shown
 from cyconv.analysis.counts import input_shape_of
 from cyconv.analysis.probes import differentiable_twin_of, inputs, probe, up_to
 from cyconv.layers.base import Layer
@@ -68,7 +68,9 @@ def _gradient(op: str, layer: Layer, x: ArrayLike, target: ArrayLike | None) -> 
             raise ValueError(f"{op}: `target` must be a class for each of the {N} images, got shape {given.shape}")
         classes = np.broadcast_to(given, (N,))
         if classes.min() < 0 or classes.max() >= K:
-            raise ValueError(f"{op}: classes must be 0 to {K - 1}, got {classes.min()} to {classes.max()}")
+            raise ValueError(
+                f"{op}: `target` must be classes from 0 to {K - 1}, got {classes.min()} to {classes.max()}"
+            )
     grad_output = np.zeros_like(scores)
     grad_output[np.arange(N), classes] = 1
     gradient: Any = twin.backward(grad_output)
@@ -105,6 +107,9 @@ def saliency(layer: Layer, x: ArrayLike, target: ArrayLike | None = None) -> NDA
     (2, 32, 32)
     """
     return np.abs(_gradient("saliency", layer, x, target)).max(axis=1)
+
+
+MOST_BLUR = 10_000  # pixels
 
 
 def maximizing_images(
@@ -173,7 +178,7 @@ def maximizing_images(
     count = as_int(op, "steps", steps, 0)
     rate = as_number(op, "learning_rate", learning_rate, 0, open_minimum=True)
     kept = 1 - as_number(op, "decay", decay, 0, 1, open_maximum=True)
-    width = as_number(op, "blur", blur, 0)
+    width = as_number(op, "blur", blur, 0, MOST_BLUR)
     twin = differentiable_twin_of(layer)
     (seen,) = probe(op, twin, [name]).values()
     twin = up_to(twin, [name])
@@ -184,7 +189,7 @@ def maximizing_images(
     K = seen.output.shape[1]  # type: ignore[union-attr]
     wanted = np.arange(K) if channels is None else as_int_array(op, "channels", as_array(op, "channels", channels), 1)
     if wanted.size == 0 or wanted.min() < 0 or wanted.max() >= K:
-        raise ValueError(f"{op}: `channels` must be from 0 to {K - 1}, at least one, got {channels!r}")
+        raise ValueError(f"{op}: `channels` must be from 0 to {K - 1}, at least one, got {shown(channels)}")
     images = np.repeat(images, len(wanted), axis=0)
     axes = tuple(range(1, images.ndim))
     for _ in range(count):

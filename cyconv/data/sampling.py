@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cyconv._validation import as_array, as_bool, as_generator, as_int, as_int_array, as_number
+from cyconv._validation import as_array, as_bool, as_generator, as_int, as_int_array, as_number, shown
 
 Rows = NDArray[np.int64]
 TINY = 1e-9  # of a row: products of shares are not exact
@@ -28,7 +28,9 @@ def as_sampler(op: str, value: Any) -> Sampler | None:
     """Return what says which rows to take, or None."""
     if value is not None and (isinstance(value, type) or not callable(value) or not hasattr(value, "__len__")):
         hint = "; call the class to make one" if isinstance(value, type) else ""
-        raise TypeError(f"{op}: `sampler` must be a function of a generator that has a length, got {value!r}{hint}")
+        raise TypeError(
+            f"{op}: `sampler` must be a function of a generator that has a length, got {shown(value)}{hint}"
+        )
     return value
 
 

@@ -89,11 +89,11 @@ class CrossEntropyLoss(Loss):
 
     def total_weight(self, target: ArrayLike) -> float:
         """Return the sum of the weights of the labels, 0 for those to be ignored: their number, if there are none."""
-        labels, samples = parted(type(self).__name__, target)
+        labels, samples = self._labels(target)
         counted = labels != self.ignore_index
         weights: NDArray = counted if samples is None else counted * samples.astype(np.float64)
         if self.weight is not None:
-            weights = weights * self.weight.take(as_int_array(type(self).__name__, "target", labels), mode="clip")
+            weights = weights * self.weight.take(labels, mode="clip")
         return float(weights.sum())
 
     def count(self, target: ArrayLike) -> int:
@@ -102,8 +102,13 @@ class CrossEntropyLoss(Loss):
 
     def labels(self, target: ArrayLike) -> NDArray:
         """Return the labels without their weights, those of no weight as ones to be ignored."""
-        labels, samples = parted(type(self).__name__, target)
-        return labels if samples is None else np.where(samples > 0, labels.astype(np.int64), self.ignore_index)
+        labels, samples = self._labels(target)
+        return labels if samples is None else np.where(samples > 0, labels, self.ignore_index)
+
+    def _labels(self, target: ArrayLike) -> tuple[NDArray[np.int64], NDArray | None]:
+        op = type(self).__name__
+        labels, samples = parted(op, target)
+        return as_int_array(op, "target", labels), samples
 
     def check_target(self, op: str, target: NDArray, output_shape: Shape) -> None:
         """Raise unless `target` holds class numbers, in the shape of the output without its class axis."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cyconv._validation import as_int
+from cyconv._validation import as_bool, as_int
 from cyconv.layers import (
     AvgPool2d,
     BatchNorm2d,
@@ -22,7 +22,7 @@ from cyconv.layers import (
     Sequential,
     Skip,
 )
-from cyconv.models.blocks import Size, image_shape
+from cyconv.models.blocks import Size, as_counts, as_option, image_shape
 from cyconv.models.resnet import conv
 from cyconv.network import Network
 
@@ -82,9 +82,9 @@ def densenet(
     >>> sum(parameter.size for parameter in densenet(121).parameters().values())
     7978856
     """
-    if depth not in BLOCKS:
-        raise ValueError(f"densenet: `depth` must be 121, 161, 169 or 201, got {depth!r}")
-    counts, usual_growth = BLOCKS[depth]
+    num_classes, in_channels = as_counts("densenet", num_classes, in_channels)
+    counts, usual_growth = BLOCKS[as_option("densenet", "depth", depth, BLOCKS)]
+    small_stem = as_bool("densenet", "small_stem", small_stem)
     growth = usual_growth if growth is None else as_int("densenet", "growth", growth)
     channels = 2 * growth
     features: dict[str, Layer] = {

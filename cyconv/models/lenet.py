@@ -9,6 +9,7 @@ import numpy as np
 
 from cyconv._validation import as_choice
 from cyconv.layers import AvgPool2d, Conv2d, Flatten, Linear, MaxPool2d, ReLU, Tanh
+from cyconv.models.blocks import as_counts, as_option
 from cyconv.network import Network
 
 PADDING = {32: 0, 28: 2}  # of the first convolution, by input size: smaller images get the border that 32x32 ones have
@@ -58,9 +59,9 @@ def lenet5(
     >>> sum(parameter.size for parameter in lenet5().parameters().values())
     61706
     """
+    num_classes, in_channels = as_counts("lenet5", num_classes, in_channels)
     as_choice("lenet5", "form", form, ("modern", "1998"))
-    if input_size not in PADDING:
-        raise ValueError(f"lenet5: `input_size` must be 28 or 32, got {input_size!r}")
+    input_size = as_option("lenet5", "input_size", input_size, PADDING)
     activation, pool, initializer = {
         "modern": (ReLU, MaxPool2d, "he_normal"),
         "1998": (Tanh, AvgPool2d, "glorot_uniform"),

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cyconv._validation import as_int
+from cyconv._validation import as_bool, as_int
 from cyconv.layers import (
     BatchNorm2d,
     Conv2d,
@@ -23,7 +23,7 @@ from cyconv.layers import (
     Residual,
     Sequential,
 )
-from cyconv.models.blocks import Size, image_shape
+from cyconv.models.blocks import Size, as_counts, as_option, image_shape
 from cyconv.network import Network
 
 # Bodies in each of the four stages, and whether they are bottlenecks: table 1 of the paper.
@@ -89,9 +89,9 @@ def resnet(
     >>> sum(parameter.size for parameter in resnet(50).parameters().values())
     25557032
     """
-    if depth not in STAGES:
-        raise ValueError(f"resnet: `depth` must be 18, 34, 50, 101 or 152, got {depth!r}")
-    counts, is_bottleneck = STAGES[depth]
+    num_classes, in_channels = as_counts("resnet", num_classes, in_channels)
+    counts, is_bottleneck = STAGES[as_option("resnet", "depth", depth, STAGES)]
+    small_stem = as_bool("resnet", "small_stem", small_stem)
     body = bottleneck if is_bottleneck else basic
     layers = residual_layers(body, counts, num_classes, in_channels, as_int("resnet", "width", width), small_stem)
     return Network(layers, input_shape=image_shape("resnet", in_channels, input_size), seed=seed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cyconv._validation import as_int
+from cyconv._validation import as_int, as_number, shown
 from cyconv.layers import (
     AvgPool2d,
     BatchNorm2d,
@@ -22,7 +22,7 @@ from cyconv.layers import (
     Sequential,
     Split,
 )
-from cyconv.models.blocks import Size, image_shape
+from cyconv.models.blocks import Size, as_counts, as_option, as_widths, image_shape
 from cyconv.network import Network
 
 STEM = 24
@@ -88,8 +88,8 @@ def shufflenet_v1(
     (1000,)
     """
     op = "shufflenet_v1"
-    if groups not in WIDTHS_V1:
-        raise ValueError(f"{op}: `groups` must be 1, 2, 3, 4 or 8, got {groups!r}")
+    num_classes, in_channels = as_counts(op, num_classes, in_channels)
+    groups = as_option(op, "groups", groups, WIDTHS_V1)
     out_channels = WIDTHS_V1[groups] if width is None else as_int(op, "width", width, STEM + 1)
     if out_channels % (4 * groups):
         raise ValueError(f"{op}: `width` must be a multiple of 4 * groups, {4 * groups}, got {width}")
@@ -180,11 +180,12 @@ def shufflenet_v2(
     2278604
     """
     op = "shufflenet_v2"
-    if width_multiplier not in WIDTHS_V2:
-        raise ValueError(f"{op}: `width_multiplier` must be 0.5, 1.0, 1.5 or 2.0, got {width_multiplier!r}")
-    given = WIDTHS_V2[width_multiplier] if widths is None else tuple(as_int(op, "widths", width) for width in widths)
+    num_classes, in_channels = as_counts(op, num_classes, in_channels)
+    if as_number(op, "width_multiplier", width_multiplier) not in WIDTHS_V2:
+        raise ValueError(f"{op}: `width_multiplier` must be 0.5, 1.0, 1.5 or 2.0, got {shown(width_multiplier)}")
+    given = WIDTHS_V2[float(width_multiplier)] if widths is None else as_widths(op, "widths", widths)
     if len(given) != 4 or any(width % 2 for width in given[:3]):
-        raise ValueError(f"{op}: `widths` must be four numbers, the first three even, got {widths!r}")
+        raise ValueError(f"{op}: `widths` must be four numbers, the first three even, got {shown(widths)}")
     *stages, last = given
     layers = _stem(in_channels, as_int(op, "stem_stride", stem_stride))
     channels = STEM

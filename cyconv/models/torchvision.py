@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from numpy.typing import NDArray
 
+from cyconv._validation import as_instance, shown
 from cyconv.network import Network
 
 # Parts of names that stand for containers, which torchvision writes as code, and what it calls them.
@@ -31,6 +32,7 @@ def torchvision_names(network: Network) -> dict[str, str]:
     >>> names["layer2.0.body.conv1.weight"], names["layer2.0.shortcut.0.weight"]
     ('layer2.0.conv1.weight', 'layer2.0.downsample.0.weight')
     """
+    as_instance("torchvision_names", "network", network, Network)
     names = {}
     for name in [*network.parameters(), *_buffers(network)]:
         parts = [RENAMED.get(part, part) for part in name.split(".")]
@@ -64,6 +66,8 @@ def load_torchvision(network: Network, state: Mapping[str, NDArray]) -> None:
     >>> load_torchvision(network, theirs)
     """
     names = torchvision_names(network)
+    if not isinstance(state, Mapping):
+        raise TypeError(f"load_torchvision: `state` must map names to arrays, got {shown(state)}")
     own = {theirs: ours for ours, theirs in names.items()}
     renamed = {own.get(name, name): array for name, array in state.items()}
     for name, array in _buffers(network).items():

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from cyconv._validation import as_choice, as_generator, as_int
+from cyconv._validation import as_choice, as_generator, as_int, as_list, shown
 
 MICRO_OPERATIONS = ("identity", "separable_conv_3x3", "separable_conv_5x5", "avg_pool_3x3", "max_pool_3x3")
 MACRO_OPERATIONS = (
@@ -188,15 +188,15 @@ def architecture_from(content: Any) -> Architecture:
     """
     op = "architecture_from"
     if not isinstance(content, Mapping):
-        raise TypeError(f"{op}: `content` must be what `as_dict` returns, got {content!r}")
-    space = as_choice(op, "space", content.get("space"), ("micro", "macro"))
+        raise TypeError(f"{op}: `content` must be what `as_dict` returns, got {shown(content)}")
+    space = as_choice(f"{op}: content", "space", content.get("space"), ("micro", "macro"))
     wanted = ("normal", "reduction") if space == "micro" else ("layers",)
     inner = ("inputs", "operations") if space == "micro" else ("operation", "skips")
     parts: list[list[tuple]] = []
     for name in wanted:
         entries = content.get(name)
         if not isinstance(entries, list) or not all(isinstance(e, Mapping) and e.keys() >= {*inner} for e in entries):
-            raise ValueError(f"{op}: `{name}` must be a list of {' and '.join(inner)}, got {entries!r}")
+            raise ValueError(f"{op}: `{name}` must be a list of {' and '.join(inner)}, got {shown(entries)}")
         parts.append([tuple(entry[key] for key in inner) for entry in entries])
     return MicroArchitecture(*parts) if space == "micro" else MacroArchitecture(*parts)  # type: ignore[arg-type]
 
@@ -226,6 +226,15 @@ class Space:
     def architecture(self, choices: Sequence[int]) -> Architecture:
         """Return what the choices, one for each decision, come to."""
         raise NotImplementedError(f"{type(self).__name__}: `architecture` is not written")
+
+    def _checked(self, choices: Any) -> list[int]:
+        """Return choices that the decisions have."""
+        op, decisions = type(self).__name__, self.decisions
+        given = as_list(op, "choices", choices, "integers")
+        if len(given) != len(decisions):
+            raise ValueError(f"{op}: `choices` must be one for each of {len(decisions)} decisions, got {len(given)}")
+        pairs = zip(given, decisions, strict=True)
+        return [as_int(op, "choices", choice, 0, decision.choices - 1) for choice, decision in pairs]
 
     def sample(self, rng: np.random.Generator | int | None = None) -> Architecture:
         """Return a random architecture, every choice as likely as the others."""
@@ -267,6 +276,7 @@ class MicroSpace(Space):
 
     def architecture(self, choices: Sequence[int]) -> MicroArchitecture:
         """Return what the choices, one for each decision, come to."""
+        choices = self._checked(choices)
         nodes = [
             CellNode((int(a), int(b)), (MICRO_OPERATIONS[left], MICRO_OPERATIONS[right]))
             for a, b, left, right in np.reshape(choices, (-1, 4))
@@ -309,7 +319,7 @@ class MacroSpace(Space):
 
     def architecture(self, choices: Sequence[int]) -> MacroArchitecture:
         """Return what the choices, one for each decision, come to."""
-        rest, layers = list(choices), []
+        rest, layers = self._checked(choices), []
         for number in range(1, self.layers + 1):
             operation, *skips = rest[:number]
             del rest[:number]
@@ -326,7 +336,7 @@ def as_space(op: str, space: Space | str) -> Space:
 
 def _as_list(op: str, name: str, value: Any) -> list:
     if not isinstance(value, (tuple, list)):
-        raise TypeError(f"{op}: `{name}` must be a sequence, got {value!r}")
+        raise TypeError(f"{op}: `{name}` must be a sequence, got {shown(value)}")
     if not value:
         raise ValueError(f"{op}: `{name}` must not be empty")
     return list(value)
@@ -336,9 +346,9 @@ def _as_node(name: str, node: Any, number: int) -> CellNode:
     """Return the node of this number as one."""
     op = "MicroArchitecture"
     if not isinstance(node, (tuple, list)) or not all(isinstance(p, (tuple, list)) and len(p) == 2 for p in node):
-        raise TypeError(f"{op}: `{name}` must be a pair of inputs and a pair of operations, got {node!r}")
+        raise TypeError(f"{op}: `{name}` must be a pair of inputs and a pair of operations, got {shown(node)}")
     if len(node) != 2:
-        raise ValueError(f"{op}: `{name}` must be a pair of inputs and a pair of operations, got {node!r}")
+        raise ValueError(f"{op}: `{name}` must be a pair of inputs and a pair of operations, got {shown(node)}")
     a, b = (as_int(op, f"{name}.inputs", source, 0, number - 1) for source in node[0])
     left, right = (as_choice(op, f"{name}.operations", each, MICRO_OPERATIONS) for each in node[1])
     return CellNode((a, b), (left, right))
@@ -348,11 +358,11 @@ def _as_layer(name: str, layer: Any, number: int) -> MacroLayer:
     """Return the layer of this number as one, its skips in order."""
     op = "MacroArchitecture"
     if not isinstance(layer, (tuple, list)) or len(layer) != 2 or not isinstance(layer[1], (tuple, list)):
-        raise TypeError(f"{op}: `{name}` must be an operation and a sequence of layers, got {layer!r}")
+        raise TypeError(f"{op}: `{name}` must be an operation and a sequence of layers, got {shown(layer)}")
     operation = as_choice(op, f"{name}.operation", layer[0], MACRO_OPERATIONS)
     if layer[1] and number == 1:
-        raise ValueError(f"{op}: `{name}.skips` must be empty, the first layer reads the stem, got {layer[1]!r}")
+        raise ValueError(f"{op}: `{name}.skips` must be empty, the first layer reads the stem, got {shown(layer[1])}")
     skips = [as_int(op, f"{name}.skips", source, 0, number - 2) for source in layer[1]]
     if len({*skips}) < len(skips):
-        raise ValueError(f"{op}: `{name}.skips` must name each layer once, got {layer[1]!r}")
+        raise ValueError(f"{op}: `{name}.skips` must name each layer once, got {shown(layer[1])}")
     return MacroLayer(operation, tuple(sorted(skips)))

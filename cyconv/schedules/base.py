@@ -52,6 +52,11 @@ class RateKeeper(Callback):
         self._initial = None if initial is None else as_number(op, "initial", initial, 0)
 
 
+def as_rate(op: str, initial: Any, t: Any) -> tuple[float, float]:
+    """Return the initial rate and the time of a formula."""
+    return as_number(op, "initial", initial, 0), as_number(op, "t", t, 0)
+
+
 class Schedule(RateKeeper):
     """A learning rate by a formula of the optimizer's own and of the time; a subclass writes `rate`.
 
@@ -84,7 +89,7 @@ class Schedule(RateKeeper):
         self.per = as_choice(type(self).__name__, "per", per, ("epoch", "step"))
         self._steps = 0
 
-    def rate(self, initial: float, t: int) -> float:
+    def rate(self, initial: float, t: float) -> float:
         """Return the rate at time `t`, which begins with 0, of an optimizer whose own is `initial`."""
         raise NotImplementedError(f"{type(self).__name__}: `rate` is not written")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from cyconv._validation import as_int, as_number
-from cyconv.schedules.base import RateKeeper, Schedule
+from cyconv._validation import as_int, as_list, as_number, shown
+from cyconv.schedules.base import RateKeeper, Schedule, as_rate
 from cyconv.training import Run
 
 
@@ -26,6 +26,9 @@ class LinearDecay(RateKeeper):
     @staticmethod
     def rate(initial: float, epoch: int, epochs: int) -> float:
         """Return the rate of an epoch."""
+        op = "LinearDecay"
+        initial = as_number(op, "initial", initial, 0)
+        epoch, epochs = as_int(op, "epoch", epoch), as_int(op, "epochs", epochs)
         return initial * (1 - (epoch - 1) / epochs)
 
     def on_epoch_begin(self, run: Run) -> None:
@@ -69,8 +72,9 @@ class StepDecay(Schedule):
         self.every = as_int("StepDecay", "every", every)
         self.factor = as_number("StepDecay", "factor", factor, 0)
 
-    def rate(self, initial: float, t: int) -> float:
+    def rate(self, initial: float, t: float) -> float:
         """Return the rate at time `t`."""
+        initial, t = as_rate(type(self).__name__, initial, t)
         return initial * self.factor ** (t // self.every)
 
 
@@ -105,13 +109,13 @@ class MultiStepDecay(Schedule):
 
     def __init__(self, milestones: Iterable[int], factor: float = 0.1, per: str = "epoch") -> None:
         super().__init__(per)
-        if isinstance(milestones, str) or not isinstance(milestones, Iterable):
-            raise TypeError(f"MultiStepDecay: `milestones` must be integers, got {milestones!r}")
-        self.milestones = sorted(as_int("MultiStepDecay", "milestones", each) for each in milestones)
+        steps = as_list("MultiStepDecay", "milestones", milestones, "integers")
+        self.milestones = sorted(as_int("MultiStepDecay", "milestones", each) for each in steps)
         self.factor = as_number("MultiStepDecay", "factor", factor, 0)
 
-    def rate(self, initial: float, t: int) -> float:
+    def rate(self, initial: float, t: float) -> float:
         """Return the rate at time `t`."""
+        initial, t = as_rate(type(self).__name__, initial, t)
         return initial * self.factor ** sum(milestone <= t for milestone in self.milestones)
 
 
@@ -145,8 +149,9 @@ class ExponentialDecay(Schedule):
         super().__init__(per)
         self.factor = as_number("ExponentialDecay", "factor", factor, 0)
 
-    def rate(self, initial: float, t: int) -> float:
+    def rate(self, initial: float, t: float) -> float:
         """Return the rate at time `t`."""
+        initial, t = as_rate(type(self).__name__, initial, t)
         return initial * self.factor**t
 
 
@@ -184,8 +189,9 @@ class CosineDecay(Schedule):
         self.total = as_int("CosineDecay", "total", total)
         self.minimum = as_number("CosineDecay", "minimum", minimum, 0)
 
-    def rate(self, initial: float, t: int) -> float:
+    def rate(self, initial: float, t: float) -> float:
         """Return the rate at time `t`."""
+        initial, t = as_rate(type(self).__name__, initial, t)
         return _cosine(initial, self.minimum, min(t / self.total, 1.0))
 
 
@@ -226,14 +232,15 @@ class WarmUp(Schedule):
         self.start = as_number("WarmUp", "start", start, 0, 1)
         if then is not None and not isinstance(then, Schedule):
             raise TypeError(
-                f"WarmUp: `then` must be a Schedule, got {then!r}; other callbacks come after it in the list"
+                f"WarmUp: `then` must be a Schedule, got {shown(then)}; other callbacks come after it in the list"
             )
         if then is not None and then.per != self.per:
             raise ValueError(f"WarmUp: `then` must count what `per` says, {self.per}s, got one per {then.per}")
         self.then = then
 
-    def rate(self, initial: float, t: int) -> float:
+    def rate(self, initial: float, t: float) -> float:
         """Return the rate at time `t`."""
+        initial, t = as_rate(type(self).__name__, initial, t)
         if t < self.length:
             return initial * (self.start + (1 - self.start) * t / self.length)
         return initial if self.then is None else self.then.rate(initial, t - self.length)
@@ -284,8 +291,9 @@ class OneCycle(Schedule):
         self.start = as_number("OneCycle", "start", start, 0, 1)
         self.end = as_number("OneCycle", "end", end, 0)
 
-    def rate(self, initial: float, t: int) -> float:
+    def rate(self, initial: float, t: float) -> float:
         """Return the rate at time `t`."""
+        initial, t = as_rate(type(self).__name__, initial, t)
         first, peak, last = self.start * initial, self.rise * self.total - 1, self.total - 1
         if t <= peak:
             return _cosine(first, initial, t / peak if peak > 0 else 1.0)
