@@ -287,7 +287,7 @@ def test_resumed_runs_have_the_same_rates(make, tmp_path):
         (lambda: StepDecay(0), "StepDecay: `every` must be at least 1, got 0"),
         (lambda: StepDecay(1, -1), "StepDecay: `factor` must be at least 0, got -1.0"),
         (lambda: StepDecay(1, per="batch"), "StepDecay: `per` must be one of 'epoch', 'step', got 'batch'"),
-        (lambda: MultiStepDecay(3), "MultiStepDecay: `milestones` must be integers, got 3"),
+        (lambda: MultiStepDecay(3), "MultiStepDecay: `milestones` must be a sequence of integers, got 3"),
         (lambda: MultiStepDecay([0]), "MultiStepDecay: `milestones` must be at least 1, got 0"),
         (lambda: ExponentialDecay("a"), "ExponentialDecay: `factor` must be a number, got 'a'"),
         (lambda: CosineDecay(0), "CosineDecay: `total` must be at least 1, got 0"),

@@ -20,7 +20,7 @@ def as_counts(op: str, num_classes: Any, in_channels: Any) -> tuple[int, int]:
 
 def as_option(op: str, name: str, value: Any, options: Iterable[int]) -> int:
     """Return one of a few integers."""
-    *others, last = options
+    *others, last = sorted(options)
     if as_int(op, name, value) not in (*others, last):
         raise ValueError(f"{op}: `{name}` must be {', '.join(map(str, others))} or {last}, got {value}")
     return int(value)
