@@ -21,14 +21,38 @@ PIXELS = (np.dtype(np.uint8), *FLOATS)
 LARGEST = 2**31 - 1  # of a stride, padding, dilation or kernel size: products of two fit 64 bits with room to spare
 
 
-_SHORT = reprlib.Repr()
-_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxset = _SHORT.maxdict = _SHORT.maxarray = 20
-_SHORT.maxstring = _SHORT.maxother = 300
+MOST_CHARACTERS = 100  # of a bad argument that an error message repeats
 
 
-def shown(value: Any) -> str:
-    """Return what an error shows of a value: its `repr`, cut short where it is long."""
-    return _SHORT.repr(value)
+class _Short(reprlib.Repr):
+    """Represents a value in at most MOST_CHARACTERS without making more of a long one than that."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 3
+        self.maxtuple = self.maxlist = self.maxset = self.maxfrozenset = self.maxdeque = self.maxarray = 12
+        self.maxdict = 8
+        self.maxstring = self.maxother = MOST_CHARACTERS - 10
+
+    def repr_int(self, value: int, level: int) -> str:
+        """Return the digits of a number of 60 digits at most; Python refuses those of a very long one."""
+        return repr(value) if value.bit_length() < 200 else f"an integer of {value.bit_length()} bits"
+
+    def repr_instance(self, value: Any, level: int) -> str:
+        """Return shape and dtype of an array, of whatever library."""
+        shape, dtype = (getattr(value, name, None) for name in ("shape", "dtype"))
+        if isinstance(shape, tuple) and dtype is not None and not isinstance(value, (type, np.generic)):
+            return f"{type(value).__name__} of shape {shape} and dtype {dtype}"
+        return super().repr_instance(value, level)
+
+
+_SHORT = _Short()
+
+
+def brief(value: Any) -> str:
+    """Return what an error message says of a bad argument: its repr, shortened; shape and dtype of an array."""
+    text = _SHORT.repr(value)
+    return text if len(text) <= MOST_CHARACTERS else f"{text[: MOST_CHARACTERS - 15]}...{text[-12:]}"
 
 
 def as_instance(op: str, name: str, value: Any, kind: type) -> Any:
@@ -36,14 +60,14 @@ def as_instance(op: str, name: str, value: Any, kind: type) -> Any:
     if not isinstance(value, kind):
         hint = "; call the class to make one" if isinstance(value, type) and issubclass(value, kind) else ""
         article = "an" if kind.__name__[0] in "AEIO" else "a"
-        raise TypeError(f"{op}: `{name}` must be {article} {kind.__name__}, got {shown(value)}{hint}")
+        raise TypeError(f"{op}: `{name}` must be {article} {kind.__name__}, got {brief(value)}{hint}")
     return value
 
 
 def as_list(op: str, name: str, value: Any, of: str) -> list[Any]:
     """Return the members of what can be iterated, but for text and mappings, as a list."""
     if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable) or getattr(value, "shape", 0) == ():
-        raise TypeError(f"{op}: `{name}` must be a sequence of {of}, got {shown(value)}")
+        raise TypeError(f"{op}: `{name}` must be a sequence of {of}, got {brief(value)}")
     return list(value)
 
 
@@ -132,7 +156,7 @@ def as_pixels(op: str, name: str, value: ArrayLike) -> NDArray:
 def as_image_shape(op: str, name: str, value: Any) -> tuple[int, int, int, int]:
     """Return the shape of an image, (N, C, H, W)."""
     if not isinstance(value, (tuple, list)) or len(value) != 4:
-        raise ValueError(f"{op}: `{name}` must be (N, C, H, W), got {shown(value)}")
+        raise ValueError(f"{op}: `{name}` must be (N, C, H, W), got {brief(value)}")
     N, C, H, W = (as_int(op, name, extent, int(axis > 0)) for axis, extent in enumerate(value))
     return N, C, H, W
 
@@ -209,11 +233,11 @@ def as_int(op: str, name: str, value: Any, minimum: int = 1, maximum: int = LARG
     if type(value) is int and minimum <= value <= maximum:
         return value
     if isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{op}: `{name}` must be an integer, got {shown(value)}")
+        raise TypeError(f"{op}: `{name}` must be an integer, got {brief(value)}")
     try:
         checked = operator.index(value)
     except TypeError:
-        raise TypeError(f"{op}: `{name}` must be an integer, got {shown(value)}") from None
+        raise TypeError(f"{op}: `{name}` must be an integer, got {brief(value)}") from None
     if not minimum <= checked <= maximum:
         bound = f"at least {minimum}" if checked < minimum else f"at most {maximum}"
         raise ValueError(f"{op}: `{name}` must be {bound}, got {checked}")
@@ -228,7 +252,7 @@ def as_pair(op: str, name: str, value: Any, minimum: int = 1) -> Pair:
         value = value.tolist()  # of an array without axes: the number
     if isinstance(value, (tuple, list)):
         if len(value) != 2:
-            raise ValueError(f"{op}: `{name}` must be an int or a pair of ints, got {shown(value)}")
+            raise ValueError(f"{op}: `{name}` must be an int or a pair of ints, got {brief(value)}")
         return as_int(op, name, value[0], minimum), as_int(op, name, value[1], minimum)
     number = as_int(op, name, value, minimum)
     return number, number
@@ -250,7 +274,7 @@ def as_padding(
                 _geometry.same_padding(size[axis], kernel[axis], stride[axis], dilation[axis]) for axis in (0, 1)
             )
             return Padding(*vertical, *horizontal)
-        raise ValueError(f'{op}: `{name}` must be "same", "valid", an int or pairs of ints, got {shown(value)}')
+        raise ValueError(f'{op}: `{name}` must be "same", "valid", an int or pairs of ints, got {brief(value)}')
     if isinstance(value, (tuple, list)) and len(value) == 2 and all(isinstance(v, (tuple, list)) for v in value):
         return Padding(*as_pair(op, name, value[0], 0), *as_pair(op, name, value[1], 0))
     vertical_size, horizontal_size = as_pair(op, name, value, 0)
@@ -269,13 +293,13 @@ def as_number(
 ) -> float:
     """Return `value` as a finite float within the bounds; NaN is always refused."""
     if isinstance(value, (bool, np.bool_, str)):
-        raise TypeError(f"{op}: `{name}` must be a number, got {shown(value)}")
+        raise TypeError(f"{op}: `{name}` must be a number, got {brief(value)}")
     try:
         number = float(value)
     except OverflowError:  # an integer beyond all floats
         number = math.inf
     except (TypeError, ValueError):
-        raise TypeError(f"{op}: `{name}` must be a number, got {shown(value)}") from None
+        raise TypeError(f"{op}: `{name}` must be a number, got {brief(value)}") from None
     too_low = number <= minimum if open_minimum else number < minimum
     too_high = number >= maximum if open_maximum else number > maximum
     if not math.isfinite(number) or too_low or too_high:
@@ -289,14 +313,14 @@ def as_number(
 def as_choice(op: str, name: str, value: Any, choices: tuple[str, ...]) -> str:
     """Return `value` if it is one of `choices`."""
     if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{op}: `{name}` must be one of {', '.join(map(repr, choices))}, got {shown(value)}")
+        raise ValueError(f"{op}: `{name}` must be one of {', '.join(map(repr, choices))}, got {brief(value)}")
     return value
 
 
 def as_bool(op: str, name: str, value: Any) -> bool:
     """Return `value` as a bool if it is one."""
     if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{op}: `{name}` must be True or False, got {shown(value)}")
+        raise TypeError(f"{op}: `{name}` must be True or False, got {brief(value)}")
     return bool(value)
 
 
@@ -307,7 +331,7 @@ def as_float_dtype(op: str, name: str, value: DTypeLike) -> np.dtype:
     except TypeError:
         dtype = None
     if dtype is None or dtype not in FLOATS:  # None equals float64 to NumPy
-        raise TypeError(f"{op}: `{name}` must be float32 or float64, got {shown(value) if dtype is None else dtype}")
+        raise TypeError(f"{op}: `{name}` must be float32 or float64, got {brief(value) if dtype is None else dtype}")
     return dtype
 
 
@@ -319,7 +343,7 @@ def as_pixel_dtype(op: str, name: str, value: DTypeLike) -> np.dtype:
         dtype = None
     if dtype is None or dtype not in PIXELS:
         raise TypeError(
-            f"{op}: `{name}` must be uint8, float32 or float64, got {shown(value) if dtype is None else dtype}"
+            f"{op}: `{name}` must be uint8, float32 or float64, got {brief(value) if dtype is None else dtype}"
         )
     return dtype
 
@@ -327,7 +351,7 @@ def as_pixel_dtype(op: str, name: str, value: DTypeLike) -> np.dtype:
 def as_fill_value(op: str, name: str, value: Any, dtype: np.dtype) -> float:
     """Return a number to fill with, NaN and infinities included, that `dtype` holds if it is finite."""
     if not isinstance(value, Real) or isinstance(value, bool):
-        raise TypeError(f"{op}: `{name}` must be a number, got {shown(value)}")
+        raise TypeError(f"{op}: `{name}` must be a number, got {brief(value)}")
     largest = float(np.finfo(dtype).max)
     try:
         number = float(value)
@@ -344,5 +368,5 @@ def as_generator(op: str, rng: np.random.Generator | int | None, name: str = "rn
     if rng is None or isinstance(rng, np.random.Generator):
         return np.random.default_rng(rng)
     if isinstance(rng, bool) or not hasattr(rng, "__index__"):
-        raise TypeError(f"{op}: `{name}` must be an integer, a numpy.random.Generator or None, got {shown(rng)}")
+        raise TypeError(f"{op}: `{name}` must be an integer, a numpy.random.Generator or None, got {brief(rng)}")
     return np.random.default_rng(as_int(op, name, rng, 0, 2**63 - 1))

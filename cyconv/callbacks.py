@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cyconv._validation import as_bool, as_choice, as_int, as_list, as_number, shown
+from cyconv._validation import as_bool, as_choice, as_int, as_list, as_number, brief
 from cyconv.history import History
 from cyconv.serialization import PathLike, as_path, check_target, load_arrays, save_arrays
 
@@ -81,7 +81,7 @@ def as_callbacks(op: str, callbacks: Iterable[Callback]) -> list[Callback]:
     for callback in checked:
         if not isinstance(callback, Callback):
             hint = "; call the class to make one" if isinstance(callback, type) else ""
-            raise TypeError(f"{op}: `callbacks` must be Callback objects, got {shown(callback)}{hint}")
+            raise TypeError(f"{op}: `callbacks` must be Callback objects, got {brief(callback)}{hint}")
     return checked
 
 
@@ -105,7 +105,7 @@ class Monitor:
 
     def __init__(self, op: str, name: str, mode: str) -> None:
         if not isinstance(name, str):
-            raise TypeError(f"{op}: `monitor` must be the name of a recorded number, got {shown(name)}")
+            raise TypeError(f"{op}: `monitor` must be the name of a recorded number, got {brief(name)}")
         if as_choice(op, "mode", mode, ("auto", "min", "max")) == "auto":
             mode = _mode(op, name)
         self.op, self.name, self.grows = op, name, mode == "max"
@@ -268,7 +268,7 @@ class EarlyStopping(Callback):
         """Set what `state_dict` returned."""
         op = "EarlyStopping: state to load"
         if type(state["best"]) not in (int, float) or math.isnan(state["best"]):
-            raise ValueError(f"{op}: `best` must be a number, got {shown(state['best'])}")
+            raise ValueError(f"{op}: `best` must be a number, got {brief(state['best'])}")
         self._best = -state["best"] if self._monitor.grows else state["best"]
         self._wait = as_int(op, "wait", state["wait"], 0)
         self.weights = _under("weights.", state)
@@ -342,7 +342,7 @@ def save_checkpoint(path: PathLike, run: Run) -> None:
         except (TypeError, AttributeError, ValueError, RecursionError) as error:
             raise TypeError(
                 f"Checkpoint: `state_dict` of {type(callback).__name__} must return a dict of arrays and of values "
-                f"that JSON can hold, got {shown(state)}"
+                f"that JSON can hold, got {brief(state)}"
             ) from error
         arrays.update({f"callback{i}.{k}": v for k, v in state.items() if isinstance(v, np.ndarray)})
         callbacks.append({k: v for k, v in state.items() if not isinstance(v, np.ndarray)})

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from cyconv import _feed as feed
 from cyconv import analysis
 from cyconv import functional as F
-from cyconv._validation import as_array, as_bool, as_choice, as_generator, as_inputs, as_int, as_numbers, shown
+from cyconv._validation import as_array, as_bool, as_choice, as_generator, as_inputs, as_int, as_numbers, brief
 from cyconv.callbacks import Callback, ProgressBar, as_callbacks, load_checkpoint, load_weights
 from cyconv.data.augmentation.transforms import Transform, as_transform
 from cyconv.data.batches import Batches
@@ -84,7 +84,7 @@ class Network(Sequential):
         self.input_shape: Shape | None = None
         if input_shape is not None:
             if not isinstance(input_shape, (tuple, list)):
-                raise TypeError(f"Network: `input_shape` must be (C, H, W) or (features,), got {shown(input_shape)}")
+                raise TypeError(f"Network: `input_shape` must be (C, H, W) or (features,), got {brief(input_shape)}")
             self.input_shape = tuple(as_int("Network", "input_shape", extent) for extent in input_shape)
             try:
                 list(self.trace(self.input_shape))

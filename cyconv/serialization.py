@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cyconv._validation import as_array, shown
+from cyconv._validation import as_array, brief
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,10 +103,10 @@ def load_arrays(path: PathLike) -> tuple[dict[str, NDArray], dict[str, str]]:
 def as_path(op: str, path: PathLike, name: str = "path") -> str:
     """Return a path as text; a number, which the system would take for an open file, is none."""
     if not isinstance(path, (str, os.PathLike)):
-        raise TypeError(f"{op}: `{name}` must be a str or a path, got {shown(path)}")
+        raise TypeError(f"{op}: `{name}` must be a str or a path, got {brief(path)}")
     text = os.fsdecode(path)
     if not text or "\0" in text:
-        raise ValueError(f"{op}: `{name}` must be the path of a file, got {shown(text)}")
+        raise ValueError(f"{op}: `{name}` must be the path of a file, got {brief(text)}")
     return text
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cyconv._dispatch import optimizer as kernel
-from cyconv._validation import as_array, as_instance, shown
+from cyconv._validation import as_array, as_instance, brief
 from cyconv.callbacks import Callback, Checkpoint, EarlyStopping, ProgressBar
 from cyconv.history import History
 from cyconv.layers.base import Layer
@@ -178,10 +178,10 @@ def _unsuitable(op: str, output: NDArray, error: Exception) -> Exception:
 def _pairs(op: str, batches: Batches) -> Iterator[tuple[NDArray, NDArray]]:
     """Yield the batches, each of which must be a pair of arrays."""
     if not isinstance(batches, Iterable) or getattr(batches, "shape", None) == ():
-        raise TypeError(f"{op}: `batches` must be an iterable of pairs (x, y), got {shown(batches)}")
+        raise TypeError(f"{op}: `batches` must be an iterable of pairs (x, y), got {brief(batches)}")
     for batch in batches:
         if not isinstance(batch, (tuple, list)) or len(batch) != 2:
-            raise TypeError(f"{op}: `batches` must be pairs (x, y), got {shown(batch)}")
+            raise TypeError(f"{op}: `batches` must be pairs (x, y), got {brief(batch)}")
         yield as_array(op, "batches", batch[0]), as_array(op, "batches", batch[1])
 
 
@@ -263,7 +263,7 @@ def train(run: Run, batches: Batches, validate: Callable[[], dict[str, float]] |
     """
     as_instance("train", "run", run, Run)
     if validate is not None and not callable(validate):
-        raise TypeError(f"train: `validate` must be callable, got {shown(validate)}")
+        raise TypeError(f"train: `validate` must be callable, got {brief(validate)}")
     try:
         run.notify("on_train_begin")
         while run.epoch < run.epochs and not run.stop:

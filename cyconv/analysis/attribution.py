@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cyconv._validation import as_array, as_generator, as_int, as_int_array, as_number, shown
+from cyconv._validation import as_array, as_generator, as_int, as_int_array, as_number, brief
 from cyconv.analysis.counts import input_shape_of
 from cyconv.analysis.probes import differentiable_twin_of, inputs, probe, up_to
 from cyconv.layers.base import Layer
@@ -189,7 +189,7 @@ def maximizing_images(
     K = seen.output.shape[1]  # type: ignore[union-attr]
     wanted = np.arange(K) if channels is None else as_int_array(op, "channels", as_array(op, "channels", channels), 1)
     if wanted.size == 0 or wanted.min() < 0 or wanted.max() >= K:
-        raise ValueError(f"{op}: `channels` must be from 0 to {K - 1}, at least one, got {shown(channels)}")
+        raise ValueError(f"{op}: `channels` must be from 0 to {K - 1}, at least one, got {brief(channels)}")
     images = np.repeat(images, len(wanted), axis=0)
     axes = tuple(range(1, images.ndim))
     for _ in range(count):

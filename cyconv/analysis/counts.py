@@ -8,7 +8,7 @@ from functools import singledispatch
 from typing import Any
 
 from cyconv import layers as L
-from cyconv._validation import as_bool, as_int, shown
+from cyconv._validation import as_bool, as_int, brief
 from cyconv.layers.base import Layer, Shape, Step
 
 __all__ = [
@@ -353,7 +353,7 @@ def as_layer(op: str, value: Any) -> Layer:
         Anything.
     """
     if not isinstance(value, Layer):
-        raise TypeError(f"{op}: `layer` must be a layer or network, got {shown(value)}")
+        raise TypeError(f"{op}: `layer` must be a layer or network, got {brief(value)}")
     return value
 
 
@@ -374,7 +374,7 @@ def input_shape_of(op: str, layer: Any, given: Sequence[int] | None) -> Shape:
     if shape is None:
         raise ValueError(f"{op}: the network needs an `input_shape`")
     if not isinstance(shape, (tuple, list)):
-        raise TypeError(f"{op}: `input_shape` must be (C, H, W) or (features,), got {shown(shape)}")
+        raise TypeError(f"{op}: `input_shape` must be (C, H, W) or (features,), got {brief(shape)}")
     wanted = tuple(as_int(op, "input_shape", extent) for extent in shape)
     try:
         for _ in layer.trace(wanted):

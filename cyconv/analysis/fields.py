@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cyconv import layers as L
 from cyconv._geometry import Pair
-from cyconv._validation import as_int, as_pair, shown
+from cyconv._validation import as_int, as_pair, brief
 from cyconv.analysis import _axes
 from cyconv.analysis._axes import Axis, Reach
 from cyconv.functional.pad import continued
@@ -80,7 +80,7 @@ class ReceptiveField:
         """
         wanted = tuple(position) if isinstance(position, (tuple, list)) else (position,)
         if len(wanted) != len(self.axes):
-            raise ValueError(f"region: `position` must have {len(self.axes)} numbers, got {shown(position)}")
+            raise ValueError(f"region: `position` must have {len(self.axes)} numbers, got {brief(position)}")
         box = []
         for index, axis in zip(wanted, self.axes, strict=True):
             i = as_int("region", "position", index, 0, len(axis.first) - 1)

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cyconv._validation import as_array, as_bool, as_generator, as_int, as_int_array, as_number, shown
+from cyconv._validation import as_array, as_bool, as_generator, as_int, as_int_array, as_number, brief
 
 Rows = NDArray[np.int64]
 TINY = 1e-9  # of a row: products of shares are not exact
@@ -29,7 +29,7 @@ def as_sampler(op: str, value: Any) -> Sampler | None:
     if value is not None and (isinstance(value, type) or not callable(value) or not hasattr(value, "__len__")):
         hint = "; call the class to make one" if isinstance(value, type) else ""
         raise TypeError(
-            f"{op}: `sampler` must be a function of a generator that has a length, got {shown(value)}{hint}"
+            f"{op}: `sampler` must be a function of a generator that has a length, got {brief(value)}{hint}"
         )
     return value
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from numpy.typing import ArrayLike, NDArray
 
-from cyconv._validation import as_array, as_number, shown
+from cyconv._validation import as_array, as_number, brief
 from cyconv.analysis.probes import inputs
 from cyconv.layers.base import Layer
 from cyconv.losses import Loss, as_loss
@@ -75,7 +75,7 @@ def as_limits(op: str, limits: Any) -> tuple[float, float]:
         Both at least 0, the first not above the second.
     """
     if not isinstance(limits, (tuple, list)) or len(limits) != 2:
-        raise ValueError(f"{op}: `limits` must be two numbers, got {shown(limits)}")
+        raise ValueError(f"{op}: `limits` must be two numbers, got {brief(limits)}")
     low = as_number(op, "limits", limits[0], 0)
     return low, as_number(op, "limits", limits[1], low)
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from cyconv import memory
-from cyconv._validation import as_array, as_float_array, as_int, as_list, shown
+from cyconv._validation import as_array, as_float_array, as_int, as_list, brief
 from cyconv.functional._arrays import add, channels_last, copy, empty_image, nhwc
 from cyconv.functional._calls import AT_ONCE, Calls
 from cyconv.layers.activation import Activation
@@ -221,7 +221,7 @@ class Split(Branches):
 
     def inputs(self, input_shape: Shape) -> list[tuple[Layer, Shape]]:
         if not isinstance(input_shape, (tuple, list)) or not input_shape:
-            raise ValueError(f"Split: `input_shape` must be (C, H, W) or (features,), got {shown(input_shape)}")
+            raise ValueError(f"Split: `input_shape` must be (C, H, W) or (features,), got {brief(input_shape)}")
         channels, *size = input_shape
         return [(layer, (share, *size)) for layer, share in zip(self, self._shares(channels), strict=True)]
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cyconv import models
-from cyconv._validation import as_choice, as_int, shown
+from cyconv._validation import as_choice, as_int, brief
 from cyconv.layers.base import Shape
 from cyconv.network import Network
 
@@ -94,7 +94,7 @@ def build(
         called = getattr(network, "__name__", repr(network))
         made = _called(network, shape, classes, seed, options)
     else:
-        raise TypeError(f"{op}: `network` must be a name or a function that builds a Network, got {shown(network)}")
+        raise TypeError(f"{op}: `network` must be a name or a function that builds a Network, got {brief(network)}")
     if not isinstance(made, Network):
         raise TypeError(f"{op}: {called} must return a Network, got {type(made).__name__}")
     if made.input_shape not in (None, shape):
@@ -192,6 +192,6 @@ def short(paper: str) -> str:
     authors = re.findall(AUTHOR, listed[0]) if listed else []
     year = re.search(r", ((?:19|20)\d\d)\b", paper)
     if not authors or year is None:
-        raise ValueError(f"short: `paper` must be authors, title, place and year, got {shown(paper)}")
+        raise ValueError(f"short: `paper` must be authors, title, place and year, got {brief(paper)}")
     first, *others = authors
     return f"{first}{' et al.' if len(others) > 1 else f' and {others[0]}' if others else ''} {year[1]}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cyconv._validation import as_int, as_number, shown
+from cyconv._validation import as_int, as_number, brief
 from cyconv.layers import (
     AvgPool2d,
     BatchNorm2d,
@@ -182,10 +182,10 @@ def shufflenet_v2(
     op = "shufflenet_v2"
     num_classes, in_channels = as_counts(op, num_classes, in_channels)
     if as_number(op, "width_multiplier", width_multiplier) not in WIDTHS_V2:
-        raise ValueError(f"{op}: `width_multiplier` must be 0.5, 1.0, 1.5 or 2.0, got {shown(width_multiplier)}")
+        raise ValueError(f"{op}: `width_multiplier` must be 0.5, 1.0, 1.5 or 2.0, got {brief(width_multiplier)}")
     given = WIDTHS_V2[float(width_multiplier)] if widths is None else as_widths(op, "widths", widths)
     if len(given) != 4 or any(width % 2 for width in given[:3]):
-        raise ValueError(f"{op}: `widths` must be four numbers, the first three even, got {shown(widths)}")
+        raise ValueError(f"{op}: `widths` must be four numbers, the first three even, got {brief(widths)}")
     *stages, last = given
     layers = _stem(in_channels, as_int(op, "stem_stride", stem_stride))
     channels = STEM

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from numpy.typing import NDArray
 
-from cyconv._validation import as_instance, shown
+from cyconv._validation import as_instance, brief
 from cyconv.network import Network
 
 # Parts of names that stand for containers, which torchvision writes as code, and what it calls them.
@@ -67,7 +67,7 @@ def load_torchvision(network: Network, state: Mapping[str, NDArray]) -> None:
     """
     names = torchvision_names(network)
     if not isinstance(state, Mapping):
-        raise TypeError(f"load_torchvision: `state` must map names to arrays, got {shown(state)}")
+        raise TypeError(f"load_torchvision: `state` must map names to arrays, got {brief(state)}")
     own = {theirs: ours for ours, theirs in names.items()}
     renamed = {own.get(name, name): array for name, array in state.items()}
     for name, array in _buffers(network).items():

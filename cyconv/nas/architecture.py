@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from cyconv._validation import as_choice, as_generator, as_int, as_list, shown
+from cyconv._validation import as_choice, as_generator, as_int, as_list, brief
 
 MICRO_OPERATIONS = ("identity", "separable_conv_3x3", "separable_conv_5x5", "avg_pool_3x3", "max_pool_3x3")
 MACRO_OPERATIONS = (
@@ -188,7 +188,7 @@ def architecture_from(content: Any) -> Architecture:
     """
     op = "architecture_from"
     if not isinstance(content, Mapping):
-        raise TypeError(f"{op}: `content` must be what `as_dict` returns, got {shown(content)}")
+        raise TypeError(f"{op}: `content` must be what `as_dict` returns, got {brief(content)}")
     space = as_choice(f"{op}: content", "space", content.get("space"), ("micro", "macro"))
     wanted = ("normal", "reduction") if space == "micro" else ("layers",)
     inner = ("inputs", "operations") if space == "micro" else ("operation", "skips")
@@ -196,7 +196,7 @@ def architecture_from(content: Any) -> Architecture:
     for name in wanted:
         entries = content.get(name)
         if not isinstance(entries, list) or not all(isinstance(e, Mapping) and e.keys() >= {*inner} for e in entries):
-            raise ValueError(f"{op}: `{name}` must be a list of {' and '.join(inner)}, got {shown(entries)}")
+            raise ValueError(f"{op}: `{name}` must be a list of {' and '.join(inner)}, got {brief(entries)}")
         parts.append([tuple(entry[key] for key in inner) for entry in entries])
     return MicroArchitecture(*parts) if space == "micro" else MacroArchitecture(*parts)  # type: ignore[arg-type]
 
@@ -336,7 +336,7 @@ def as_space(op: str, space: Space | str) -> Space:
 
 def _as_list(op: str, name: str, value: Any) -> list:
     if not isinstance(value, (tuple, list)):
-        raise TypeError(f"{op}: `{name}` must be a sequence, got {shown(value)}")
+        raise TypeError(f"{op}: `{name}` must be a sequence, got {brief(value)}")
     if not value:
         raise ValueError(f"{op}: `{name}` must not be empty")
     return list(value)
@@ -346,9 +346,9 @@ def _as_node(name: str, node: Any, number: int) -> CellNode:
     """Return the node of this number as one."""
     op = "MicroArchitecture"
     if not isinstance(node, (tuple, list)) or not all(isinstance(p, (tuple, list)) and len(p) == 2 for p in node):
-        raise TypeError(f"{op}: `{name}` must be a pair of inputs and a pair of operations, got {shown(node)}")
+        raise TypeError(f"{op}: `{name}` must be a pair of inputs and a pair of operations, got {brief(node)}")
     if len(node) != 2:
-        raise ValueError(f"{op}: `{name}` must be a pair of inputs and a pair of operations, got {shown(node)}")
+        raise ValueError(f"{op}: `{name}` must be a pair of inputs and a pair of operations, got {brief(node)}")
     a, b = (as_int(op, f"{name}.inputs", source, 0, number - 1) for source in node[0])
     left, right = (as_choice(op, f"{name}.operations", each, MICRO_OPERATIONS) for each in node[1])
     return CellNode((a, b), (left, right))
@@ -358,11 +358,11 @@ def _as_layer(name: str, layer: Any, number: int) -> MacroLayer:
     """Return the layer of this number as one, its skips in order."""
     op = "MacroArchitecture"
     if not isinstance(layer, (tuple, list)) or len(layer) != 2 or not isinstance(layer[1], (tuple, list)):
-        raise TypeError(f"{op}: `{name}` must be an operation and a sequence of layers, got {shown(layer)}")
+        raise TypeError(f"{op}: `{name}` must be an operation and a sequence of layers, got {brief(layer)}")
     operation = as_choice(op, f"{name}.operation", layer[0], MACRO_OPERATIONS)
     if layer[1] and number == 1:
-        raise ValueError(f"{op}: `{name}.skips` must be empty, the first layer reads the stem, got {shown(layer[1])}")
+        raise ValueError(f"{op}: `{name}.skips` must be empty, the first layer reads the stem, got {brief(layer[1])}")
     skips = [as_int(op, f"{name}.skips", source, 0, number - 2) for source in layer[1]]
     if len({*skips}) < len(skips):
-        raise ValueError(f"{op}: `{name}.skips` must name each layer once, got {shown(layer[1])}")
+        raise ValueError(f"{op}: `{name}.skips` must name each layer once, got {brief(layer[1])}")
     return MacroLayer(operation, tuple(sorted(skips)))

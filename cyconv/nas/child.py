@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from cyconv._validation import as_generator, as_int, shown
+from cyconv._validation import as_generator, as_int, brief
 from cyconv.initializers import he_normal
 from cyconv.layers import (
     AvgPool2d,
@@ -87,13 +87,13 @@ def build(
     (10,)
     """
     if not isinstance(architecture, MicroArchitecture | MacroArchitecture):
-        raise TypeError(f"build: `architecture` must be a micro or macro architecture, got {shown(architecture)}")
+        raise TypeError(f"build: `architecture` must be a micro or macro architecture, got {brief(architecture)}")
     if cells is not None and isinstance(architecture, MacroArchitecture):
-        raise ValueError(f"build: `cells` must be None for a macro architecture, got {shown(cells)}")
+        raise ValueError(f"build: `cells` must be None for a macro architecture, got {brief(cells)}")
     if not isinstance(input_shape, (tuple, list)):
-        raise TypeError(f"build: `input_shape` must be (C, H, W), got {shown(input_shape)}")
+        raise TypeError(f"build: `input_shape` must be (C, H, W), got {brief(input_shape)}")
     if len(input_shape) != 3:
-        raise ValueError(f"build: `input_shape` must be (C, H, W), got {shown(input_shape)}")
+        raise ValueError(f"build: `input_shape` must be (C, H, W), got {brief(input_shape)}")
     shape = image_shape("build", tuple(as_int("build", "input_shape", extent) for extent in input_shape))
     layers = _layers(
         architecture,

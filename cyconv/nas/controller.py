@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cyconv import functional as F
-from cyconv._validation import as_array, as_generator, as_int, as_int_array, as_number, shown
+from cyconv._validation import as_array, as_generator, as_int, as_int_array, as_number, brief
 from cyconv.layers import LSTM, Embedding, Layer, Linear
 from cyconv.layers.base import Shape
 from cyconv.nas.architecture import Decision
@@ -50,7 +50,7 @@ class Policy(Layer):
         rng: np.random.Generator | int | None = None,
     ) -> None:
         if not isinstance(decisions, (tuple, list)) or not all(isinstance(each, Decision) for each in decisions):
-            raise TypeError(f"Controller: `decisions` must be a sequence of Decision, got {shown(decisions)}")
+            raise TypeError(f"Controller: `decisions` must be a sequence of Decision, got {brief(decisions)}")
         if not decisions:
             raise ValueError("Controller: `decisions` must not be empty")
         self.decisions = tuple(decisions)

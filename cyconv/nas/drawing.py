@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import combinations, pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
-from cyconv._validation import shown
+from cyconv._validation import brief
 from cyconv.nas.architecture import CELL_INPUTS, Architecture, CellNode, MacroArchitecture, MicroArchitecture
 from cyconv.visualize.figure import new_figure
 
@@ -69,7 +69,7 @@ def draw(architecture: Architecture) -> Figure:
     if isinstance(architecture, MacroArchitecture):
         return _draw_layers(architecture)
     if not isinstance(architecture, MicroArchitecture):
-        raise TypeError(f"draw: `architecture` must be a micro or macro architecture, got {shown(architecture)}")
+        raise TypeError(f"draw: `architecture` must be a micro or macro architecture, got {brief(architecture)}")
     cells = {"normal cell": architecture.normal, "reduction cell": architecture.reduction}
     places = [_places(lines) for lines in map(_lines, cells.values())]
     widths = [max(x for x, _ in each) + 2 for each in places]

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cyconv._validation import as_array, as_bool, as_generator, as_int, as_int_array, as_number, shown
+from cyconv._validation import as_array, as_bool, as_generator, as_int, as_int_array, as_number, brief
 from cyconv.data.batches import Batch, Batches
 from cyconv.history import History
 from cyconv.losses import CrossEntropyLoss
@@ -201,11 +201,11 @@ def search(
     if held_out.shape != batches.shape:
         raise ValueError(f"{op}: `validation_data` must have images of {batches.shape} as `x`, got {held_out.shape}")
     if cells is not None and isinstance(chosen, MacroSpace):
-        raise ValueError(f"{op}: `cells` must be None for the macro space, got {shown(cells)}")
+        raise ValueError(f"{op}: `cells` must be None for the macro space, got {brief(cells)}")
     if controller is None:
         controller = Controller(chosen.decisions, rng=rng)
     elif not isinstance(controller, Controller):
-        raise TypeError(f"{op}: `controller` must be a Controller, got {shown(controller)}")
+        raise TypeError(f"{op}: `controller` must be a Controller, got {brief(controller)}")
     elif list(controller.policy.decisions) != chosen.decisions:
         raise ValueError(f"{op}: `controller` must have the decisions of {chosen}")
     run = _Search(

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
-from cyconv._validation import shown
+from cyconv._validation import brief
 from cyconv.layers.base import Layer, Shape, Step, completed
 from cyconv.layers.containers import Container
 from cyconv.settings import is_fusing
@@ -91,7 +91,7 @@ class Graph(Container):
             named = [(edge.name, edge.layer) for edge in node.edges]
             for name, layer in named if node.behind is None else [*named, node.behind]:
                 if name in layers:
-                    raise ValueError(f"Graph: each layer must have a name of its own, got {shown(name)} twice")
+                    raise ValueError(f"Graph: each layer must have a name of its own, got {brief(name)} twice")
                 layers[name] = layer
         unread = sorted({*range(len(nodes))} - read)
         if unread:

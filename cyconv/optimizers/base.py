@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cyconv import memory
-from cyconv._validation import FLOATS, as_bool, as_float_dtype, as_int, as_number, shown
+from cyconv._validation import FLOATS, as_bool, as_float_dtype, as_int, as_number, brief
 from cyconv.parameter import Parameter
 
 Hook = Callable[[Mapping[str, Parameter]], object]
@@ -67,7 +67,7 @@ class ParameterGroup:
 
     def __post_init__(self) -> None:
         if not isinstance(self.names, str) or not self.names:
-            raise TypeError(f"ParameterGroup: `names` must be a prefix or a pattern, got {shown(self.names)}")
+            raise TypeError(f"ParameterGroup: `names` must be a prefix or a pattern, got {brief(self.names)}")
         as_number("ParameterGroup", "learning_rate_scale", self.learning_rate_scale, 0)
         if self.weight_decay is not None:
             as_number("ParameterGroup", "weight_decay", self.weight_decay, 0)
@@ -85,10 +85,10 @@ def matches(names: str, name: str) -> bool:
 def as_parameters(op: str, value: Any) -> Mapping[str, Parameter]:
     """Return parameters by name."""
     if not isinstance(value, Mapping):
-        raise TypeError(f"{op}: `parameters` must map names to Parameter objects, got {shown(value)}")
+        raise TypeError(f"{op}: `parameters` must map names to Parameter objects, got {brief(value)}")
     for name, parameter in value.items():
         if not isinstance(parameter, Parameter):
-            raise TypeError(f"{op}: `parameters` must be Parameter objects, got {shown(parameter)} at {name!r}")
+            raise TypeError(f"{op}: `parameters` must be Parameter objects, got {brief(parameter)} at {name!r}")
     return value
 
 
@@ -210,7 +210,7 @@ class Optimizer:
         Where groups overlap, scales multiply, the weight decay added last counts, and frozen is what any freezes.
         """
         if not isinstance(group, ParameterGroup):
-            raise TypeError(f"{type(self).__name__}: `group` must be a ParameterGroup, got {shown(group)}")
+            raise TypeError(f"{type(self).__name__}: `group` must be a ParameterGroup, got {brief(group)}")
         self._groups.append(group)
         return self
 
@@ -222,7 +222,7 @@ class Optimizer:
         """
         if isinstance(hook, type) or not callable(hook):
             hint = "; call the class to make one" if isinstance(hook, type) else ""
-            raise TypeError(f"{type(self).__name__}: `hook` must be callable, got {shown(hook)}{hint}")
+            raise TypeError(f"{type(self).__name__}: `hook` must be callable, got {brief(hook)}{hint}")
         self._hooks.append(hook)
         return self
 

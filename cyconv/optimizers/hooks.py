@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cyconv._dispatch import optimizer as kernel
-from cyconv._validation import as_number, shown
+from cyconv._validation import as_number, brief
 from cyconv.optimizers.base import as_parameters, matches
 from cyconv.parameter import Parameter
 from cyconv.threads import threads_for
@@ -107,7 +107,7 @@ class _Penalty(ABC):
         op = type(self).__name__
         self.strength = as_number(op, "strength", strength, 0)
         if not isinstance(names, str) or not names:
-            raise TypeError(f"{op}: `names` must be a prefix or a pattern, got {shown(names)}")
+            raise TypeError(f"{op}: `names` must be a prefix or a pattern, got {brief(names)}")
         self.names = names
 
     def __call__(self, parameters: Mapping[str, Parameter]) -> None:

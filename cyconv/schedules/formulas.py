@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from cyconv._validation import as_int, as_list, as_number, shown
+from cyconv._validation import as_int, as_list, as_number, brief
 from cyconv.schedules.base import RateKeeper, Schedule, as_rate
 from cyconv.training import Run
 
@@ -232,7 +232,7 @@ class WarmUp(Schedule):
         self.start = as_number("WarmUp", "start", start, 0, 1)
         if then is not None and not isinstance(then, Schedule):
             raise TypeError(
-                f"WarmUp: `then` must be a Schedule, got {shown(then)}; other callbacks come after it in the list"
+                f"WarmUp: `then` must be a Schedule, got {brief(then)}; other callbacks come after it in the list"
             )
         if then is not None and then.per != self.per:
             raise ValueError(f"WarmUp: `then` must count what `per` says, {self.per}s, got one per {then.per}")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from numbers import Real
 from typing import Any
 
-from cyconv._validation import as_int, as_number, shown
+from cyconv._validation import as_int, as_number, brief
 from cyconv.callbacks import Monitor
 from cyconv.schedules.base import RateKeeper
 from cyconv.training import Run
@@ -81,7 +81,7 @@ class ReduceOnPlateau(RateKeeper):
         """Return the rate after an epoch that had `rate` and came to `value`."""
         rate = as_number("ReduceOnPlateau", "rate", rate, 0)
         if not isinstance(value, Real):  # NaN is a number that a run may come to
-            raise TypeError(f"ReduceOnPlateau: `value` must be a number, got {shown(value)}")
+            raise TypeError(f"ReduceOnPlateau: `value` must be a number, got {brief(value)}")
         return self._reduced(rate) if self._is_time(float(value)) else rate
 
     def _reduced(self, rate: float) -> float:

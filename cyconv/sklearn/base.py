@@ -14,7 +14,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, check_X_y, validate_data
 
-from cyconv._validation import as_bool, as_choice, as_data, as_int, as_number, number_kind, shown
+from cyconv._validation import as_bool, as_choice, as_data, as_int, as_number, brief, number_kind
 from cyconv.callbacks import Callback, EarlyStopping
 from cyconv.data.augmentation.transforms import Transform
 from cyconv.layers import Conv2d, Flatten, Layer, Linear, MaxPool2d, ReLU
@@ -145,7 +145,7 @@ class ConvNetEstimator(BaseEstimator):
         wanted = shape
         if self.input_shape is not None:
             if not isinstance(self.input_shape, (tuple, list)) or len(self.input_shape) != 3:
-                raise ValueError(f"{self._op}: `input_shape` must be (C, H, W), got {shown(self.input_shape)}")
+                raise ValueError(f"{self._op}: `input_shape` must be (C, H, W), got {brief(self.input_shape)}")
             wanted = tuple(as_int(self._op, "input_shape", extent) for extent in self.input_shape)
         if np.prod(wanted) != np.prod(shape) or (len(shape) > 1 and shape != wanted):
             raise ValueError(
@@ -233,7 +233,7 @@ class ConvNetEstimator(BaseEstimator):
     def _new_network(self, outputs: int, seed: int) -> Network:
         options = self.network_options
         if options is not None and not isinstance(options, Mapping):
-            raise TypeError(f"{self._op}: `network_options` must map names to values, got {shown(options)}")
+            raise TypeError(f"{self._op}: `network_options` must map names to values, got {brief(options)}")
         if options and (self.network is None or isinstance(self.network, Network)):
             raise ValueError(f"{self._op}: `network_options` are for a `network` that is a name or a function")
         if self.network is not None:

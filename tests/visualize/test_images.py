@@ -11,7 +11,7 @@ IMAGE = RNG.integers(50, 200, size=(6, 8), dtype=np.uint8)
 TRUTH = RNG.integers(3, size=(6, 8))
 
 
-def shown(axes):
+def brief(axes):
     return np.asarray(axes.images[0].get_array())
 
 
@@ -20,12 +20,12 @@ def test_saliency_stands_below_each_image():
     figure = visualize.saliency(images, maps, ["a", "b", "c"])
     assert [axes.get_title() for axes in figure.axes] == ["a", "b", "c", "", "", ""]
     low, high = images[1].min(), images[1].max()
-    np.testing.assert_allclose(shown(figure.axes[1]), np.moveaxis((images[1] - low) / (high - low), 0, -1))
-    np.testing.assert_array_equal(shown(figure.axes[4]), maps[1])
+    np.testing.assert_allclose(brief(figure.axes[1]), np.moveaxis((images[1] - low) / (high - low), 0, -1))
+    np.testing.assert_array_equal(brief(figure.axes[4]), maps[1])
     assert figure.axes[4].images[0].norm.vmin == 0
     drawn(figure)
     grey = visualize.saliency(IMAGE[np.newaxis], np.zeros((1, 6, 8)))  # bytes, and nothing matters
-    assert (shown(grey.axes[0]).min(), shown(grey.axes[0]).max()) == (0, 1)
+    assert (brief(grey.axes[0]).min(), brief(grey.axes[0]).max()) == (0, 1)
     drawn(grey)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cyconv._geometry import Pair
-from cyconv._validation import FLOATS, as_array, as_generator, as_image, shown
+from cyconv._validation import FLOATS, as_array, as_generator, as_image, brief
 
 Batch = tuple[NDArray, NDArray]
 Transform = Callable[[NDArray, NDArray, "np.random.Generator"], Batch]  # np.random takes long to import
@@ -66,7 +66,7 @@ def check_transform(op: str, name: str, value: Any) -> None:
     """Raise unless `value` can be called; of a class, most likely, an instance is meant."""
     if isinstance(value, type) or not callable(value):
         hint = "; call the class to make one" if isinstance(value, type) else ""
-        raise TypeError(f"{op}: `{name}` must be transforms, callables of (x, y, rng), got {shown(value)}{hint}")
+        raise TypeError(f"{op}: `{name}` must be transforms, callables of (x, y, rng), got {brief(value)}{hint}")
 
 
 def as_transform(op: str, value: Any) -> Transform | None:
