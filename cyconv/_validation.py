@@ -6,7 +6,7 @@ import math
 import operator
 import reprlib
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from numbers import Real
 from typing import Any, Protocol
 
@@ -56,6 +56,22 @@ def brief(value: Any) -> str:
     return text if len(text) <= MOST_CHARACTERS else f"{text[: MOST_CHARACTERS - 15]}...{text[-12:]}"
 
 
+def as_instance(op: str, name: str, value: Any, kind: type) -> Any:
+    """Return `value` if it is of a class."""
+    if not isinstance(value, kind):
+        hint = "; call the class to make one" if isinstance(value, type) and issubclass(value, kind) else ""
+        article = "an" if kind.__name__[0] in "AEIO" else "a"
+        raise TypeError(f"{op}: `{name}` must be {article} {kind.__name__}, got {brief(value)}{hint}")
+    return value
+
+
+def as_list(op: str, name: str, value: Any, of: str) -> list[Any]:
+    """Return the members of what can be iterated, but for text and mappings, as a list."""
+    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable) or getattr(value, "shape", 0) == ():
+        raise TypeError(f"{op}: `{name}` must be a sequence of {of}, got {brief(value)}")
+    return list(value)
+
+
 def as_array(op: str, name: str, value: ArrayLike) -> NDArray:
     """Return `value` as an ndarray; refuse None, ragged lists, and masked arrays, which would lose their mask."""
     if type(value) is np.ndarray:
@@ -67,14 +83,35 @@ def as_array(op: str, name: str, value: ArrayLike) -> NDArray:
         raise TypeError(f"{op}: `{name}` must have no mask, got a masked array; fill it with `.filled(...)`")
     try:
         return np.asarray(value)
-    except ValueError as error:
-        raise ValueError(f"{op}: `{name}` must be an array: {error}") from None
+    except (ValueError, TypeError, RuntimeError) as error:  # a tensor that wants gradients raises the last
+        kind = ValueError if isinstance(error, ValueError) else TypeError
+        raise kind(f"{op}: `{name}` must be an array: {error}") from None
+
+
+def as_data(op: str, name: str, value: ArrayLike) -> NDArray:
+    """Return images or vectors as an array: bytes stay bytes in lists, tensors and data frames of them too."""
+    array = as_array(op, name, value)
+    if array.dtype.kind == "O" and number_kind(value) == "bytes":  # pandas' own kind, which NumPy makes objects of
+        try:
+            return array.astype(np.uint8)
+        except (TypeError, ValueError):
+            raise ValueError(f"{op}: `{name}` must have no missing values") from None
+    return array
+
+
+def number_kind(value: Any) -> str:
+    """Return "bytes", which stand for 0 to 1, "integers" or "floats", for the numbers of an array or a data frame."""
+    each = getattr(value, "dtypes", None)
+    names = [str(kind).lower() for kind in (each if isinstance(each, Iterable) else [getattr(value, "dtype", each)])]
+    if {*names} == {"uint8"}:
+        return "bytes"
+    return "integers" if names and all(name.startswith(("int", "uint")) for name in names) else "floats"
 
 
 def as_rows(op: str, name: str, value: Any) -> Rows:
     """Return `value` as an ndarray or, where it can be read in pieces (h5py, zarr), as what does so."""
     source = as_source(value)
-    return as_array(op, name, value) if source is None else source
+    return as_data(op, name, value) if source is None else source
 
 
 def as_float_array(op: str, name: str, value: ArrayLike, ndim: int | tuple[int, ...] | None = None) -> NDArray:
@@ -152,7 +189,10 @@ def as_inputs(op: str, x: Any, input_shape: tuple[int, ...] | None) -> Rows:
     """Return `x`, floats or bytes, with the axes that a network needs; images of one channel may lack that axis."""
     array = as_rows(op, "x", x)
     if array.dtype != np.uint8 and array.dtype.newbyteorder("=") not in FLOATS:
-        raise TypeError(f"{op}: `x` must be float32, float64 or uint8, got {array.dtype}; cast it with `.astype`")
+        raise TypeError(
+            f"{op}: `x` must be float32, float64 or uint8, got {array.dtype}; cast it with `.astype`: bytes, uint8, "
+            "stand for 0 to 1, floats for themselves"
+        )
     if array.ndim == 3 and (input_shape is None or (input_shape[0] == 1 and len(input_shape) == 3)):
         array = with_channel(array)  # [N, H, W] -> [N, 1, H, W]
     fits = array.ndim in (2, 4) if input_shape is None else array.shape[1:] == input_shape

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cyconv._dispatch import optimizer as kernel
-from cyconv._validation import as_int, as_number
+from cyconv._validation import as_instance, as_int, as_number
 from cyconv.callbacks import Callback
 from cyconv.functional._arrays import flat, memory_axes
 from cyconv.layers.base import Layer
@@ -76,7 +76,7 @@ class WeightAverage:
         ValueError
             If the average is that of another network.
         """
-        state = network.state_dict()
+        state = as_instance("WeightAverage", "network", network, Layer).state_dict()
         if not self.arrays:
             self.arrays = {name: array.copy(order="K") for name, array in state.items()}
             return
@@ -95,6 +95,7 @@ class WeightAverage:
     @contextmanager
     def applied(self, network: Layer) -> Iterator[None]:
         """Give the network the averages inside the ``with``, and its own weights back afterwards."""
+        as_instance("WeightAverage", "network", network, Layer)
         own = {name: array.copy(order="K") for name, array in network.state_dict().items()}
         network.load_state_dict(self.arrays)
         try:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cyconv._validation import as_bool, as_int, as_number
+from cyconv._validation import as_bool, as_choice, as_int, as_list, as_number, brief
 from cyconv.history import History
 from cyconv.layers.base import Layer, Shape
 from cyconv.layers.naming import fitted
@@ -151,14 +151,69 @@ class Callback:
 
 def as_callbacks(op: str, callbacks: Iterable[Callback]) -> list[Callback]:
     """Return the callbacks as a list."""
-    if isinstance(callbacks, str) or not isinstance(callbacks, Iterable):
-        raise TypeError(f"{op}: `callbacks` must be a sequence of Callback objects, got {callbacks!r}")
-    checked = list(callbacks)
+    checked = as_list(op, "callbacks", callbacks, "Callback objects")
     for callback in checked:
         if not isinstance(callback, Callback):
             hint = "; call the class to make one" if isinstance(callback, type) else ""
-            raise TypeError(f"{op}: `callbacks` must be Callback objects, got {callback!r}{hint}")
+            raise TypeError(f"{op}: `callbacks` must be Callback objects, got {brief(callback)}{hint}")
     return checked
+
+
+GROWING = {"accuracy", "acc", "top1", "top5", "precision", "recall", "sensitivity", "specificity", "f1", "score"}
+GROWING |= {"iou", "miou", "jaccard", "dice", "ap", "map", "auc", "auroc", "kappa", "mcc", "r2", "psnr", "ssim"}
+SHRINKING = {"loss", "error", "mse", "mae", "rmse", "nll", "bce", "perplexity", "distance", "cost"}
+
+
+class Monitor:
+    """A recorded number that a callback watches, and whether it is to grow or to shrink.
+
+    Parameters
+    ----------
+    op : str
+        Who watches, for errors.
+    name : str
+        Of the number.
+    mode : {"auto", "min", "max"}
+        Whether smaller or larger is better; "auto" goes by the words of the name.
+    """
+
+    def __init__(self, op: str, name: str, mode: str) -> None:
+        if not isinstance(name, str):
+            raise TypeError(f"{op}: `monitor` must be the name of a recorded number, got {brief(name)}")
+        if as_choice(op, "mode", mode, ("auto", "min", "max")) == "auto":
+            mode = _mode(op, name)
+        self.op, self.name, self.grows = op, name, mode == "max"
+
+    def value(self, run: Run) -> float:
+        """Return the number of an epoch."""
+        if self.name not in run.logs:
+            raise ValueError(
+                f"{self.op}: `monitor` {self.name!r} is not recorded, only {', '.join(run.logs)}; "
+                "names in val_ need `validation_data`"
+            )
+        return run.logs[self.name]
+
+    def improves(self, value: float, best: float, margin: float) -> bool:
+        """Return whether a number is better than the best by more than a margin; NaN never is."""
+        return value > best + margin if self.grows else value < best - margin
+
+    @property
+    def worst(self) -> float:
+        """What every number is better than."""
+        return -math.inf if self.grows else math.inf
+
+
+def _mode(op: str, name: str) -> str:
+    """Return "min" or "max" by the words of a name; of an accuracy's or overlap's loss, the last word decides."""
+    words = name.lower().replace("-", "_").split("_")
+    grows, shrinks = not GROWING.isdisjoint(words), not SHRINKING.isdisjoint(words)
+    if grows and shrinks and words[-1] in SHRINKING:
+        return "min"
+    if grows == shrinks:
+        raise ValueError(
+            f"{op}: `mode` must be 'min' or 'max' for `monitor` {name!r}: its name does not say what is better"
+        )
+    return "max" if grows else "min"
 
 
 class ProgressBar(Callback):
@@ -207,22 +262,26 @@ class EarlyStopping(Callback):
     Parameters
     ----------
     monitor : str, default "val_loss"
-        What is watched; ``accuracy`` and ``val_accuracy`` are to grow, anything else to shrink.
+        What is watched.
     patience : int, default 5
         Epochs without improvement after which to stop.
     min_delta : float, default 0
         By how much a number must be better than the best one to count as an improvement.
     restore_best : bool, default True
         Whether to end with the weights of the best epoch instead of the last.
+    mode : {"auto", "min", "max"}, default "auto"
+        Whether the number is to shrink or to grow; "auto" knows the usual names, such as loss and error, accuracy, IoU
+        and F1.
 
     Raises
     ------
     TypeError, ValueError
-        If a number is of another kind or out of range; in `fit`, if `monitor` is not recorded.
+        If an argument is of another kind or out of range, or "auto" does not know the name; in `fit`, if `monitor` is
+        not recorded.
 
     Notes
     -----
-    With ``best`` the best number so far, an epoch improves on it if ``number < best - min_delta``, or for accuracies
+    With ``best`` the best number so far, an epoch improves on it if ``number < best - min_delta``, or if it is to grow
     ``number > best + min_delta``. It is the number of held-out data that tells how long to train (Prechelt 1998).
 
     Examples
@@ -239,33 +298,31 @@ class EarlyStopping(Callback):
     """
 
     def __init__(
-        self, monitor: str = "val_loss", patience: int = 5, min_delta: float = 0.0, restore_best: bool = True
+        self,
+        monitor: str = "val_loss",
+        patience: int = 5,
+        min_delta: float = 0.0,
+        restore_best: bool = True,
+        mode: str = "auto",
     ) -> None:
-        if not isinstance(monitor, str):
-            raise TypeError(f"EarlyStopping: `monitor` must be the name of a recorded number, got {monitor!r}")
-        self.monitor = monitor
+        self._monitor = Monitor("EarlyStopping", monitor, mode)
+        self.monitor, self.mode = monitor, mode
         self.patience = as_int("EarlyStopping", "patience", patience)
         self.min_delta = as_number("EarlyStopping", "min_delta", min_delta, 0)
         self.restore_best = as_bool("EarlyStopping", "restore_best", restore_best)
-        self._sign = -1.0 if monitor.endswith("accuracy") else 1.0
-        self._best, self._wait = math.inf, 0
+        self._best, self._wait = self._monitor.worst, 0
         self.weights: dict[str, NDArray] = {}  # of the best epoch
 
     def on_train_begin(self, run: Run) -> None:
         """Forget former runs, unless this one is resumed."""
         if run.epoch == 0:
-            self._best, self._wait, self.weights = math.inf, 0, {}
+            self._best, self._wait, self.weights = self._monitor.worst, 0, {}
 
     def on_epoch_end(self, run: Run) -> None:
         """Compare with the best epoch."""
-        if self.monitor not in run.logs:
-            raise ValueError(
-                f"EarlyStopping: `monitor` {self.monitor!r} is not recorded, only {', '.join(run.logs)}; "
-                "names in val_ need `validation_data`"
-            )
-        value = self._sign * run.logs[self.monitor]
+        value = self._monitor.value(run)
         self._wait += 1
-        if value < self._best - self.min_delta:
+        if self._monitor.improves(value, self._best, self.min_delta):
             self._best, self._wait = value, 0
             if self.restore_best:
                 self.weights = {name: array.copy() for name, array in run.network.state_dict().items()}
@@ -277,15 +334,17 @@ class EarlyStopping(Callback):
             run.network.load_state_dict(self.weights)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the best epoch's number and weights, and the epochs since."""
-        return {"best": self._best, "wait": self._wait, **{f"weights.{k}": v for k, v in self.weights.items()}}
+        """Return the best epoch's number, negative if it is to grow, and weights, and the epochs since."""
+        best = -self._best if self._monitor.grows else self._best
+        return {"best": best, "wait": self._wait, **{f"weights.{k}": v for k, v in self.weights.items()}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Set what `state_dict` returned."""
         op = "EarlyStopping: state to load"
         if type(state["best"]) not in (int, float) or math.isnan(state["best"]):
-            raise ValueError(f"{op}: `best` must be a number, got {state['best']!r}")
-        self._best, self._wait = state["best"], as_int(op, "wait", state["wait"], 0)
+            raise ValueError(f"{op}: `best` must be a number, got {brief(state['best'])}")
+        self._best = -state["best"] if self._monitor.grows else state["best"]
+        self._wait = as_int(op, "wait", state["wait"], 0)
         self.weights = _under("weights.", state)
 
 
@@ -361,7 +420,7 @@ def save_checkpoint(path: PathLike, run: Run) -> None:
         except (TypeError, AttributeError, ValueError, RecursionError) as error:
             raise TypeError(
                 f"Checkpoint: `state_dict` of {type(callback).__name__} must return a dict of arrays and of values "
-                f"that JSON can hold, got {state!r}"
+                f"that JSON can hold, got {brief(state)}"
             ) from error
         arrays.update({f"callback{i}.{k}": v for k, v in state.items() if isinstance(v, np.ndarray)})
         callbacks.append({k: v for k, v in state.items() if not isinstance(v, np.ndarray)})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
-from cyconv._validation import brief
+from cyconv._validation import as_list, brief
 from cyconv.serialization import PathLike, as_path, json_of, read_json, write_atomically
 
 __all__ = ["History"]
@@ -31,7 +31,7 @@ class History:
     """
 
     def __init__(self, epochs: Iterable[Mapping[str, float]] = ()) -> None:
-        given = list(epochs) if isinstance(epochs, Iterable) else [epochs]
+        given = as_list("History", "epochs", epochs, "mappings of names to numbers")
         if not all(isinstance(epoch, Mapping) for epoch in given):
             raise TypeError(f"History: `epochs` must be mappings of names to numbers, got {brief(epochs)}")
         self.epochs = [dict(epoch) for epoch in given]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from _thread import get_ident  # `threading` takes a millisecond to import
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -9,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cyconv import _feed as feed
 from cyconv import analysis
 from cyconv import functional as F
 from cyconv._sources import samples
-from cyconv._validation import as_array, as_bool, as_choice, as_generator, as_inputs, as_int, as_numbers, as_rows
+from cyconv._validation import as_bool, as_choice, as_generator, as_inputs, as_int, as_numbers, as_rows, brief
 from cyconv.callbacks import Callback, ProgressBar, as_callbacks, load_checkpoint, load_weights
 from cyconv.data.augmentation.transforms import Transform, as_transform
 from cyconv.data.batches import Batches
@@ -28,7 +30,7 @@ from cyconv.training import History, Run, evaluate, train
 
 __all__ = ["Network"]
 
-Batch = tuple[NDArray, NDArray]
+Batch = feed.Batch
 
 
 class Network(Sequential):
@@ -71,6 +73,8 @@ class Network(Sequential):
     1.0
     """
 
+    _trainer: int | None = None  # the thread in which `fit` is running
+
     def __init__(
         self,
         layers: Layer | Layers,
@@ -81,9 +85,14 @@ class Network(Sequential):
         self.input_shape: Shape | None = None
         if input_shape is not None:
             if not isinstance(input_shape, (tuple, list)):
-                raise TypeError(f"Network: `input_shape` must be (C, H, W) or (features,), got {input_shape!r}")
+                raise TypeError(f"Network: `input_shape` must be (C, H, W) or (features,), got {brief(input_shape)}")
             self.input_shape = tuple(as_int("Network", "input_shape", extent) for extent in input_shape)
-            list(self.trace(self.input_shape))
+            try:
+                list(self.trace(self.input_shape))
+            except ValueError as error:
+                raise ValueError(
+                    f"Network: `input_shape` {self.input_shape} does not suit the layers: {error}"
+                ) from None
         self.history: History | None = None
         self.rng = as_generator("Network", seed, "seed")
         for parameter in self.parameters().values():
@@ -103,7 +112,7 @@ class Network(Sequential):
         batch_size: int = 32,
         optimizer: Optimizer | str = "sgd",
         loss: Loss | str = "cross_entropy",
-        validation_data: tuple[ArrayLike, ArrayLike] | Iterable[Batch] | None = None,
+        validation_data: Sequence[ArrayLike] | Iterable[Batch] | None = None,
         callbacks: Sequence[Callback] = (),
         seed: np.random.Generator | int | None = None,
         shuffle: bool = True,
@@ -113,6 +122,7 @@ class Network(Sequential):
         accumulate: int = 1,
         augment: Transform | Sequence[Transform] | None = None,
         sampler: Sampler | None = None,
+        drop_last: bool = False,
     ) -> History:
         """Train on images and their classes (or other targets).
 
@@ -120,22 +130,23 @@ class Network(Sequential):
         ----------
         x : ndarray of shape (N, *input_shape), float32, float64 or uint8; or iterable of (x, y) batches
             The data stays where it is, memory-mapped files, h5py datasets and zarr arrays too: each batch is read and
-            converted when it is needed.
-            Bytes are divided by 255. Images of one channel may lack the channel's axis. Anything else that can be
-            iterated anew for every epoch, a `cyconv.data.Batches` for one, supplies the batches itself.
+            converted when it is needed. Bytes are divided by 255, also in lists, tensors and data frames of them.
+            Images of one channel may lack the channel's axis. Anything else that can be iterated anew for every epoch,
+            a `cyconv.data.Batches` for one, supplies the batches itself.
         y : array-like of N rows
             For cross entropy the numbers of the classes, integers of shape (N,), or (N, H, W) for one class a pixel.
         epochs : int, default 1
             Passes over the data.
         batch_size : int, default 32
-            Images a step; the last step of an epoch takes what is left.
+            Images a step; the last step of an epoch takes what is left. Where a network normalises maps of one pixel,
+            which takes two images, a single one that is left joins the step before.
         optimizer : str or Optimizer, default "sgd"
             "sgd", "momentum", "nesterov", "adagrad", "adadelta", "rmsprop", "adam", "amsgrad", "adamw", "adamax",
             "nadam" or "adabound" stands for that optimizer's defaults.
         loss : str or Loss, default "cross_entropy"
             What is made small: "cross_entropy", "binary_cross_entropy", "mse", "smooth_l1", "dice", or an object.
         validation_data : (x, y) or iterable of batches, optional
-            Evaluated after each epoch.
+            Evaluated after each epoch. A list of two arrays is a pair (x, y) as well.
         callbacks : sequence of Callback, default ()
             Called in this order, checkpoints last.
         seed : int, Generator or None
@@ -159,6 +170,8 @@ class Network(Sequential):
         sampler : Sampler, optional
             Says which rows an epoch takes and in which order, instead of `shuffle`: `cyconv.data.BalancedSampler` takes
             all classes equally often.
+        drop_last : bool, default False
+            Whether to leave out what is left at the end of an epoch, fewer than `batch_size` images.
 
         Returns
         -------
@@ -176,6 +189,7 @@ class Network(Sequential):
             were finished.
         """
         op = "fit"
+        self._check_untrained(op)
         given = [*as_callbacks(op, callbacks), *([ProgressBar()] if as_bool(op, "progress", progress) else [])]
         run = Run(
             network=self,
@@ -186,7 +200,7 @@ class Network(Sequential):
             callbacks=sorted(given, key=lambda callback: callback.last),
             accumulate=as_int(op, "accumulate", accumulate),
         )
-        if isinstance(run.loss, CrossEntropyLoss) and len(self) and isinstance(self[-1], Softmax):
+        if isinstance(run.loss, CrossEntropyLoss) and self._ends_in_softmax():
             raise ValueError("fit: cross entropy takes scores; leave the network's last Softmax to `predict_proba`")
         recomputes = as_choice(op, "memory", memory, ("normal", "low")) == "low"
         shuffle = as_bool(op, "shuffle", shuffle) and sampler is None
@@ -195,13 +209,14 @@ class Network(Sequential):
             "rng": run.rng,
             "augment": as_transform(op, augment),
             "sampler": as_sampler(op, sampler),
+            "drop_last": as_bool(op, "drop_last", drop_last),
         }
         if isinstance(x, Batches):
             run.data_rng = x.rng
-        batches, run.images = self._batches(op, x, y, run.loss, batch_size, run.epochs, **options)
+        batches, run.images = self._batches(op, x, y, run.loss, batch_size, run.epochs, training=True, **options)
         validate = None
         if validation_data is not None:
-            held_x, held_y = _held_out(validation_data)
+            held_x, held_y = feed.held_out(validation_data)
             held_out, _ = self._batches("fit: validation_data", held_x, held_y, run.loss, batch_size, run.epochs)
             validate = partial(evaluate, self, held_out, run.loss)
         if resume is None:
@@ -209,11 +224,19 @@ class Network(Sequential):
         else:
             load_checkpoint(resume, run)
         self.history = run.history
-        self.recomputes = recomputes
+        self.recomputes, self._trainer = recomputes, get_ident()
         try:
             return train(run, batches, validate)
         finally:
-            self.recomputes = False
+            self.recomputes, self._trainer = False, None
+
+    def _check_untrained(self, op: str) -> None:
+        """Raise if `fit` is running in another thread, in which this would leave the layers in the wrong mode."""
+        if self._trainer is not None and self._trainer != get_ident():
+            raise RuntimeError(
+                f"{op}: the network is being trained by `fit` in another thread; use a copy, `copy.deepcopy(network)`, "
+                "or wait for it to end"
+            )
 
     def evaluate(
         self,
@@ -227,6 +250,7 @@ class Network(Sequential):
 
         Parameters are those of `fit`; so are the errors.
         """
+        self._check_untrained("evaluate")
         wanted = as_loss("evaluate", loss)
         batches, _ = self._batches("evaluate", x, y, wanted, batch_size)
         return evaluate(self, batches, wanted)
@@ -249,10 +273,15 @@ class Network(Sequential):
         -------
         ndarray of shape (N, *output shape)
         """
+        return self._predict("predict", x, batch_size)
+
+    def _predict(self, op: str, x: ArrayLike, batch_size: int = 256) -> NDArray:
+        """Return what `predict` does; errors name `op`."""
+        self._check_untrained(op)
         if self.training:
             self.eval()
-        images = as_inputs("predict", x, self.input_shape)
-        size = as_int("predict", "batch_size", batch_size)
+        images = as_inputs(op, x, self.input_shape)
+        size = as_int(op, "batch_size", batch_size)
         plain = type(self).forward is Sequential.forward and not is_patched(self)
         if plain and len(images) <= size and images.dtype == np.float32:
             known = replayed(self, images[:])
@@ -263,6 +292,7 @@ class Network(Sequential):
         output[:size] = first
         for start in range(size, len(images), size):
             output[start : start + size] = self.forward(self._ready(images[start : start + size]))
+        self._check_untrained(op)
         return output
 
     def predict_proba(self, x: ArrayLike, batch_size: int = 256) -> NDArray:
@@ -278,8 +308,32 @@ class Network(Sequential):
         ndarray of shape (N, *output shape)
             Adds up to 1 along axis 1. A network that ends in `Softmax` returns it already; it is not applied twice.
         """
-        scores = self.predict(x, batch_size)
-        return scores if len(self) and isinstance(self[-1], Softmax) else F.softmax(scores, axis=1)
+        scores = self._predict("predict_proba", x, batch_size)
+        return scores if self._ends_in_softmax() else F.softmax(scores, axis=1)
+
+    def predict_log_proba(self, x: ArrayLike, batch_size: int = 256) -> NDArray:
+        """Return the logarithms of the probabilities that `predict_proba` returns, also of those too small for it.
+
+        Parameters
+        ----------
+        x, batch_size
+            As for `predict`.
+
+        Returns
+        -------
+        ndarray of shape (N, *output shape)
+        """
+        scores = self._predict("predict_log_proba", x, batch_size)
+        if not self._ends_in_softmax():
+            return F.log_softmax(scores, axis=1)
+        with np.errstate(divide="ignore"):
+            return np.log(scores)
+
+    def _ends_in_softmax(self) -> bool:
+        return len(self) > 0 and isinstance(self[-1], Softmax)
+
+    def __getstate__(self) -> dict:
+        return {name: value for name, value in super().__getstate__().items() if name != "_trainer"}
 
     # Files
 
@@ -355,7 +409,15 @@ class Network(Sequential):
         return self._dtype if first is None else first.dtype
 
     def _batches(
-        self, op: str, x: Any, y: Any, loss: Loss, batch_size: int, epochs: int = 1, **options: Any
+        self,
+        op: str,
+        x: Any,
+        y: Any,
+        loss: Loss,
+        batch_size: int,
+        epochs: int = 1,
+        training: bool = False,
+        **options: Any,
     ) -> tuple[Iterable[Batch], int | None]:
         """Return batches that are ready for the network, and how many images they hold where that is known."""
         size = as_int(op, "batch_size", batch_size)
@@ -366,14 +428,16 @@ class Network(Sequential):
                 )
             if epochs > 1 and isinstance(x, Iterator):
                 raise ValueError(f"{op}: `x` is an iterator, good for one epoch only; give what can be iterated anew")
-            for name in ("augment", "sampler"):
-                if options.get(name) is not None:
+            for name in ("augment", "sampler", "drop_last"):
+                if options.get(name):
                     raise ValueError(
                         f"{op}: `{name}` needs `x` and `y`; batches have it already: Batches(..., {name}=...)"
                     )
-            ready = _Ready(self, op, x)
+            ready = feed.Ready(op, x, self.input_shape, self.dtype)
             if isinstance(x, Sequence):  # here and now: others would have to prepare a batch
                 ready.check(x)
+            if training:
+                feed.check_smallest(op, x, self, self.input_shape)
             return ready, None
         augment = options.get("augment")
         images = as_inputs(op, x, self.input_shape if augment is None else None)
@@ -382,54 +446,24 @@ class Network(Sequential):
             raise ValueError(f"{op}: `x` is empty")
         if targets.shape[:1] != images.shape[:1]:
             raise ValueError(f"{op}: `y` must have a row for each of the {len(images)} in `x`, got {targets.shape}")
-        batches = Batches(images, targets, size, dtype=self.dtype, **options)
+        shape, expected = images.shape[1:], targets
         if augment is not None:  # what it makes of a few images has to suit the network
             few = Batches(images[:size], targets[:size], size, rng=0, prefetch=0, dtype=self.dtype, augment=augment)
-            images, augmented = next(iter(few))
-            as_inputs(f"{op}: augment", images, self.input_shape)
-            targets = targets if targets.shape[1:] == augmented.shape[1:] else augmented
-        loss.check_target(op, samples(targets), self.output_shape(images.shape[1:]))
-        return _Ready(self, op, batches), batches.images
+            changed, augmented = next(iter(few))
+            shape = as_inputs(f"{op}: augment", changed, self.input_shape).shape[1:]
+            expected = targets if targets.shape[1:] == augmented.shape[1:] else augmented
+        loss.check_target(op, samples(expected), self.output_shape(shape))
+        single = feed.single_values(self, shape) if training else None
+        batches = Batches(images, targets, size, dtype=self.dtype, min_batch=1 if single is None else 2, **options)
+        if not len(batches):
+            raise ValueError(f"{op}: `drop_last` leaves nothing of {batches.images} images in batches of {size}")
+        if single is not None and batches.smallest < 2:
+            name = "`batch_size`" if size < 2 else "`x`"
+            raise ValueError(f"{op}: {name} must be at least 2 images, got {batches.smallest}: {single}")
+        return feed.Ready(op, batches, self.input_shape, self.dtype), batches.images - (
+            batches.images % size if options.get("drop_last") else 0
+        )
 
     def _ready(self, x: NDArray) -> NDArray:
         """Return a batch in the network's dtype; bytes become numbers from 0 to 1."""
         return as_numbers(x, self.dtype)
-
-
-class _Ready:
-    """Batches, each made ready for a network when its turn comes."""
-
-    def __init__(self, network: Network, op: str, batches: Iterable[Batch]) -> None:
-        self._network, self._op, self._batches = network, op, batches
-
-    def __iter__(self) -> Iterator[Batch]:
-        batch: Any = None
-        for batch in self._batches:
-            self.check([batch])
-            x = as_inputs("batches", batch[0], self._network.input_shape)[:]
-            y = as_array("batches", "y", batch[1])
-            if len(x) == 0 or y.shape[:1] != x.shape[:1]:
-                raise ValueError(
-                    f"batches: each needs images and a row of `y` for each of them, got {x.shape} and {y.shape}"
-                )
-            yield self._network._ready(x), y
-        if batch is None:
-            self.check([])
-
-    def check(self, batches: Sequence[Any]) -> None:
-        """Raise unless there are batches and each is a pair."""
-        if not len(batches):
-            raise ValueError(f"{self._op}: `x` is empty: it holds no (x, y) batch")
-        for batch in batches:
-            if not isinstance(batch, (tuple, list)) or len(batch) != 2:
-                raise TypeError(f"{self._op}: batches: each must be a pair (x, y), got {type(batch).__name__}")
-
-
-def _held_out(data: Any) -> tuple[Any, Any]:
-    """Return images and targets of `validation_data`; batches have no separate targets."""
-    if not isinstance(data, tuple):
-        return data, None
-    if len(data) != 2 or data[1] is None:
-        missing = "no targets" if len(data) == 2 else f"a tuple of {len(data)}"
-        raise ValueError(f"fit: `validation_data` must be a pair (x, y) or an iterable of batches, got {missing}")
-    return data

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cyconv._dispatch import optimizer as kernel
+from cyconv._validation import as_array, as_instance, brief
 from cyconv.callbacks import Callback, Checkpoint, EarlyStopping, ProgressBar, Run
 from cyconv.history import History
 from cyconv.layers.base import Layer
@@ -57,9 +58,17 @@ def train_step(network: Layer, x: NDArray, y: NDArray, loss: Loss, optimizer: Op
     >>> last < first
     True
     """
+    op = "train_step"
+    as_instance(op, "network", network, Layer)
+    as_instance(op, "loss", loss, Loss)
+    as_instance(op, "optimizer", optimizer, Optimizer)
+    return _step(op, network, as_array(op, "x", x), as_array(op, "y", y), loss, optimizer)
+
+
+def _step(op: str, network: Layer, x: NDArray, y: NDArray, loss: Loss, optimizer: Optimizer) -> tuple[float, NDArray]:
     parameters = network.parameters()  # once: walking a deep network costs as much as a small layer
     _clear(parameters)
-    value, output = _add_gradients(network, x, y, loss, optimizer)
+    value, output = _add_gradients(op, network, x, y, loss, optimizer)
     optimizer.step(parameters)
     return value, output
 
@@ -69,20 +78,42 @@ def _clear(parameters: Mapping[str, Parameter]) -> None:
         parameter.grad = None
 
 
-def _add_gradients(network: Layer, x: NDArray, y: NDArray, loss: Loss, optimizer: Optimizer) -> tuple[float, NDArray]:
+def _add_gradients(
+    op: str, network: Layer, x: NDArray, y: NDArray, loss: Loss, optimizer: Optimizer
+) -> tuple[float, NDArray]:
     """Add a batch's gradients to the parameters'; return its loss and the output."""
     if not network.training:
         network.train()
     output = network.forward(x)
-    value, gradient = loss.with_gradient(output, y)
+    try:
+        value, gradient = loss.with_gradient(output, y)
+    except (ValueError, TypeError) as error:
+        network.forget()
+        raise _unsuitable(op, output, error) from error
     if gradient is None or not math.isfinite(value):
         network.forget()
         raise FloatingPointError(
-            f"train_step: the loss is {value}, so the weights are left as they are; check the data for NaN, or lower "
+            f"{op}: the loss is {value}, so the weights are left as they are; check the data for NaN, or lower "
             f"the learning rate (now {optimizer.learning_rate})"
         )
     network.backward(gradient, needs_grad_input=False)
     return value, output
+
+
+def _unsuitable(op: str, output: NDArray, error: Exception) -> Exception:
+    """Return the error of a loss, for those who know its arguments as `x` and `y`."""
+    kind = ValueError if isinstance(error, ValueError) else TypeError
+    return kind(f"{op}: `y` does not suit what the network makes of `x`, an output of shape {output.shape}: {error}")
+
+
+def _pairs(op: str, batches: Batches) -> Iterator[tuple[NDArray, NDArray]]:
+    """Yield the batches, each of which must be a pair of arrays."""
+    if not isinstance(batches, Iterable) or getattr(batches, "shape", None) == ():
+        raise TypeError(f"{op}: `batches` must be an iterable of pairs (x, y), got {brief(batches)}")
+    for batch in batches:
+        if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+            raise TypeError(f"{op}: `batches` must be pairs (x, y), got {brief(batch)}")
+        yield as_array(op, "batches", batch[0]), as_array(op, "batches", batch[1])
 
 
 def evaluate(network: Layer, batches: Batches, loss: Loss) -> dict[str, float]:
@@ -116,14 +147,19 @@ def evaluate(network: Layer, batches: Batches, loss: Loss) -> dict[str, float]:
     >>> evaluate(layers.Identity(), batches, losses.CrossEntropyLoss())["accuracy"]
     0.75
     """
+    as_instance("evaluate", "network", network, Layer)
+    as_instance("evaluate", "loss", loss, Loss)
     if network.training:
         network.eval()
     means = _Means()
-    for x, y in batches:
+    for x, y in _pairs("evaluate", batches):
         output = network.forward(x)
-        means.add(loss, loss.forward(output, y), output, y)
+        try:
+            means.add(loss, loss.forward(output, y), output, y)
+        except (ValueError, TypeError) as error:
+            raise _unsuitable("evaluate", output, error) from error
     if not means.batches:
-        raise ValueError("evaluate: there is no data")
+        raise ValueError("evaluate: `batches` is empty: there is no data")
     return means.values()
 
 
@@ -156,6 +192,9 @@ def train(run: Run, batches: Batches, validate: Callable[[], dict[str, float]] |
     KeyboardInterrupt
         On Ctrl-C.
     """
+    as_instance("train", "run", run, Run)
+    if validate is not None and not callable(validate):
+        raise TypeError(f"train: `validate` must be callable, got {brief(validate)}")
     try:
         run.notify("on_train_begin")
         while run.epoch < run.epochs and not run.stop:
@@ -164,7 +203,8 @@ def train(run: Run, batches: Batches, validate: Callable[[], dict[str, float]] |
             run.notify("on_epoch_begin")
             run_epoch(run, batches)
             if validate is not None:
-                run.logs.update({f"val_{name}": value for name, value in validate().items()})
+                numbers = as_instance("train: validate", "its result", validate(), Mapping)
+                run.logs.update({f"val_{name}": value for name, value in numbers.items()})
             run.history.epochs.append({**run.logs, "seconds": time.perf_counter() - start})
             run.notify("on_epoch_end")
     except KeyboardInterrupt:
@@ -181,10 +221,11 @@ def run_epoch(run: Run, batches: Batches) -> None:
     run.batch, run.seen, run.logs = 0, 0, {}
     means = _Means()
     steps: Iterator[tuple[NDArray, NDArray, float, NDArray]]
+    pairs = _pairs("train", batches)
     if run.accumulate == 1:
-        steps = ((x, y, *train_step(run.network, x, y, run.loss, run.optimizer)) for x, y in batches)
+        steps = ((x, y, *_step("fit", run.network, x, y, run.loss, run.optimizer)) for x, y in pairs)
     else:
-        steps = _accumulated(run, batches)
+        steps = _accumulated(run, pairs)
     for x, y, value, output in steps:
         means.add(run.loss, value, output, y)
         run.batch += 1
@@ -192,33 +233,33 @@ def run_epoch(run: Run, batches: Batches) -> None:
         run.logs = means.values()
         run.notify("on_batch_end")
     if not means.batches:
-        raise ValueError("fit: there is no data")
+        raise ValueError("train: `batches` is empty: there is no data")
 
 
 def _accumulated(run: Run, batches: Batches) -> Iterator[tuple[NDArray, NDArray, float, NDArray]]:
     """Train on the batches, every few as if they were one, and yield each with its loss and the output.
 
-    Gradients are averaged, that of a batch with the weight of its targets: it is the gradient of the mean over all of
-    them. What is left at the end of an epoch makes a step too.
+    Gradients are averaged, that of a batch by the total weight of its targets: it is the gradient of the mean over all
+    of them. What is left at the end of an epoch makes a step too.
     """
     parameters, means = run.network.parameters(), dict[str, NDArray]()
-    ahead, added, targets = iter(batches), 0, 0
+    ahead, added, total = iter(batches), 0, 0.0
     batch = next(ahead, None)
     while batch is not None:
         x, y = batch
         _clear(parameters)
-        value, output = _add_gradients(run.network, x, y, run.loss, run.optimizer)
-        count = run.loss.count(y)
+        value, output = _add_gradients("fit", run.network, x, y, run.loss, run.optimizer)
+        weight = run.loss.total_weight(y)
         batch = next(ahead, None)
-        added, targets = added + 1, targets + count
-        if count:
-            _take_in(means, parameters, count / targets)
+        added, total = added + 1, total + weight
+        if weight:
+            _take_in(means, parameters, weight / total)
         run.updated = batch is None or added == run.accumulate
         if run.updated:
             for name, mean in means.items():
                 parameters[name].grad = mean
             run.optimizer.step(parameters)
-            added, targets = 0, 0
+            added, total = 0, 0.0
             means.clear()
         yield x, y, value, output
 
@@ -241,21 +282,19 @@ class _Means:
 
     def __init__(self) -> None:
         self._sums: dict[str, float] = {}
-        self._count = 0
+        self._weights: dict[str, float] = {}
         self.batches = 0
 
     def add(self, loss: Loss, value: float, output: NDArray, y: NDArray) -> None:
         self.batches += 1
-        count = loss.count(y)
-        if not count:
-            return
-        values = {"loss": value}
-        if loss.classifies:
+        self._add("loss", value, loss.total_weight(y))
+        if loss.classifies and (count := loss.count(y)):
             ignored = getattr(loss, "ignore_index", None)
-            values["accuracy"] = accuracy(loss.scores(output), loss.labels(y), ignore_index=ignored)
-        self._count += count
-        for name, number in values.items():
-            self._sums[name] = self._sums.get(name, 0.0) + number * count
+            self._add("accuracy", accuracy(loss.scores(output), loss.labels(y), ignore_index=ignored), count)
+
+    def _add(self, name: str, value: float, weight: float) -> None:
+        self._sums[name] = self._sums.get(name, 0.0) + value * weight
+        self._weights[name] = self._weights.get(name, 0.0) + weight
 
     def values(self) -> dict[str, float]:
-        return {name: total / self._count for name, total in self._sums.items()}
+        return {name: total / (self._weights[name] or 1.0) for name, total in self._sums.items()}

@@ -36,7 +36,7 @@ TIERS = {
     2: ["functional", "image", "initializers", "parameter"],
     3: ["layers", "losses", "boxes", "metrics", "optimizers", "gradient_check", "data"],
     4: ["analysis", "training", "callbacks", "history", "serialization", "torch_files"],
-    5: ["averaging", "network", "schedules"],
+    5: ["_feed", "averaging", "network", "schedules"],
     6: ["diagnose", "models", "nas", "visualize"],
     7: ["cli", "sklearn", "__main__", "__init__"],
 }

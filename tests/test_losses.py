@@ -95,6 +95,84 @@ def test_ignored_labels_have_no_part_in_loss_and_gradient():
     loss.check_target("op", target, (3,))
 
 
+@pytest.mark.parametrize("shape", [(6, 3), (2, 3, 4, 5)])
+@pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}, {"ignore_index": 1}])
+def test_labels_of_a_class_without_weight_are_as_ones_to_be_ignored(shape, options):
+    loss, rng = CrossEntropyLoss([0, 2, 1], **options), np.random.default_rng(0)
+    scores, labels = rng.standard_normal(shape), rng.integers(3, size=(shape[0], *shape[2:]), dtype=np.uint8)
+    none = np.zeros_like(labels)
+    assert loss.total_weight(none) == 0
+    value, gradient = loss.with_gradient(scores, none)
+    for number in (value, loss.forward(scores, none), gradient, loss.backward(scores, none)):
+        np.testing.assert_array_equal(number, 0)
+    assert not loss.with_gradient(scores.astype(np.float32), none)[1].any()
+    # In a batch with others, the mean is that of the others.
+    places, columns = labels.reshape(-1), np.moveaxis(scores, 1, -1).reshape(-1, 3)
+    others = places != 0
+    expected = CrossEntropyLoss([5, 2, 1], **options).forward(columns[others], places[others])
+    if not loss.label_smoothing:  # which has the weights of all classes
+        assert loss.forward(scores, labels) == pytest.approx(expected, rel=1e-12)
+    assert not np.moveaxis(loss.backward(scores, labels), 1, -1).reshape(-1, 3)[~others].any()
+
+
+@pytest.mark.parametrize(("_", "loss", "output", "target"), CASES)
+def test_a_batch_is_the_weighted_mean_of_its_parts(_, loss, output, target):
+    """Of every loss, whatever the weights, down to parts of one image."""
+    cuts = [slice(0, 1), slice(1, None)]
+    weights = [loss.total_weight(target[cut]) for cut in cuts]
+    values = [loss.forward(output[cut], target[cut]) for cut in cuts]
+    assert sum(weights) == pytest.approx(loss.total_weight(target), rel=1e-12)
+    assert np.average(values, weights=weights) == pytest.approx(loss.forward(output, target), rel=1e-9)
+    gradients = [loss.backward(output[cut], target[cut]) * weight for cut, weight in zip(cuts, weights, strict=True)]
+    expected = loss.backward(output, target) * sum(weights)
+    np.testing.assert_allclose(np.concatenate(gradients), expected, rtol=1e-9, atol=1e-12)
+
+
+def test_weights_are_summed_by_hand():
+    labels, pixels_ = np.array([0, 2, 1, 1]), np.array([[[0, 2], [7, 1]]], np.uint8)
+    assert CrossEntropyLoss().total_weight(labels) == 4
+    assert CrossEntropyLoss([1, 2, 0.5]).total_weight(labels) == 1 + 0.5 + 2 + 2
+    assert CrossEntropyLoss([1, 2, 0.5]).total_weight(weighted(labels, [1, 3, 0, 2])) == 1 + 1.5 + 4
+    assert CrossEntropyLoss([1, 2, 0.5], ignore_index=7).total_weight(pixels_) == 3.5
+    assert MSELoss().total_weight(np.zeros((2, 3))) == 6
+    assert BinaryCrossEntropyLoss([9, 9, 9]).total_weight(np.zeros((2, 3))) == 6
+    assert DiceLoss().total_weight(pixels_) == 1
+
+
+def test_means_of_a_loss_of_ones_own_are_plain():
+    class Absolute(Loss):
+        def forward(self, output, target):
+            return float(np.abs(output - target).mean())
+
+        def backward(self, output, target):
+            return np.sign(output - target) / output.size
+
+    assert Absolute().total_weight(np.zeros((5, 2))) == 5
+
+
+@pytest.mark.parametrize(
+    ("loss", "shape"),
+    [
+        (MSELoss(), (4, 3)),
+        (SmoothL1Loss(), (4, 3)),
+        (BinaryCrossEntropyLoss(), (4, 3)),
+        (DiceLoss(binary=True), (2, 1, 4, 5)),
+        (DiceLoss(), (2, 2, 4, 5)),
+        (CrossEntropyLoss(), (2, 2, 4, 5)),
+    ],
+)
+def test_booleans_are_zeros_and_ones(loss, shape):
+    output, classes = RNG.standard_normal(shape), loss.classifies
+    numbers = RNG.integers(2, size=(shape[0], *shape[2:]) if classes else shape)
+    yes = numbers.astype(bool)
+    loss.check_target("op", yes, shape[1:])
+    assert loss.forward(output, yes) == loss.forward(output, numbers)
+    np.testing.assert_array_equal(loss.backward(output, yes), loss.backward(output, numbers))
+    assert loss.total_weight(yes) == loss.total_weight(numbers)
+    if classes:
+        np.testing.assert_array_equal(loss.labels(yes), numbers)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("shape", [(5, 4), (2, 4, 3, 3)])
 @pytest.mark.parametrize(
@@ -181,7 +259,7 @@ def test_bad_targets_are_named(loss, target, kind, message):
 
 
 def test_bad_arguments_are_named():
-    with pytest.raises(ValueError, match="CrossEntropyLoss: `weight` must be a list of numbers that are at least 0"):
+    with pytest.raises(ValueError, match="CrossEntropyLoss: `weight` must be finite numbers that are at least 0"):
         CrossEntropyLoss([1, np.nan])
     with pytest.raises(ValueError, match="CrossEntropyLoss: `label_smoothing` must be at least 0 and at most 1, got 2"):
         CrossEntropyLoss(label_smoothing=2)
@@ -211,7 +289,10 @@ def test_names():
     [
         (lambda: SmoothL1Loss(-1), "SmoothL1Loss: `beta` must be at least 0, got -1"),
         (lambda: BinaryCrossEntropyLoss("a"), "BinaryCrossEntropyLoss: `pos_weight` must be numbers, got <U1"),
-        (lambda: BinaryCrossEntropyLoss([-1]), "BinaryCrossEntropyLoss: `pos_weight` must be numbers that are at"),
+        (
+            lambda: BinaryCrossEntropyLoss([-1]),
+            "BinaryCrossEntropyLoss: `pos_weight` must be finite numbers that",
+        ),
         (lambda: DiceLoss(-1), "DiceLoss: `smooth` must be at least 0, got -1"),
         (lambda: DiceLoss(binary=1), "DiceLoss: `binary` must be True or False, got 1"),
         (lambda: DiceLoss().forward(np.ones((1, 2)), [0.5]), "DiceLoss: `target` must be integers, got float64"),
@@ -233,7 +314,7 @@ def test_a_weight_counts_like_so_many_samples():
     assert loss.forward(SCORES, target) == pytest.approx(expected, rel=1e-12)
     assert loss.count(target) == 3
     assert CrossEntropyLoss().forward(SCORES, weighted(LABELS, 0)) == 0
-    np.testing.assert_array_equal(loss.labels(target), LABELS)
+    np.testing.assert_array_equal(loss.labels(target), [0, 2, -100, 1])  # of no weight: to be ignored
 
 
 def test_dice_by_hand():

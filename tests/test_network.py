@@ -31,6 +31,7 @@ from cyconv.layers import (
     Sequential,
     Softmax,
 )
+from cyconv.models.registry import build
 from cyconv.network import Network
 from cyconv.parameter import Parameter
 from cyconv.training import Callback
@@ -420,7 +421,7 @@ X, Y = data()
         (
             X,
             Y,
-            {"validation_data": [X, Y]},
+            {"validation_data": [X, Y, Y]},
             "fit: validation_data: batches: each must be a pair .*, got ndarray",
         ),
         (X, Y, {"validation_data": []}, r"fit: validation_data: `x` is empty: it holds no \(x, y\) batch"),
@@ -498,3 +499,298 @@ def test_networks_of_sequences_and_volumes_learn(layers, shape):
     assert net.predict(x).shape == (48, 3, *(1 for _ in shape[1:]))
     with pytest.raises(ValueError, match=r"predict: `x` must have shape \(N, "):
         net.predict(x[:, 0])
+
+
+# A last batch of one image
+
+
+def one_pixel_net(**keywords):
+    """Return a network that normalises maps of one pixel."""
+    layers = [Conv2d(1, 4, 8), Residual(Sequential(Conv2d(4, 4, 1), BatchNorm2d(4))), ReLU(), Flatten(), Linear(4, 3)]
+    return Network(layers, **{"input_shape": (1, 8, 8), "seed": 0, **keywords})
+
+
+class Sizes(Callback):
+    """Notes how many images each batch has."""
+
+    def __init__(self):
+        self.sizes = []
+
+    def on_epoch_begin(self, run):
+        self.before = 0
+
+    def on_batch_end(self, run):
+        self.sizes.append(run.seen - self.before)
+        self.before = run.seen
+
+
+@pytest.mark.parametrize(
+    ("make", "n", "options", "expected"),
+    [
+        (one_pixel_net, 17, {}, [8, 9]),
+        (one_pixel_net, 18, {}, [8, 8, 2]),
+        (one_pixel_net, 17, {"drop_last": True}, [8, 8]),
+        (one_pixel_net, 17, {"accumulate": 2}, [8, 9]),
+        (one_pixel_net, 17, {"augment": lambda x, y, rng: (x, y)}, [8, 9]),
+        (one_pixel_net, 20, {"sampler": cyconv.data.WeightedSampler(np.ones(20), size=17)}, [8, 9]),
+        (one_pixel_net, 17, {"progress": True}, [8, 9]),
+        (lambda: one_pixel_net(input_shape=None), 17, {}, [8, 9]),
+        (lambda: one_pixel_net(input_shape=None), 17, {"validation_data": data(17)}, [8, 9]),
+        (small_net, 17, {}, [8, 8, 1]),  # normalises larger maps
+        (small_net, 17, {"drop_last": True, "progress": True}, [8, 8]),
+        (small_net, 8, {"drop_last": True}, [8]),
+    ],
+)
+def test_one_image_that_is_left_joins_the_batch_before_where_it_must(make, n, options, expected):
+    sizes, net = Sizes(), make()
+    history = fit(net, *data(n), batch_size=8, callbacks=[sizes], **options)
+    assert sizes.sizes == 2 * expected
+    assert np.isfinite(history["loss"]).all()
+
+
+PAIRS = [(data(8)[0], data(8)[1]), (data(1)[0], data(1)[1])]
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "options", "message"),
+    [
+        (*data(1), {}, "fit: `x` must be at least 2 images, got 1: BatchNorm2d 1.body.1 normalises maps of one pixel"),
+        (*data(8), {"batch_size": 1}, "fit: `batch_size` must be at least 2 images, got 1: BatchNorm2d 1.body.1 norm"),
+        (PAIRS, None, {}, "fit: every batch of `x` must hold at least 2 images, got one of 1: BatchNorm2d 1.body.1"),
+        (Batches(*data(9), 8), None, {}, "fit: every batch of `x` must hold at least 2 images, got one of 1: BatchN"),
+        (*data(8), {"batch_size": 9, "drop_last": True}, "fit: `drop_last` leaves nothing of 8 images in batches of 9"),
+        (*data(8), {"drop_last": 1}, "fit: `drop_last` must be True or False, got 1"),
+        (PAIRS, None, {"drop_last": True}, "fit: `drop_last` needs `x` and `y`; batches have it already"),
+    ],
+)
+def test_what_cannot_be_normalised_is_an_error_before_training(x, y, options, message):
+    for net in (one_pixel_net(), one_pixel_net(input_shape=None)):
+        before, sizes = bits(net), Sizes()
+        with pytest.raises((ValueError, TypeError), match=message):
+            fit(net, x, y, callbacks=[sizes], **options)
+        assert bits(net) == before
+        assert sizes.sizes == []
+
+
+def test_batches_of_ones_own_may_join_or_leave_out():
+    for options in ({"min_batch": 2}, {"drop_last": True}):
+        fit(one_pixel_net(), Batches(*data(17), 8, **options))
+    one_pixel_net().evaluate(Batches(*data(17), 8))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v1", "shufflenet_v2", "shufflenet_v1"])
+def test_networks_for_large_images_train_on_small_ones(name):
+    """Their last maps are of one pixel for images of 32x32."""
+    net = build(name, (3, 32, 32), 2, seed=0)
+    x, y = np.random.default_rng(0).random((5, 3, 32, 32), np.float32), np.arange(5) % 2
+    history = net.fit(x, y, batch_size=2, epochs=1, progress=False)
+    assert len(history) == 1
+
+
+# Forms of data and targets
+
+
+def test_validation_data_may_be_a_list():
+    x, y = data(24)
+    reference = fit(small_net(), x, y, validation_data=(x, y)).epochs
+    forms = {
+        "list": [x, y],
+        "lists": [list(x), list(y)],
+        "two batches": [(x[:12], y[:12]), (x[12:], y[12:])],
+        "two batches as lists": [[x[:12], y[:12]], [x[12:], y[12:]]],
+    }
+    for name, form in forms.items():
+        epochs = fit(small_net(), x, y, validation_data=form).epochs
+        for epoch, expected in zip(epochs, reference, strict=True):
+            assert epoch["val_loss"] == pytest.approx(expected["val_loss"], rel=1e-5), name
+    two = [x[:2], y[:2]]
+    assert (
+        fit(small_net(), x, y, validation_data=two)["val_loss"]
+        == fit(small_net(), x, y, validation_data=(*two,))["val_loss"]
+    )
+
+
+@pytest.mark.parametrize("loss", ["mse", "binary_cross_entropy", "smooth_l1", losses.DiceLoss(binary=True)])
+def test_targets_may_be_booleans(loss):
+    x, _ = data(16)
+    masks = x > 0.5
+    nets = [Network([Conv2d(1, 1, 3, padding=1)], input_shape=(1, 8, 8), seed=0) for _ in range(2)]
+    first = fit(nets[0], x, masks, loss=loss, validation_data=(x, masks))
+    second = fit(nets[1], x, masks.astype(np.float32), loss=loss, validation_data=(x, masks.astype(np.float32)))
+    assert first["val_loss"] == second["val_loss"]
+    assert bits(nets[0]) == bits(nets[1])
+    assert nets[0].evaluate(x, masks, loss=loss) == nets[1].evaluate(x, masks.astype(np.float64), loss=loss)
+
+
+class Tensor:
+    """An array of another library: its dtype is none of NumPy's, but it can be made one."""
+
+    dtype = "torch.uint8"
+
+    def __init__(self, array):
+        self.array, self.shape = array, array.shape
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self.array, dtype)
+
+    def __len__(self):
+        return len(self.array)
+
+
+class Frame:
+    """A data frame whose columns are of pandas' own kind of bytes, perhaps with a missing value."""
+
+    dtypes = ("UInt8", "UInt8", "uint8")
+
+    def __init__(self, array):
+        self.array, self.shape = array, array.shape
+
+    def __array__(self, dtype=None, copy=None):
+        return self.array.astype(object)
+
+
+@pytest.mark.parametrize("form", [list, Tensor, lambda x: [list(image) for image in x]])
+def test_bytes_in_other_containers_are_bytes(form):
+    x, y = data(12, np.uint8)
+    net = small_net()
+    np.testing.assert_array_equal(net.predict(form(x)), net.predict(x))
+    assert net.evaluate(form(x), y) == net.evaluate(x, y)
+    first, second = small_net(), small_net()
+    fit(first, x, y)
+    fit(second, form(x), y)
+    assert bits(first) == bits(second)
+
+
+def test_data_frames_of_bytes_are_bytes():
+    x = np.random.default_rng(0).integers(256, size=(5, 3), dtype=np.uint8)
+    net = Network([Linear(3, 2)], input_shape=(3,), seed=0)
+    np.testing.assert_array_equal(net.predict(Frame(x)), net.predict(x))
+    with pytest.raises(ValueError, match="predict: `x` must have no missing values"):
+        net.predict(Frame(np.array([[1, 2, None]])))
+
+
+def test_data_frames_of_pandas():
+    pandas = pytest.importorskip("pandas")
+    x = np.random.default_rng(0).integers(256, size=(5, 3), dtype=np.uint8)
+    net = Network([Linear(3, 2)], input_shape=(3,), seed=0)
+    for dtype in ("uint8", "UInt8"):
+        np.testing.assert_array_equal(net.predict(pandas.DataFrame(x, dtype=dtype)), net.predict(x))
+    with pytest.raises(ValueError, match="predict: `x` must have no missing values"):
+        net.predict(pandas.DataFrame([[1, 2, None]], dtype="UInt8"))
+
+
+def test_tensors_of_pytorch():
+    torch = pytest.importorskip("torch")
+    x, _ = data(12, np.uint8)
+    net = small_net()
+    np.testing.assert_array_equal(net.predict(torch.from_numpy(x)), net.predict(x))
+    with pytest.raises(TypeError, match="predict: `x` must be an array: Can't call numpy"):
+        net.predict(torch.zeros((1, 1, 8, 8), requires_grad=True))
+
+
+# What predicts
+
+
+def test_logarithms_of_probabilities_are_exact_for_small_ones():
+    x, _ = data(4)
+    net = small_net()
+    net["7"].weight.data *= 3000
+    scores = net.predict(x).astype(np.float64)
+    expected = scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)
+    assert net.predict_proba(x).min() == 0  # too small for float32
+    np.testing.assert_allclose(net.predict_log_proba(x), expected, rtol=1e-5, atol=1e-5)
+    ended = Network([Linear(2, 2), Softmax()], input_shape=(2,), seed=0)
+    ended[0].weight.data = [[400, 0], [0, 0]]
+    np.testing.assert_array_equal(ended.predict_log_proba(np.array([[1, 0]], np.float32)), [[0, -np.inf]])
+
+
+@pytest.mark.parametrize("method", ["predict", "predict_proba", "predict_log_proba"])
+def test_errors_name_the_method_that_was_called(method):
+    net = small_net()
+    with pytest.raises(ValueError, match=rf"^{method}: `x` must have shape \(N, 1, 8, 8\), got \(2, 3\)"):
+        getattr(net, method)(np.zeros((2, 3), np.float32))
+    with pytest.raises(TypeError, match=rf"^{method}: `x` must be float32, float64 or uint8, got int64; cast it"):
+        getattr(net, method)(np.zeros((2, 1, 8, 8), int))
+    with pytest.raises(ValueError, match=rf"^{method}: `batch_size` must be at least 1, got 0"):
+        getattr(net, method)(data(2)[0], batch_size=0)
+
+
+def test_fit_names_itself_where_the_loss_is_not_finite():
+    net = small_net()
+    with pytest.raises(FloatingPointError, match=r"^fit: the loss is nan"):
+        fit(net, np.full((4, 1, 8, 8), np.nan, np.float32), np.zeros(4, int))
+
+
+@pytest.mark.parametrize("method", ["predict", "predict_proba", "predict_log_proba", "evaluate", "fit"])
+def test_what_would_disturb_a_training_in_another_thread_says_so(method):
+    """And the training goes on as if nothing had been; its own callbacks may predict, and copies too."""
+    import copy
+
+    x, y = data(24)
+    reference, net, errors, copies = small_net(), small_net(), [], []
+
+    def disturb():
+        arguments = (x, y) if method in ("evaluate", "fit") else (x,)
+        try:
+            getattr(net, method)(*arguments)
+        except RuntimeError as error:
+            errors.append(str(error))
+        copies.append(getattr(copy.deepcopy(net), method)(*arguments))
+
+    class Disturb(Callback):
+        def on_batch_end(self, run):
+            thread = threading.Thread(target=disturb)
+            thread.start()
+            thread.join(60)
+
+        def on_epoch_end(self, run):
+            run.network.predict(x)
+
+    fit(reference, x, y)
+    fit(net, x, y, callbacks=[Disturb()])
+    assert (
+        errors
+        == [
+            f"{method}: the network is being trained by `fit` in another thread; use a copy, `copy.deepcopy(network)`, "
+            "or wait for it to end"
+        ]
+        * 4
+    )
+    assert len(copies) == 4
+    assert bits(net) == bits(reference)
+    thread = threading.Thread(target=lambda: copies.append(net.predict(x)))
+    thread.start()
+    thread.join(60)
+    np.testing.assert_array_equal(copies[-1], reference.predict(x))
+
+
+def test_a_prediction_that_a_training_overtakes_says_so():
+    net, (x, y) = small_net(), data(8)
+    begun, go_on = threading.Event(), threading.Event()
+
+    class Slow(ReLU):
+        def forward(self, x):
+            if not self.training:
+                begun.set()
+                go_on.wait(60)
+            return super().forward(x)
+
+    class Release(Callback):
+        def on_epoch_begin(self, run):
+            go_on.set()
+            thread.join(60)
+
+    net, errors = Network([Flatten(), Slow(), Linear(64, 3)], input_shape=(1, 8, 8), seed=0), []
+
+    def predict():
+        try:
+            net.predict(x)
+        except RuntimeError as error:
+            errors.append(str(error))
+
+    thread = threading.Thread(target=predict)
+    thread.start()
+    assert begun.wait(60)
+    fit(net, x, y, callbacks=[Release()])
+    assert len(errors) == 1
+    assert errors[0].startswith("predict: the network is being trained by `fit` in another thread")

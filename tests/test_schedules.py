@@ -183,6 +183,92 @@ def test_fit_reduces_the_rate_on_a_plateau():
     assert optimizer.learning_rate == 1e-30
 
 
+class Values(Callback):
+    """Records one number of each epoch."""
+
+    def __init__(self, name, values):
+        self.name, self.values = name, values
+
+    def on_epoch_end(self, run):
+        run.logs[self.name] = self.values[run.epoch - 1]
+
+
+def test_a_warm_up_scales_what_a_plateau_decides():
+    """The loss stands still from the first epoch on; the rise goes over four epochs: reductions come within it."""
+    optimizer, values = SGD(1.0), Values("loss", [1.0] * 6)
+    for order in (lambda *pair: pair, lambda *pair: pair[::-1]):
+        callbacks = order(WarmUp(4, start=0.2), ReduceOnPlateau("loss", factor=0.5, patience=1))
+        rates = rates_of(values, optimizer, epochs=6, callbacks=callbacks)
+        np.testing.assert_allclose(rates, [0.2, 0.4, 0.6, 0.4, 0.5, 0.25], rtol=1e-12)
+        assert optimizer.learning_rate == 1.0
+
+
+@pytest.mark.parametrize(
+    ("callbacks", "expected"),
+    [
+        (lambda: [WarmUp(2, 0.5), LinearDecay()], [0.5, 0.75 * 0.75, 0.5, 0.25]),
+        (lambda: [LinearDecay(), WarmUp(2, 0.5)], [0.5, 0.75 * 0.75, 0.5, 0.25]),
+        (lambda: [WarmUp(2, 0.5, per="step"), StepDecay(2, 0.1)], [0.5, 1, 0.1, 0.1]),
+        (lambda: [StepDecay(1, 0.5), ExponentialDecay(0.5), WarmUp(2, 0.5)], [0.5, 0.25 * 0.75, 1 / 16, 1 / 64]),
+        (lambda: [CosineDecay(2, 0.5), StepDecay(3, 0.5)], [1, 0.75, 0.5, 0.25]),
+        (lambda: [StepDecay(3, 0.5), CosineDecay(2, 0.5)], [1, 0.75, 0.5, 0.5]),  # whose minimum holds
+    ],
+)
+def test_schedules_compose_in_the_order_of_the_callbacks(callbacks, expected):
+    first, *others = callbacks()
+    rates = rates_of(first, SGD(1.0), batch_size=4, callbacks=others)
+    np.testing.assert_allclose(rates[::2], expected, rtol=1e-12)  # at the first of two steps of each epoch
+
+
+def test_composed_schedules_resume(tmp_path):
+    path = tmp_path / "run.safetensors"
+
+    def rates(epochs, **options):
+        rest = [ReduceOnPlateau("loss", patience=0, threshold=0.5), StepDecay(3, 0.5, per="step"), Checkpoint(path)]
+        options |= {"batch_size": 2, "seed": 0, "callbacks": rest}
+        return rates_of(WarmUp(4), SGD(0.1), epochs=epochs, **options)
+
+    whole = rates(6)
+    assert rates(3) + rates(6, resume=path) == whole
+
+
+def test_a_schedule_that_another_callback_calls_sets_the_rate():
+    class Wrapped(Callback):
+        def __init__(self):
+            self.inner = StepDecay(1, 0.5)
+
+        def on_train_begin(self, run):
+            self.inner.on_train_begin(run)
+
+        def on_epoch_begin(self, run):
+            self.inner.on_epoch_begin(run)
+
+    assert rates_of(Wrapped(), SGD(1.0), epochs=3) == [1, 0.5, 0.25]
+
+
+def test_a_plateau_of_what_is_to_grow():
+    scores = [0.5, 0.6, 0.6, 0.6, 0.7]
+    for monitor, mode in (("val_iou", "auto"), ("mine", "max")):
+        plateau = ReduceOnPlateau(monitor, factor=0.5, patience=0, mode=mode)
+        assert [plateau.next_rate(1.0, score) for score in scores] == [1, 1, 0.5, 0.5, 1]
+    plateau = ReduceOnPlateau("mine", factor=0.5, patience=0, mode="min")
+    assert [plateau.next_rate(1.0, score) for score in scores] == [1, 0.5, 0.5, 0.5, 0.5]
+
+
+@pytest.mark.parametrize(("mode", "sign"), [("min", 1), ("max", -1)])
+def test_a_plateau_of_negative_numbers(mode, sign):
+    plateau = ReduceOnPlateau("score", factor=0.5, patience=0, threshold=0.1, mode=mode)
+    values = [-10 * sign, -10 * sign, -10.9 * sign, -11.1 * sign]
+    assert [plateau.next_rate(1.0, value) for value in values] == [1, 0.5, 0.5, 1]
+    plateau = ReduceOnPlateau("score", factor=0.5, patience=0, threshold=0.1, mode="max")
+    assert [plateau.next_rate(1.0, value) for value in (-10, -10, -9.1, -8.9)] == [1, 0.5, 0.5, 1]
+
+
+def test_a_plateau_begins_with_the_first_number_that_is_one():
+    plateau = ReduceOnPlateau(factor=0.5, patience=1)
+    assert [plateau.next_rate(1.0, value) for value in (np.nan, 3.0, 2.0, 1.0, np.nan, 1.0)] == [1, 1, 1, 1, 1, 0.5]
+
+
 @pytest.mark.parametrize(
     "make",
     [lambda: OneCycle(24), lambda: StepDecay(2), lambda: ReduceOnPlateau("loss", patience=0, threshold=0.5)],
@@ -202,7 +288,7 @@ def test_resumed_runs_have_the_same_rates(make, tmp_path):
         (lambda: StepDecay(0), "StepDecay: `every` must be at least 1, got 0"),
         (lambda: StepDecay(1, -1), "StepDecay: `factor` must be at least 0, got -1.0"),
         (lambda: StepDecay(1, per="batch"), "StepDecay: `per` must be one of 'epoch', 'step', got 'batch'"),
-        (lambda: MultiStepDecay(3), "MultiStepDecay: `milestones` must be integers, got 3"),
+        (lambda: MultiStepDecay(3), "MultiStepDecay: `milestones` must be a sequence of integers, got 3"),
         (lambda: MultiStepDecay([0]), "MultiStepDecay: `milestones` must be at least 1, got 0"),
         (lambda: ExponentialDecay("a"), "ExponentialDecay: `factor` must be a number, got 'a'"),
         (lambda: CosineDecay(0), "CosineDecay: `total` must be at least 1, got 0"),
@@ -215,6 +301,14 @@ def test_resumed_runs_have_the_same_rates(make, tmp_path):
         (lambda: ReduceOnPlateau(3), "ReduceOnPlateau: `monitor` must be the name of a recorded number, got 3"),
         (lambda: ReduceOnPlateau(factor=1), "ReduceOnPlateau: `factor` must be at least 0 and below 1, got 1.0"),
         (lambda: ReduceOnPlateau(patience=-1), "ReduceOnPlateau: `patience` must be at least 0, got -1"),
+        (lambda: ReduceOnPlateau("mine"), "ReduceOnPlateau: `mode` must be 'min' or 'max' for `monitor` 'mine'"),
+        (lambda: ReduceOnPlateau(mode="most"), "ReduceOnPlateau: `mode` must be one of 'auto', 'min', 'max', got 'm"),
+        (lambda: ReduceOnPlateau().next_rate("a", 1.0), "ReduceOnPlateau: `rate` must be a number, got 'a'"),
+        (lambda: ReduceOnPlateau().next_rate(1.0, None), "ReduceOnPlateau: `value` must be a number, got None"),
+        (
+            lambda: WarmUp(1, then=ReduceOnPlateau()),
+            "WarmUp: `then` must be a Schedule, .*; other callbacks come aft",
+        ),
         (lambda: rates_of(ReduceOnPlateau(), SGD()), "ReduceOnPlateau: `monitor` 'val_loss' is not recorded, only"),
         (lambda: Schedule().rate(1.0, 0), "Schedule: `rate` is not written"),
     ],

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from cyconv.callbacks import CHECKPOINT
-from cyconv.layers import Linear, ReLU, SideHead
-from cyconv.losses import CrossEntropyLoss
+from cyconv.layers import Conv2d, Linear, ReLU, SideHead
+from cyconv.losses import CrossEntropyLoss, DiceLoss, weighted
 from cyconv.models.googlenet import AuxiliaryLoss
 from cyconv.network import Network
 from cyconv.optimizers import OPTIMIZERS, SGD, Adam, ClipNorm, ParameterGroup, as_optimizer
@@ -238,6 +238,44 @@ def test_early_stopping_returns_to_the_best_epoch(monitor, values, epochs, best)
     np.testing.assert_array_equal(net[0].bias.data, best)
 
 
+@pytest.mark.parametrize(
+    ("monitor", "mode", "best"),
+    [
+        ("val_iou", "auto", 2),
+        ("val_f1", "auto", 2),
+        ("val_dice", "auto", 2),
+        ("top_5_accuracy", "auto", 2),
+        ("Mean-IoU", "auto", 2),
+        ("val_f1_macro", "auto", 2),
+        ("mine", "max", 2),
+        ("val_loss", "max", 2),
+        ("mine", "min", 1),
+        ("val_dice_loss", "auto", 1),
+        ("val_mean_squared_error", "auto", 1),
+        ("val_accuracy", "min", 1),
+    ],
+)
+def test_early_stopping_knows_what_is_better(monitor, mode, best, tmp_path):
+    """Of 0.5, 0.7, 0.6; also when the run is resumed after the second."""
+    x, y, path, values = np.ones((8, 3), np.float32), np.zeros(8, int), tmp_path / "run", [0.5, 0.7, 0.6]
+
+    def run(net, epochs, **options):
+        callbacks = [Script(monitor, values), EarlyStopping(monitor, patience=9, mode=mode), Checkpoint(path)]
+        fit(net, x, y, epochs=epochs, callbacks=callbacks, **options)
+        np.testing.assert_array_equal(net[0].bias.data, min(best, epochs))
+
+    run(Network([Linear(3, 2)], seed=0), 3)
+    run(Network([Linear(3, 2)], seed=0), 2)
+    run(Network([Linear(3, 2)], seed=0), 3, resume=path)
+
+
+@pytest.mark.parametrize("monitor", ["mine", "val_custom", "seconds", "loss_accuracy", ""])
+def test_what_is_better_must_be_said_of_other_names(monitor):
+    with pytest.raises(ValueError, match=f"EarlyStopping: `mode` must be 'min' or 'max' for `monitor` '{monitor}'"):
+        EarlyStopping(monitor)
+    EarlyStopping(monitor, mode="min")
+
+
 def test_early_stopping_can_keep_the_last_weights():
     net = Network([Linear(3, 2)], seed=0)
     stopping = EarlyStopping(patience=1, min_delta=0.5, restore_best=False)
@@ -438,6 +476,71 @@ def test_accumulated_gradients_are_those_of_larger_batches(optimizer):
         np.testing.assert_allclose(small.state_dict()[name], array, rtol=1e-12, atol=1e-14)
     np.testing.assert_allclose([e["loss"] for e in first.epochs], [e["loss"] for e in second.epochs], rtol=1e-12)
     assert all(parameter.grad is None for parameter in small.parameters().values())
+
+
+RARE = np.array([0, 0, 1, 0, 2, 0, 0, 0])  # classes: the parts of a batch have weights of all sizes, and none
+
+
+@pytest.mark.parametrize("sizes", [(8, 1), (2, 4), (1, 8), (3, 3)])
+@pytest.mark.parametrize(
+    ("loss", "weights"),
+    [
+        (CrossEntropyLoss([0.1, 3, 1]), None),
+        (CrossEntropyLoss([0, 3, 1]), None),
+        (CrossEntropyLoss([0, 3, 1], label_smoothing=0.2), None),
+        (CrossEntropyLoss(), [5, 0, 0.1, 1, 2, 0, 0, 3]),
+        (CrossEntropyLoss([0.5, 3, 1], 0.1, ignore_index=2), [5, 0, 0.1, 1, 2, 0, 0, 3]),
+    ],
+)
+def test_accumulated_weights_are_those_of_larger_batches(loss, weights, sizes):
+    size, accumulate = sizes
+    x = np.random.default_rng(0).standard_normal((8, 5))
+    y = RARE if weights is None else weighted(RARE, weights)
+    large, small = ready_network(), ready_network()
+    options = {"epochs": 3, "optimizer": SGD(0.1, momentum=0.9), "loss": loss, "shuffle": False, "progress": False}
+    first = large.fit(x, y, batch_size=size * accumulate, **options)
+    options["optimizer"] = SGD(0.1, momentum=0.9)
+    second = small.fit(x, y, batch_size=size, accumulate=accumulate, **options)
+    for name, array in large.state_dict().items():
+        np.testing.assert_allclose(small.state_dict()[name], array, rtol=1e-12, atol=1e-14)
+    for name in ("loss", "accuracy"):
+        np.testing.assert_allclose(first[name], second[name], rtol=1e-12)
+
+
+@pytest.mark.parametrize("loss", [CrossEntropyLoss([0.1, 3, 1], 0.1), DiceLoss(), CrossEntropyLoss(ignore_index=1)])
+def test_accumulated_pixels_are_those_of_larger_batches(loss):
+    rng, networks = np.random.default_rng(0), []
+    x, y = rng.standard_normal((6, 2, 4, 4)), rng.integers(3, size=(6, 4, 4))
+    y[1:3] = 0  # two images of one class
+    for options in ({"batch_size": 6}, {"batch_size": 1, "accumulate": 6}):
+        networks.append(Network([Conv2d(2, 3, 3, padding=1)], input_shape=(2, 4, 4), seed=0).astype(np.float64))
+        options |= {"epochs": 2, "optimizer": SGD(0.5), "loss": loss, "shuffle": False, "progress": False}
+        networks[-1].fit(x, y, **options)
+    for name, array in networks[0].state_dict().items():
+        np.testing.assert_allclose(networks[1].state_dict()[name], array, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("loss", "weights"), [(CrossEntropyLoss([0.1, 3, 0]), None), (CrossEntropyLoss(), [5, 0, 0.1, 1, 2, 0, 0, 3])]
+)
+def test_an_evaluation_does_not_depend_on_the_batch_size(loss, weights):
+    x = np.random.default_rng(0).standard_normal((8, 5))
+    y = RARE if weights is None else weighted(RARE, weights)
+    network = ready_network()
+    whole, single = (network.evaluate(x, y, loss=loss, batch_size=size) for size in (8, 1))
+    assert whole["loss"] == pytest.approx(loss.forward(network.predict(x), y), rel=1e-12)
+    assert single == pytest.approx(whole, rel=1e-12)
+
+
+def test_a_run_in_which_nothing_counts_changes_nothing():
+    network = ready_network()
+    before = {name: array.copy() for name, array in network.state_dict().items()}
+    loss, options = CrossEntropyLoss([0, 1, 1]), {"batch_size": 2, "progress": False}
+    for more in ({}, {"accumulate": 2}):
+        history = network.fit(np.ones((6, 5)), np.zeros(6, int), loss=loss, **options, **more)
+        assert history["loss"] == [0]
+    for name, array in network.state_dict().items():
+        np.testing.assert_array_equal(array, before[name])
 
 
 def test_losses_that_leave_gradients_in_the_network_accumulate_too():

@@ -68,7 +68,9 @@ def _gradient(op: str, layer: Layer, x: ArrayLike, target: ArrayLike | None) -> 
             raise ValueError(f"{op}: `target` must be a class for each of the {N} images, got shape {given.shape}")
         classes = np.broadcast_to(given, (N,))
         if classes.min() < 0 or classes.max() >= K:
-            raise ValueError(f"{op}: classes must be 0 to {K - 1}, got {classes.min()} to {classes.max()}")
+            raise ValueError(
+                f"{op}: `target` must be classes from 0 to {K - 1}, got {classes.min()} to {classes.max()}"
+            )
     grad_output = np.zeros_like(scores)
     grad_output[np.arange(N), classes] = 1
     gradient: Any = twin.backward(grad_output)
@@ -105,6 +107,9 @@ def saliency(layer: Layer, x: ArrayLike, target: ArrayLike | None = None) -> NDA
     (2, 32, 32)
     """
     return np.abs(_gradient("saliency", layer, x, target)).max(axis=1)
+
+
+MOST_BLUR = 10_000  # pixels
 
 
 def maximizing_images(
@@ -173,7 +178,7 @@ def maximizing_images(
     count = as_int(op, "steps", steps, 0)
     rate = as_number(op, "learning_rate", learning_rate, 0, open_minimum=True)
     kept = 1 - as_number(op, "decay", decay, 0, 1, open_maximum=True)
-    width = as_number(op, "blur", blur, 0)
+    width = as_number(op, "blur", blur, 0, MOST_BLUR)
     twin = differentiable_twin_of(layer)
     (seen,) = probe(op, twin, [name]).values()
     twin = up_to(twin, [name])

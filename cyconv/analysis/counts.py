@@ -59,7 +59,7 @@ def conv_parameters(
     """
     op = "conv_parameters"
     filters = _products(op, in_channels, out_channels, _extents(op, "kernel_size", kernel_size, 2), groups)
-    return filters + out_channels * as_bool(op, "bias", bias)
+    return filters + int(out_channels) * as_bool(op, "bias", bias)
 
 
 def conv_flops(
@@ -142,7 +142,7 @@ def linear_parameters(in_features: int, out_features: int, bias: bool = True) ->
     """
     op = "linear_parameters"
     products = as_int(op, "in_features", in_features) * as_int(op, "out_features", out_features)
-    return products + out_features * as_bool(op, "bias", bias)
+    return products + int(out_features) * as_bool(op, "bias", bias)
 
 
 def linear_flops(in_features: int, out_features: int) -> int:
@@ -378,7 +378,13 @@ def input_shape_of(op: str, layer: Any, given: Sequence[int] | None) -> Shape:
         raise ValueError(f"{op}: the network needs an `input_shape`")
     if not isinstance(shape, (tuple, list)):
         raise TypeError(f"{op}: `input_shape` must be (C, H, W) or (features,), got {brief(shape)}")
-    return tuple(as_int(op, "input_shape", extent) for extent in shape)
+    wanted = tuple(as_int(op, "input_shape", extent) for extent in shape)
+    try:
+        for _ in layer.trace(wanted):
+            pass
+    except ValueError as error:
+        raise ValueError(f"{op}: `input_shape` {wanted} does not suit the network: {error}") from None
+    return wanted
 
 
 def _products(op: str, in_channels: int, out_channels: int, kernel: Shape, groups: int) -> int:

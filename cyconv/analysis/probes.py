@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cyconv import layers as L
-from cyconv._validation import as_inputs, as_numbers, brief
+from cyconv._validation import as_inputs, as_list, as_numbers, brief
 from cyconv.analysis.counts import as_layer
 from cyconv.functional._arrays import add
 from cyconv.layers.base import Layer, Shape
@@ -153,8 +153,8 @@ def probe(op: str, twin: Layer, names: Iterable[str]) -> dict[str, Probe]:
     }
     probes = {}
     for name in names:
-        if name not in places:
-            raise ValueError(f"{op}: there is no layer {name!r}; the names are those of `trace`: {_some(places)}")
+        if not isinstance(name, str) or name not in places:
+            raise ValueError(f"{op}: there is no layer {brief(name)}; the names are those of `trace`: {_some(places)}")
         parent, last, child = places[name]
         probes[name] = Probe(child)
         put(parent, last, probes[name])
@@ -240,7 +240,8 @@ def activations(layer: Layer, x: ArrayLike, names: Iterable[str] | None = None) 
     batch = inputs(op, layer, x)
     if isinstance(names, str):
         raise TypeError(f"{op}: `names` must be several names, got {brief(names)}; put it in a list")
-    wanted = [prefix[:-1] for prefix, _ in layer.walk() if prefix] if names is None else list(names)
+    every = [prefix[:-1] for prefix, _ in layer.walk() if prefix]
+    wanted = every if names is None else as_list(op, "names", names, "names of layers")
     twin = twin_of(layer)
     probes = probe(op, twin, wanted)
     twin = up_to(twin, wanted).eval()

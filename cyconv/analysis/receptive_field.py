@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cyconv._validation import as_int, brief
+from cyconv._validation import as_int, as_list, brief
 from cyconv.analysis._axes import Axis
 from cyconv.analysis.counts import input_shape_of
 from cyconv.analysis.fields import ReceptiveField, see_through
@@ -71,7 +71,7 @@ def receptive_field(layer: Layer, input_shape: Sequence[int] | None = None, name
         )
     fields = _fields(layer, shape)
     known = {prefix.rstrip(".") for prefix, _ in layer.walk()}
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise ValueError(f"{op}: `name` must be that of a layer, as in `trace`, got {brief(name)}")
     field = fields.get(name)
     if field is None:
@@ -148,9 +148,10 @@ def stack_windows(windows: Sequence[Sequence[int]]) -> tuple[int, int, int]:
     """
     op = "stack_windows"
     size, jump, start = 1, 1, 0
-    for given in windows:
+    for given in as_list(op, "windows", windows, "tuples of integers"):
         if not isinstance(given, (tuple, list)) or not 1 <= len(given) <= 4:
             raise ValueError(f"{op}: `windows` must be (kernel_size, stride, padding, dilation), got {brief(given)}")
+        op = "stack_windows: `windows`"
         kernel, stride, padding, dilation = tuple(given) + (1, 0, 1)[len(given) - 1 :]
         size += (as_int(op, "kernel_size", kernel) - 1) * as_int(op, "dilation", dilation) * jump
         start -= as_int(op, "padding", padding, 0) * jump

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
-from itertools import chain, count, islice, repeat, starmap
+from itertools import chain, count, islice, pairwise, repeat, starmap
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,8 @@ class Batches:
         `workers`. The batches are the same.
     drop_last : bool, default False
         Leave out a last batch smaller than `batch_size`.
+    min_batch : int, default 1
+        A last batch smaller than this is joined to the one before it, where there is one.
     dtype : dtype, default float32
         Of the images or vectors: float32 or float64.
     augment : transform or sequence of transforms, optional
@@ -98,6 +100,7 @@ class Batches:
         augment: Transform | Sequence[Transform] | None = None,
         sampler: Sampler | None = None,
         workers: int = 1,
+        min_batch: int = 1,
     ) -> None:
         images, targets = as_rows("Batches", "x", x), as_rows("Batches", "y", y)
         if images.dtype != np.uint8 and images.dtype.newbyteorder("=") not in FLOATS:
@@ -122,19 +125,36 @@ class Batches:
             raise ValueError("Batches: `sampler` gives an order already, so `shuffle` must be False")
         self.images = len(images) if self._sampler is None else len(self._sampler)
         self._drop_last = as_bool("Batches", "drop_last", drop_last)
+        self._min_batch = as_int("Batches", "min_batch", min_batch)
 
     def __len__(self) -> int:
         whole, rest = divmod(self.images, self._batch_size)
-        return whole if self._drop_last or not rest else whole + 1
+        return whole if self._drop_last or not rest or (whole and rest < self._min_batch) else whole + 1
+
+    @property
+    def smallest(self) -> int:
+        """How many images or vectors the smallest batch has."""
+        return min((stop - start for start, stop in pairwise(self._bounds())), default=0)
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        """Shape of an image or a vector, None where `augment` may change it."""
+        return self._x.shape[1:] if self._augment is None else None
 
     def __iter__(self) -> Iterator[Batch]:
         # Here and not in a generator's body: the order is drawn now, not when the first batch is asked for.
         order = self._order()
-        starts = range(0, len(self) * self._batch_size, self._batch_size)
-        slices = (slice(start, start + self._batch_size) for start in starts)
+        slices = starmap(slice, pairwise(self._bounds()))
         rows = slices if order is None else (order[positions] for positions in slices)
         work: Iterator[Work] = zip(rows, repeat(None) if self._augment is None else self._seeds(), strict=False)
         return self._prefetched(work) if self._prefetch else starmap(self._prepare, work)
+
+    def _bounds(self) -> list[int]:
+        """Return where each batch begins, and the last one ends."""
+        bounds = [number * self._batch_size for number in range(len(self) + 1)]
+        if len(self) and not self._drop_last:
+            bounds[-1] = self.images  # with what is left of a batch, or joined to one
+        return bounds
 
     def _order(self) -> NDArray[np.int64] | None:
         """Return the rows of this iteration; None stands for all as they are."""

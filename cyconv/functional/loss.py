@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -18,7 +16,7 @@ REDUCTIONS = ("mean", "sum", "none")
 IGNORE_INDEX = -100
 
 
-class _Classification:
+class Classification:
     """Checked arguments of a cross-entropy, as rows of logits with one target each."""
 
     def __init__(
@@ -31,13 +29,14 @@ class _Classification:
         ignore_index: int,
         label_smoothing: float,
         sample_weight: ArrayLike | None,
+        name: str = "logits",
     ):
         check.as_choice(op, "reduction", reduction, REDUCTIONS)
-        logits = check.as_float_array(op, "logits", logits, (2, 4))
+        logits = check.as_float_array(op, name, logits, (2, 4))
         target = check.as_int_array(op, "target", target)
         self.axes = NHWC if logits.ndim == 4 else (0, 1)
         N, K, *image = logits.shape
-        check.check_shape(op, "target", target, (N, *image), f" (one label for each of `logits` {logits.shape})")
+        check.check_shape(op, "target", target, (N, *image), f" (one label for each of `{name}` {logits.shape})")
         self.ignore_index = check.as_int(op, "ignore_index", ignore_index, -(2**63), 2**63 - 1)
         self.smoothing = check.as_number(op, "label_smoothing", label_smoothing, 0, 1)
         self.weighted = weight is not None or sample_weight is not None
@@ -64,6 +63,7 @@ class _Classification:
         self.threads = threads_for(logits.size * EXP_COST)
 
     def rows(self, array: NDArray) -> NDArray:
+        """Return an array of the shape of the logits with a row for each label."""
         return flat(array, self.axes).reshape(-1, self.logits.shape[1])
 
     def norm(self) -> float:
@@ -105,6 +105,7 @@ class _Classification:
         return np.full(self.target.shape, scale / norm if norm else np.nan, self.logits.dtype)
 
     def settings(self) -> tuple[NDArray, NDArray, int, float]:
+        """Return what the kernels need besides the logits."""
         return self.target, self.weight, self.ignore_index, self.smoothing
 
 
@@ -162,7 +163,7 @@ def cross_entropy(
     2.302585
     """
     options = weight, ignore_index, label_smoothing, sample_weight
-    call = _Classification("cross_entropy", logits, target, reduction, *options)
+    call = Classification("cross_entropy", logits, target, reduction, *options)
     if reduction == "none":
         return call.losses().reshape(call.logits.shape[:1] + call.logits.shape[2:])
     return call.mean(1.0 if reduction == "sum" else call.norm())
@@ -212,7 +213,7 @@ def cross_entropy_backward(
     array([[ 0.5, -0.5]])
     """
     op = "cross_entropy_backward"
-    call = _Classification(op, logits, target, reduction, weight, ignore_index, label_smoothing, sample_weight)
+    call = Classification(op, logits, target, reduction, weight, ignore_index, label_smoothing, sample_weight)
     if reduction == "none":
         grads = check.as_float_array(op, "grad_output", grad_output)
         shape = call.logits.shape[:1] + call.logits.shape[2:]
@@ -221,15 +222,3 @@ def cross_entropy_backward(
         return call.gradient(np.ascontiguousarray(grads).reshape(-1))
     scale = check.as_number(op, "grad_output", grad_output)
     return call.gradient(call.shares(scale, call.norm() if reduction == "mean" else 1.0))
-
-
-def mean_cross_entropy_and_gradient(logits: ArrayLike, target: ArrayLike, **options: Any) -> tuple[float, NDArray]:
-    """Return the mean of `cross_entropy` and its gradient, the arguments checked once; 0 where no label counts."""
-    names = "weight", "ignore_index", "label_smoothing", "sample_weight"
-    call = _Classification("cross_entropy", logits, target, "mean", *(options[name] for name in names))
-    if call.samples is not None and not np.any(call.samples[call.target != call.ignore_index] > 0):
-        call.count = 0
-    if not call.count:
-        return 0.0, np.zeros_like(call.logits)
-    norm = call.norm()
-    return call.mean(norm), call.gradient(call.shares(1.0, norm))

@@ -51,7 +51,7 @@ class Container(Layer):
 
     def __init__(self, layers: Layers) -> None:
         op = type(self).__name__
-        if isinstance(layers, str) or not isinstance(layers, Iterable) or isinstance(layers, type):
+        if isinstance(layers, (str, type)) or not isinstance(layers, Iterable) or getattr(layers, "shape", 0) == ():
             raise TypeError(f"{op}: `layers` must be layers or a mapping of names to them, got {brief(layers)}")
         named = dict(layers) if isinstance(layers, Mapping) else {str(i): layer for i, layer in enumerate(layers)}
         for name, layer in named.items():

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from cyconv import memory
-from cyconv._validation import as_array, as_int, as_ints, brief
+from cyconv._validation import as_array, as_float_array, as_int, as_list, brief
 from cyconv.functional._arrays import add, channels_last, copy, empty_image, nhwc
 from cyconv.functional._calls import AT_ONCE, Calls
 from cyconv.layers.activation import Activation
@@ -176,6 +176,14 @@ class SameSize(Container):
         return self["body"].backward(gradient, needs_grad_input)
 
 
+def _checked(x: NDArray) -> NDArray:
+    """Return an input that has channels to be shared."""
+    array = as_float_array("Split", "x", x)
+    if array.ndim < 2:
+        raise ValueError(f"Split: `x` must have channels, (N, C, ...), got shape {array.shape}")
+    return array
+
+
 class Split(Branches):
     """Give each layer its own share of the channels and concatenate what they return (ShuffleNet v2, Ma et al. 2018).
 
@@ -195,7 +203,8 @@ class Split(Branches):
 
     def __init__(self, layers: Layers, sizes: Sequence[int] | None = None) -> None:
         super().__init__(layers)
-        self.sizes = None if sizes is None else as_ints("Split", "sizes", sizes)
+        given = None if sizes is None else as_list("Split", "sizes", sizes, "integers")
+        self.sizes = None if given is None else tuple(as_int("Split", "sizes", size) for size in given)
         if self.sizes is not None and len(self.sizes) != len(self):
             raise ValueError(
                 f"Split: `sizes` must give one for each of the {len(self)} layers, got {brief(self.sizes)}"
@@ -213,6 +222,8 @@ class Split(Branches):
         return self._merged_shape([layer.output_shape(shape) for layer, shape in self.inputs(input_shape)])
 
     def inputs(self, input_shape: Shape) -> list[tuple[Layer, Shape]]:
+        if not isinstance(input_shape, (tuple, list)) or not input_shape:
+            raise ValueError(f"Split: `input_shape` must be (C, H, W) or (features,), got {brief(input_shape)}")
         channels, *size = input_shape
         return [(layer, (share, *size)) for layer, share in zip(self, self._shares(channels), strict=True)]
 
@@ -222,6 +233,7 @@ class Split(Branches):
         yield from Layer.trace(self, input_shape, prefix)
 
     def forward(self, x: NDArray) -> NDArray:
+        x = _checked(x)
         shares = self._shares(x.shape[1])
         outputs = [layer.forward(part) for layer, part in zip(self, _parts(x, shares), strict=True)]
         self._merged_shape([output.shape[1:] for output in outputs])

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cyconv._validation import as_bool, as_choice, as_int, as_number
+from cyconv._validation import as_bool, as_choice, as_int
 from cyconv.initializers import normal, ones
 from cyconv.layers import (
     AdaptiveAvgPool2d,
@@ -25,7 +25,7 @@ from cyconv.layers import (
     ReLU,
     Sequential,
 )
-from cyconv.models.blocks import Size, image_shape
+from cyconv.models.blocks import Size, as_counts, as_dropout, as_factor, image_shape
 from cyconv.network import Network
 from cyconv.parameter import Parameter
 
@@ -99,11 +99,12 @@ def alexnet(
     >>> [sum(p.size for p in alexnet(grouped=grouped).parameters().values()) for grouped in (False, True)]
     [62378344, 60965224]
     """
+    num_classes, in_channels = as_counts("alexnet", num_classes, in_channels)
     widths, padding, size = FORMS[as_choice("alexnet", "form", form, ("2012", "2014"))]
-    factor = as_number("alexnet", "width_multiplier", width_multiplier, 0, open_minimum=True)
+    factor = as_factor("alexnet", width_multiplier)
     groups = 2 if as_bool("alexnet", "grouped", grouped) else 1
     a, b, c, d, e = (groups * max(1, round(width * factor / groups)) for width in widths)
-    hidden = as_int("alexnet", "hidden", hidden)
+    hidden, dropout = as_int("alexnet", "hidden", hidden), as_dropout("alexnet", dropout)
     start = partial(_started, as_choice("alexnet", "initial", initial, ("he", "2012")))
     conv, linear = partial(start, Conv2d), partial(start, Linear)
     normalizes = form == "2012" if response_norm is None else as_bool("alexnet", "response_norm", response_norm)

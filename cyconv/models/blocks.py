@@ -4,11 +4,32 @@ from __future__ import annotations
 
 from typing import Any
 
-from cyconv._validation import as_int, as_pair
+from cyconv._validation import as_int, as_list, as_number, as_pair
 from cyconv.layers import BatchNorm2d, Conv2d, ReLU, Sequential
 
 Size = int | tuple[int, int] | None
+MOST_WIDENING, MOST_CHANNELS = 1000, 2**20
 MOST_BLOCKS = 1000  # in a row: an option that a file of weights gives must not keep its reader busy for ever
+
+
+def as_counts(op: str, num_classes: Any, in_channels: Any) -> tuple[int, int]:
+    """Return how many scores a network gives, and of how many channels its images are."""
+    return as_int(op, "num_classes", num_classes), as_int(op, "in_channels", in_channels)
+
+
+def as_dropout(op: str, value: Any) -> float:
+    """Return the share of a layer's outputs that is silenced."""
+    return as_number(op, "dropout", value, 0, 1, open_maximum=True)
+
+
+def as_factor(op: str, value: Any) -> float:
+    """Return what the channels are multiplied by."""
+    return as_number(op, "width_multiplier", value, 0, MOST_WIDENING, open_minimum=True)
+
+
+def as_widths(op: str, name: str, values: Any, most: int = MOST_CHANNELS) -> list[int]:
+    """Return a sequence of positive integers."""
+    return [as_int(op, name, value, 1, most) for value in as_list(op, name, values, "integers")]
 
 
 def image_shape(op: str, in_channels: int, input_size: Size) -> tuple[int, int, int] | None:

@@ -63,7 +63,7 @@ def box_regressor(
     if min(H, W) < 16:
         raise ValueError(f"box_regressor: `input_size` must be at least 16 pixels, got {H}x{W}")
     shape = channels, _, _ = as_int("box_regressor", "in_channels", in_channels), H, W
-    width = as_int("box_regressor", "width", width)
+    width, hidden = as_int("box_regressor", "width", width), as_int("box_regressor", "hidden", hidden)
     outputs = as_int("box_regressor", "num_classes", num_classes)
     layers: dict[str, Layer] = {}
     for stage, widening in enumerate(WIDENING, 1):

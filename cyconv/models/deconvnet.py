@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cyconv._validation import as_bool, as_int, as_ints, as_pair
+from cyconv._validation import as_bool, as_int, as_pair
 from cyconv.layers import BatchNorm2d, Conv2d, ConvTranspose2d, Layer, MaxUnpool2d, ReLU, Sequential
-from cyconv.models.blocks import MOST_BLOCKS, image_shape
+from cyconv.models.blocks import MOST_BLOCKS, as_counts, as_widths, image_shape
 from cyconv.network import Network
 
 WIDTHS, CONVOLUTIONS = (64, 128, 256, 512, 512), (2, 2, 3, 3, 3)  # of VGG-16
@@ -73,8 +73,9 @@ def deconvnet(
     """
     op = "deconvnet"
     size = as_pair(op, "input_size", input_size)
-    channels = [as_int(op, "in_channels", in_channels), *as_ints(op, "widths", widths)]
-    counts = as_ints(op, "convolutions", convolutions, 1, MOST_BLOCKS)
+    num_classes, in_channels = as_counts(op, num_classes, in_channels)
+    channels = [in_channels, *as_widths(op, "widths", widths)]
+    counts = as_widths(op, "convolutions", convolutions, MOST_BLOCKS)
     if len(counts) != len(channels) - 1:
         raise ValueError(f"{op}: `convolutions` must be one for each of {len(widths)} `widths`, got {len(counts)}")
     factor = 2 ** len(counts)

@@ -22,7 +22,7 @@ from cyconv.layers import (
     Sequential,
     Skip,
 )
-from cyconv.models.blocks import Size, image_shape
+from cyconv.models.blocks import Size, as_counts, image_shape
 from cyconv.models.resnet import conv
 from cyconv.network import Network
 
@@ -82,8 +82,8 @@ def densenet(
     >>> sum(parameter.size for parameter in densenet(121).parameters().values())
     7978856
     """
-    depth = as_member("densenet", "depth", depth, BLOCKS)
-    counts, usual_growth = BLOCKS[depth]
+    num_classes, in_channels = as_counts("densenet", num_classes, in_channels)
+    counts, usual_growth = BLOCKS[as_member("densenet", "depth", depth, BLOCKS)]
     small_stem = as_bool("densenet", "small_stem", small_stem)
     growth = usual_growth if growth is None else as_int("densenet", "growth", growth)
     channels = 2 * growth

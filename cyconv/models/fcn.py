@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cyconv._validation import as_int, as_member
 from cyconv.layers import Branches, Conv2d, ConvTranspose2d, Dropout, Layer, MaxPool2d, ReLU, SameSize, Sequential
-from cyconv.models.blocks import Size, image_shape
+from cyconv.models.blocks import Size, as_counts, as_dropout, image_shape
 from cyconv.models.vgg import CONVOLUTIONS, WIDENING
 from cyconv.network import Network
 
@@ -73,10 +73,12 @@ def fcn(
     >>> fcn(8).output_shape((3, 375, 500))
     (21, 375, 500)
     """
+    num_classes, in_channels = as_counts("fcn", num_classes, in_channels)
     stride = as_member("fcn", "stride", stride, (8, 16, 32))
+    hidden, dropout = as_int("fcn", "hidden", hidden), as_dropout("fcn", dropout)
     widths = [as_int("fcn", "width", width) * widening for widening in WIDENING]
     stages: list[dict[str, Layer]] = []
-    channels = as_int("fcn", "in_channels", in_channels)
+    channels = in_channels
     for i, (count, out_channels) in enumerate(zip(CONVOLUTIONS[16], widths, strict=True), 1):
         stage: dict[str, Layer] = {}
         for k in range(1, count + 1):

@@ -30,7 +30,7 @@ from cyconv.layers import (
     SideHead,
 )
 from cyconv.losses import CrossEntropyLoss
-from cyconv.models.blocks import Size, conv_norm_relu, image_shape
+from cyconv.models.blocks import Size, as_counts, as_dropout, as_factor, conv_norm_relu, image_shape
 from cyconv.network import Network
 
 # Table 1 of the paper: channels of #1x1, #3x3 reduce, #3x3, #5x5 reduce, #5x5, pool proj.
@@ -107,10 +107,12 @@ def googlenet(
     >>> sum(parameter.size for parameter in network.parameters().values())
     13378280
     """
+    num_classes, in_channels = as_counts("googlenet", num_classes, in_channels)
     build = _Builder(
         as_choice("googlenet", "form", form, ("2015", "torchvision")) == "torchvision",
-        as_number("googlenet", "width_multiplier", width_multiplier, 0, open_minimum=True),
+        as_factor("googlenet", width_multiplier),
     )
+    dropout = as_dropout("googlenet", dropout)
     a, b = build.scaled((64, 192))
     layers: dict[str, Layer] = {
         "conv1": build.conv(in_channels, a, 7, stride=2),  # 112x112

@@ -9,6 +9,7 @@ import numpy as np
 
 from cyconv._validation import as_choice, as_member
 from cyconv.layers import AvgPool2d, Conv2d, Flatten, Linear, MaxPool2d, ReLU, Tanh
+from cyconv.models.blocks import as_counts
 from cyconv.network import Network
 
 PADDING = {32: 0, 28: 2}  # of the first convolution, by input size: smaller images get the border that 32x32 ones have
@@ -58,6 +59,7 @@ def lenet5(
     >>> sum(parameter.size for parameter in lenet5().parameters().values())
     61706
     """
+    num_classes, in_channels = as_counts("lenet5", num_classes, in_channels)
     as_choice("lenet5", "form", form, ("modern", "1998"))
     input_size = as_member("lenet5", "input_size", input_size, PADDING)
     activation, pool, initializer = {

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from cyconv._validation import as_int, as_number
+from cyconv._validation import as_int
 from cyconv.layers import BatchNorm2d, Conv2d, Flatten, GlobalAvgPool2d, Layer, Linear, ReLU, Sequential
-from cyconv.models.blocks import Size, conv_norm_relu, image_shape
+from cyconv.models.blocks import Size, as_counts, as_factor, conv_norm_relu, image_shape
 from cyconv.network import Network
 
 # (channels, stride) of each separable convolution: table 1 of the paper. (Its last stride, printed as 2, is 1 as the
@@ -60,7 +60,8 @@ def mobilenet_v1(
     4231976
     """
     op = "mobilenet_v1"
-    factor = as_number(op, "width_multiplier", width_multiplier, 0, open_minimum=True)
+    num_classes, in_channels = as_counts(op, num_classes, in_channels)
+    factor = as_factor(op, width_multiplier)
     channels = _scaled(32, factor)
     stem_stride = as_int(op, "stem_stride", stem_stride)
     layers: dict[str, Layer] = {"stem": conv_norm_relu(in_channels, channels, 3, stride=stem_stride, padding=1)}

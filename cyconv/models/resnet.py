@@ -23,7 +23,7 @@ from cyconv.layers import (
     Residual,
     Sequential,
 )
-from cyconv.models.blocks import Size, image_shape
+from cyconv.models.blocks import Size, as_counts, image_shape
 from cyconv.network import Network
 
 # Bodies in each of the four stages, and whether they are bottlenecks: table 1 of the paper.
@@ -89,8 +89,9 @@ def resnet(
     >>> sum(parameter.size for parameter in resnet(50).parameters().values())
     25557032
     """
-    depth = as_member("resnet", "depth", depth, STAGES)
-    counts, is_bottleneck = STAGES[depth]
+    num_classes, in_channels = as_counts("resnet", num_classes, in_channels)
+    counts, is_bottleneck = STAGES[as_member("resnet", "depth", depth, STAGES)]
+    small_stem = as_bool("resnet", "small_stem", small_stem)
     body = bottleneck if is_bottleneck else basic
     layers = residual_layers(
         body,

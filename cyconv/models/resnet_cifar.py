@@ -22,7 +22,7 @@ from cyconv.layers import (
     Residual,
     Sequential,
 )
-from cyconv.models.blocks import MOST_BLOCKS, Size, image_shape
+from cyconv.models.blocks import MOST_BLOCKS, Size, as_counts, image_shape
 from cyconv.models.resnet import basic, conv, projection
 from cyconv.network import Network
 
@@ -78,6 +78,7 @@ def resnet_cifar(
     if as_int(op, "depth", depth, 8, 6 * MOST_BLOCKS) % 6 != 2:
         raise ValueError(f"{op}: `depth` must be 6n + 2, as 20, 32, 44, 56 and 110 are, got {depth}")
     as_choice(op, "shortcut", shortcut, ("padding", "projection"))
+    num_classes, in_channels = as_counts(op, num_classes, in_channels)
     channels = as_int(op, "width", width)
     layers: dict[str, Layer] = {
         "conv1": conv(in_channels, channels, 3),

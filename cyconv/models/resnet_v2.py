@@ -21,7 +21,7 @@ from cyconv.layers import (
     Residual,
     Sequential,
 )
-from cyconv.models.blocks import MOST_BLOCKS, Size, image_shape
+from cyconv.models.blocks import MOST_BLOCKS, Size, as_counts, image_shape
 from cyconv.models.resnet import EXPANSION, STAGES, conv
 from cyconv.network import Network
 
@@ -67,8 +67,8 @@ def resnet_v2(
     >>> sum(parameter.size for parameter in resnet_v2(50).parameters().values())
     25549352
     """
-    depth = as_member("resnet_v2", "depth", depth, STAGES)
-    counts, is_bottleneck = STAGES[depth]
+    num_classes, in_channels = as_counts("resnet_v2", num_classes, in_channels)
+    counts, is_bottleneck = STAGES[as_member("resnet_v2", "depth", depth, STAGES)]
     width = as_int("resnet_v2", "width", width)
     stem: dict[str, Layer] = {
         "conv1": conv(in_channels, width, 7, 2),
@@ -122,7 +122,8 @@ def resnet_v2_cifar(
     op = "resnet_v2_cifar"
     if as_int(op, "depth", depth, 11, 9 * MOST_BLOCKS) % 9 != 2:
         raise ValueError(f"{op}: `depth` must be 9n + 2, as 164 and 1001 are, got {depth}")
-    width = as_int(op, "width", width)
+    num_classes, in_channels = as_counts(op, num_classes, in_channels)
+    depth, width = int(depth), as_int(op, "width", width)
     stem: dict[str, Layer] = {"conv1": conv(in_channels, width, 3)}
     layers = stem | _stages((depth // 9,) * 3, width, width, True, num_classes)
     return Network(layers, input_shape=image_shape(op, in_channels, input_size), seed=seed)

@@ -11,7 +11,7 @@ import numpy as np
 
 from cyconv._validation import as_bool, as_int, as_member
 from cyconv.layers import Conv2d, Gate, GlobalAvgPool2d, ReLU, Sequential, Sigmoid
-from cyconv.models.blocks import Size, image_shape
+from cyconv.models.blocks import Size, as_counts, image_shape
 from cyconv.models.resnet import EXPANSION, STAGES, basic, bottleneck, residual_layers
 from cyconv.network import Network
 
@@ -51,8 +51,9 @@ def se_resnet(
     >>> sum(parameter.size for parameter in se_resnet(50).parameters().values())
     28088024
     """
-    depth = as_member("se_resnet", "depth", depth, STAGES)
-    counts, is_bottleneck = STAGES[depth]
+    num_classes, in_channels = as_counts("se_resnet", num_classes, in_channels)
+    counts, is_bottleneck = STAGES[as_member("se_resnet", "depth", depth, STAGES)]
+    small_stem = as_bool("se_resnet", "small_stem", small_stem)
     reduction = as_int("se_resnet", "reduction", reduction)
 
     def body(in_channels: int, width: int, stride: int) -> Sequential:

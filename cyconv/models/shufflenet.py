@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cyconv._validation import as_int, as_ints, as_member, brief
+from cyconv._validation import as_int, as_member, as_number, brief
 from cyconv.layers import (
     AvgPool2d,
     BatchNorm2d,
@@ -22,7 +22,7 @@ from cyconv.layers import (
     Sequential,
     Split,
 )
-from cyconv.models.blocks import Size, image_shape
+from cyconv.models.blocks import Size, as_counts, as_widths, image_shape
 from cyconv.network import Network
 
 STEM = 24
@@ -88,6 +88,7 @@ def shufflenet_v1(
     (1000,)
     """
     op = "shufflenet_v1"
+    num_classes, in_channels = as_counts(op, num_classes, in_channels)
     groups = as_member(op, "groups", groups, WIDTHS_V1)
     out_channels = WIDTHS_V1[groups] if width is None else as_int(op, "width", width, STEM + 1)
     if out_channels % (4 * groups):
@@ -179,8 +180,10 @@ def shufflenet_v2(
     2278604
     """
     op = "shufflenet_v2"
-    width_multiplier = as_member(op, "width_multiplier", width_multiplier, WIDTHS_V2)
-    given = WIDTHS_V2[width_multiplier] if widths is None else as_ints(op, "widths", widths)
+    num_classes, in_channels = as_counts(op, num_classes, in_channels)
+    if as_number(op, "width_multiplier", width_multiplier) not in WIDTHS_V2:
+        raise ValueError(f"{op}: `width_multiplier` must be 0.5, 1.0, 1.5 or 2.0, got {brief(width_multiplier)}")
+    given = WIDTHS_V2[float(width_multiplier)] if widths is None else as_widths(op, "widths", widths)
     if len(given) != 4 or any(width % 2 for width in given[:3]):
         raise ValueError(f"{op}: `widths` must be four numbers, the first three even, got {brief(widths)}")
     *stages, last = given

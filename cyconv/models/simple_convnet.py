@@ -12,6 +12,7 @@ import numpy as np
 from cyconv._validation import as_pair
 from cyconv.initializers import normal
 from cyconv.layers import Conv2d, Flatten, Layer, Linear, MaxPool2d, ReLU, Sequential
+from cyconv.models.blocks import as_counts
 from cyconv.network import Network
 
 
@@ -45,6 +46,7 @@ def simple_convnet(
     >>> sum(parameter.size for parameter in simple_convnet().parameters().values())
     433890
     """
+    num_classes, in_channels = as_counts("simple_convnet", num_classes, in_channels)
     initializer = partial(normal, std=0.01)
     features: list[Layer] = [Conv2d(in_channels, 30, 5, initializer=initializer), ReLU(), MaxPool2d(2), Flatten()]
     shape = (in_channels, *as_pair("simple_convnet", "input_size", input_size))

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from numpy.typing import NDArray
 
+from cyconv._validation import as_instance, brief
 from cyconv.layers.naming import fitted, without_wrappers
 from cyconv.network import Network
 
@@ -35,6 +36,7 @@ def torchvision_names(network: Network) -> dict[str, str]:
     >>> names["layer2.0.body.conv1.weight"], names["layer2.0.shortcut.0.weight"]
     ('layer2.0.conv1.weight', 'layer2.0.downsample.0.weight')
     """
+    as_instance("torchvision_names", "network", network, Network)
     names = {}
     for name in [*network.parameters(), *_buffers(network)]:
         parts = [RENAMED.get(part, part) for part in name.split(".")]
@@ -69,6 +71,8 @@ def load_torchvision(network: Network, state: Mapping[str, NDArray]) -> None:
     >>> load_torchvision(network, theirs)
     """
     own = {theirs: ours for ours, theirs in torchvision_names(network).items()}
+    if not isinstance(state, Mapping):
+        raise TypeError(f"load_torchvision: `state` must map names to arrays, got {brief(state)}")
     present = {DENSE.sub(r"\1\2", str(name)): array for name, array in state.items()}
     names = fitted(present, own)
     heads = {name for name in present if without_wrappers(name).startswith(HEADS) and names[name] not in own}

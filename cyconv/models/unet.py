@@ -12,7 +12,7 @@ from cyconv._validation import as_bool, as_choice, as_int, as_number
 from cyconv.layers import BatchNorm2d, Conv2d, ConvTranspose2d, Dropout, Layer, MaxPool2d, ReLU, Sequential, Skip
 from cyconv.layers.base import Shape
 from cyconv.layers.base import image_shape as as_image_shape
-from cyconv.models.blocks import Size, image_shape
+from cyconv.models.blocks import Size, as_counts, as_dropout, image_shape
 from cyconv.network import Network
 
 NATIVE = {"valid": 572, "same": 512}  # the paper's tiles, and its images
@@ -75,10 +75,12 @@ def unet(
     >>> network.output_shape((1, 572, 572))
     (2, 388, 388)
     """
+    num_classes, in_channels = as_counts("unet", num_classes, in_channels)
+    dropout = as_dropout("unet", dropout)
     border = {"valid": 0, "same": 1}[as_choice("unet", "padding", padding, ("valid", "same"))]
     level = _Level(border, as_bool("unet", "batch_norm", batch_norm), as_number("unet", "dropout", dropout, 0, 1))
     width = as_int("unet", "width", width)
-    layers = level.layers(as_int("unet", "in_channels", in_channels), width, as_int("unet", "depth", depth, 0))
+    layers = level.layers(in_channels, width, as_int("unet", "depth", depth, 0, 16))
     layers["classifier"] = Conv2d(width, num_classes, 1, initializer="he_normal")
     size = NATIVE[padding] if isinstance(input_size, str) and input_size == "native" else input_size
     return Network(layers, input_shape=image_shape("unet", in_channels, size), seed=seed)  # type: ignore[arg-type]

@@ -26,7 +26,7 @@ from cyconv.layers import (
     ReLU,
     Sequential,
 )
-from cyconv.models.blocks import Size, image_shape
+from cyconv.models.blocks import Size, as_counts, as_dropout, image_shape
 from cyconv.network import Network
 
 # Convolutions in each of the five stages: columns A, B, D and E of the paper's table 1.
@@ -91,9 +91,11 @@ def vgg(
     >>> vgg(11, 10, batch_norm=True, head="linear", input_size=32).output_shape((3, 32, 32))
     (10,)
     """
-    depth = as_member("vgg", "depth", depth, CONVOLUTIONS)
+    num_classes, in_channels = as_counts("vgg", num_classes, in_channels)
+    depth, hidden = as_member("vgg", "depth", depth, CONVOLUTIONS), as_int("vgg", "hidden", hidden)
+    dropout = as_dropout("vgg", dropout)
     as_choice("vgg", "head", head, ("dense", "linear", "none"))
-    channels, width = as_int("vgg", "in_channels", in_channels), as_int("vgg", "width", width)
+    channels, width = in_channels, as_int("vgg", "width", width)
     features: list[Layer] = []
     for count, widening in zip(CONVOLUTIONS[depth], WIDENING, strict=True):
         for _ in range(count):

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from cyconv._validation import as_int, as_number
+from cyconv._validation import as_int
 from cyconv.layers import (
     BatchNorm2d,
     Conv2d,
@@ -22,7 +22,7 @@ from cyconv.layers import (
     Residual,
     Sequential,
 )
-from cyconv.models.blocks import MOST_BLOCKS, Size, image_shape
+from cyconv.models.blocks import MOST_BLOCKS, Size, as_counts, as_factor, image_shape
 from cyconv.models.resnet import projection
 from cyconv.network import Network
 
@@ -68,7 +68,8 @@ def xception(
     >>> sum(parameter.size for parameter in xception().parameters().values())
     22855952
     """
-    factor = as_number("xception", "width_multiplier", width_multiplier, 0, open_minimum=True)
+    num_classes, in_channels = as_counts("xception", num_classes, in_channels)
+    factor = as_factor("xception", width_multiplier)
     stem, *entry, exit_, fifth, last = (
         max(1, round(width * factor)) for width in (32, 64, 128, 256, 728, 1024, 1536, 2048)
     )

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from cyconv._validation import as_choice, as_generator, as_int, brief
+from cyconv._validation import as_choice, as_generator, as_int, as_list, brief
 
 MICRO_OPERATIONS = ("identity", "separable_conv_3x3", "separable_conv_5x5", "avg_pool_3x3", "max_pool_3x3")
 MACRO_OPERATIONS = (
@@ -189,7 +189,7 @@ def architecture_from(content: Any) -> Architecture:
     op = "architecture_from"
     if not isinstance(content, Mapping):
         raise TypeError(f"{op}: `content` must be what `as_dict` returns, got {brief(content)}")
-    space = as_choice(op, "space", content.get("space"), ("micro", "macro"))
+    space = as_choice(f"{op}: content", "space", content.get("space"), ("micro", "macro"))
     wanted = ("normal", "reduction") if space == "micro" else ("layers",)
     inner = ("inputs", "operations") if space == "micro" else ("operation", "skips")
     parts: list[list[tuple]] = []
@@ -226,6 +226,15 @@ class Space:
     def architecture(self, choices: Sequence[int]) -> Architecture:
         """Return what the choices, one for each decision, come to."""
         raise NotImplementedError(f"{type(self).__name__}: `architecture` is not written")
+
+    def _checked(self, choices: Any) -> list[int]:
+        """Return choices that the decisions have."""
+        op, decisions = type(self).__name__, self.decisions
+        given = as_list(op, "choices", choices, "integers")
+        if len(given) != len(decisions):
+            raise ValueError(f"{op}: `choices` must be one for each of {len(decisions)} decisions, got {len(given)}")
+        pairs = zip(given, decisions, strict=True)
+        return [as_int(op, "choices", choice, 0, decision.choices - 1) for choice, decision in pairs]
 
     def sample(self, rng: np.random.Generator | int | None = None) -> Architecture:
         """Return a random architecture, every choice as likely as the others."""
@@ -267,6 +276,7 @@ class MicroSpace(Space):
 
     def architecture(self, choices: Sequence[int]) -> MicroArchitecture:
         """Return what the choices, one for each decision, come to."""
+        choices = self._checked(choices)
         nodes = [
             CellNode((int(a), int(b)), (MICRO_OPERATIONS[left], MICRO_OPERATIONS[right]))
             for a, b, left, right in np.reshape(choices, (-1, 4))
@@ -309,7 +319,7 @@ class MacroSpace(Space):
 
     def architecture(self, choices: Sequence[int]) -> MacroArchitecture:
         """Return what the choices, one for each decision, come to."""
-        rest, layers = list(choices), []
+        rest, layers = self._checked(choices), []
         for number in range(1, self.layers + 1):
             operation, *skips = rest[:number]
             del rest[:number]

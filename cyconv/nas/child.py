@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from cyconv._validation import as_int, brief
+from cyconv._validation import as_generator, as_int, brief
 from cyconv.initializers import he_normal
 from cyconv.layers import (
     AvgPool2d,
@@ -92,6 +92,8 @@ def build(
         raise ValueError(f"build: `cells` must be None for a macro architecture, got {brief(cells)}")
     if not isinstance(input_shape, (tuple, list)):
         raise TypeError(f"build: `input_shape` must be (C, H, W), got {brief(input_shape)}")
+    if len(input_shape) != 3:
+        raise ValueError(f"build: `input_shape` must be (C, H, W), got {brief(input_shape)}")
     shape = image_shape("build", tuple(as_int("build", "input_shape", extent) for extent in input_shape))
     layers = _layers(
         architecture,
@@ -135,7 +137,7 @@ class SharedWeights:
         rng: np.random.Generator | int | None = None,
     ) -> None:
         self._sizes = in_channels, num_classes, channels, cells
-        self._rng = np.random.default_rng(rng)
+        self._rng = as_generator("SharedWeights", rng)
         self._layers: dict[str, Layer] = {}
 
     def child(self, architecture: Architecture) -> Sequential:

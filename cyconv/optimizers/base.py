@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cyconv import memory
-from cyconv._validation import FLOATS, as_bool, as_int, as_number, brief
+from cyconv._validation import FLOATS, as_bool, as_float_dtype, as_int, as_number, brief
 from cyconv.parameter import Parameter, owned
 
 Hook = Callable[[Mapping[str, Parameter]], object]
@@ -80,6 +80,16 @@ class ParameterGroup:
 def matches(names: str, name: str) -> bool:
     """Return whether a dotted name is, or begins with, the dotted name `names`, or matches it as a pattern."""
     return name == names or name.startswith(f"{names}.") or fnmatchcase(name, names)
+
+
+def as_parameters(op: str, value: Any) -> Mapping[str, Parameter]:
+    """Return parameters by name."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{op}: `parameters` must map names to Parameter objects, got {brief(value)}")
+    for name, parameter in value.items():
+        if not isinstance(parameter, Parameter):
+            raise TypeError(f"{op}: `parameters` must be Parameter objects, got {brief(parameter)} at {name!r}")
+    return value
 
 
 class Optimizer:
@@ -155,6 +165,7 @@ class Optimizer:
         ValueError
             If the state kept for a name is that of a parameter of another size or dtype; nothing has been changed then.
         """
+        as_parameters(type(self).__name__, parameters)
         chosen = {name: each for name, each in parameters.items() if each.trainable and each.grad is not None}
         for group in self._groups:
             if not any(name in group for name in parameters):
@@ -185,6 +196,8 @@ class Optimizer:
 
     def fresh_state(self, size: int, dtype: np.dtype) -> list[NDArray]:
         """Return the state of a parameter before its first update, one array of `size` for each of `slots`."""
+        op = type(self).__name__
+        size, dtype = as_int(op, "size", size, 0, 2**62), as_float_dtype(op, "dtype", dtype)
         return [memory.zeros((size,), dtype) for _ in self.slots]
 
     def update(self, parameter: NDArray, gradient: NDArray, *state: NDArray, step: Step) -> None:
@@ -263,6 +276,7 @@ class Optimizer:
 
     def check_parameters(self, parameters: Mapping[str, Parameter]) -> None:
         """Raise ValueError unless the state kept is that of these parameters."""
+        as_parameters(type(self).__name__, parameters)
         for name, state in self._state.items():
             parameter = parameters.get(name)
             if parameter is None or not _suits(state, parameter):

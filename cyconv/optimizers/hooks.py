@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from cyconv._dispatch import optimizer as kernel
 from cyconv._validation import as_number, brief
-from cyconv.optimizers.base import matches
+from cyconv.optimizers.base import as_parameters, matches
 from cyconv.parameter import Parameter
 from cyconv.threads import threads_for
 
 
-def _gradients(parameters: Mapping[str, Parameter]) -> dict[str, NDArray]:
-    return {name: each.grad for name, each in parameters.items() if each.grad is not None}
+def _gradients(op: str, parameters: Mapping[str, Parameter]) -> dict[str, NDArray]:
+    return {name: each.grad for name, each in as_parameters(op, parameters).items() if each.grad is not None}
 
 
 class ClipNorm:
@@ -58,7 +58,7 @@ class ClipNorm:
 
     def __call__(self, parameters: Mapping[str, Parameter]) -> float:
         """Shorten the gradients, and return the norm they had."""
-        gradients = _gradients(parameters)
+        gradients = _gradients(type(self).__name__, parameters)
         flat = [parameters[name].flat(gradient) for name, gradient in gradients.items()]
         norm = float(np.sqrt(sum(kernel.squared_norm(each, threads_for(each.size)) for each in flat)))
         scale = self.maximum / (norm + 1e-6)
@@ -98,7 +98,7 @@ class ClipValue:
 
     def __call__(self, parameters: Mapping[str, Parameter]) -> None:
         """Hold the gradients within the bounds."""
-        for name, gradient in _gradients(parameters).items():
+        for name, gradient in _gradients(type(self).__name__, parameters).items():
             parameters[name].grad = np.clip(gradient, -self.maximum, self.maximum)
 
 
@@ -112,7 +112,7 @@ class _Penalty(ABC):
 
     def __call__(self, parameters: Mapping[str, Parameter]) -> None:
         """Add the penalty's gradient to the parameters'."""
-        for name, gradient in _gradients(parameters).items():
+        for name, gradient in _gradients(type(self).__name__, parameters).items():
             if matches(self.names, name):
                 slope = self._slope(parameters[name].read())
                 slope *= slope.dtype.type(self.strength)
@@ -120,7 +120,8 @@ class _Penalty(ABC):
 
     def value(self, parameters: Mapping[str, Parameter]) -> float:
         """Return the penalty: what it adds to the loss."""
-        chosen = (parameter.read() for name, parameter in parameters.items() if matches(self.names, name))
+        given = as_parameters(type(self).__name__, parameters)
+        chosen = (parameter.read() for name, parameter in given.items() if matches(self.names, name))
         return self.strength * sum(self._size(weight) for weight in chosen)
 
     @abstractmethod

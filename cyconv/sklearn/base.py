@@ -14,7 +14,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, check_X_y, validate_data
 
-from cyconv._validation import as_bool, as_choice, as_int, as_number, brief
+from cyconv._validation import as_bool, as_choice, as_data, as_int, as_number, brief, number_kind
 from cyconv.callbacks import Callback, EarlyStopping
 from cyconv.data.augmentation.transforms import Transform
 from cyconv.layers import Conv2d, Flatten, Layer, Linear, MaxPool2d, ReLU
@@ -60,6 +60,7 @@ class ConvNetEstimator(BaseEstimator):
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
+        drop_last: bool = False,
         warm_start: bool = False,
         random_state: Any = None,
         verbose: bool = False,
@@ -80,6 +81,7 @@ class ConvNetEstimator(BaseEstimator):
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
+        self.drop_last = drop_last
         self.warm_start = warm_start
         self.random_state = random_state
         self.verbose = verbose
@@ -92,7 +94,8 @@ class ConvNetEstimator(BaseEstimator):
 
     def _checked_pair(self, X: ArrayLike, y: ArrayLike, *, reset: bool, **options: Any) -> tuple[NDArray, NDArray]:
         """Return images of shape (N, *input_shape_) and their targets, checked as scikit-learn does."""
-        options |= {"dtype": DTYPES, "estimator": self}
+        X, dtype = self._data(X, reset)
+        options |= {"dtype": dtype, "estimator": self}
         if _is_flat(X):
             images, targets = validate_data(self, X, y, reset=reset, **options)
         else:
@@ -101,11 +104,31 @@ class ConvNetEstimator(BaseEstimator):
 
     def _checked(self, X: ArrayLike) -> NDArray:
         """Return images of shape (N, *input_shape_), checked as scikit-learn does."""
+        X, dtype = self._data(X, False)
         if _is_flat(X):
-            images = validate_data(self, X, reset=False, dtype=DTYPES)
+            images = validate_data(self, X, reset=False, dtype=dtype)
         else:
-            images = check_array(X, input_name="X", allow_nd=True, dtype=DTYPES, estimator=self)
+            images = check_array(X, input_name="X", allow_nd=True, dtype=dtype, estimator=self)
         return self._shaped(images, False)
+
+    def _data(self, X: Any, reset: bool) -> tuple[Any, Any]:
+        """Return data of the kind of number that `fit` had, and the dtypes of which it is to be one.
+
+        Bytes stand for 0 to 1, other integers for themselves: an image of both would be two.
+        """
+        if not hasattr(X, "dtypes") and not hasattr(X, "toarray"):  # scikit-learn looks into frames and sparse matrices
+            X = as_data(self._op, "X", X)
+        kind = number_kind(X)
+        if reset:
+            self._kind = kind
+        elif {kind, getattr(self, "_kind", kind)} == {"bytes", "integers"}:
+            names = {"bytes": "bytes, uint8", "integers": "integers other than uint8"}
+            target = "uint8" if kind == "integers" else "float32"
+            raise TypeError(
+                f"{self._op}: `X` must be of the kind that `fit` had, {names[self._kind]}, got {names[kind]}: bytes "
+                f"stand for 0 to 1, other integers for themselves; cast it with `.astype(np.{target})`"
+            )
+        return X, np.uint8 if kind == "bytes" else DTYPES
 
     def _shaped(self, X: NDArray, reset: bool) -> NDArray:
         images = X[:, np.newaxis] if X.ndim == 3 else X  # grey images: [N, H, W] -> [N, 1, H, W]
@@ -173,6 +196,7 @@ class ConvNetEstimator(BaseEstimator):
             seed=self._rng,
             progress=bool(self.verbose),
             augment=self.augment,
+            drop_last=as_bool(self._op, "drop_last", self.drop_last),
         )
         self.n_iter_ = len(self.history_)
         return self
@@ -192,6 +216,7 @@ class ConvNetEstimator(BaseEstimator):
             seed=self._rng,
             progress=bool(self.verbose),
             augment=self.augment,
+            drop_last=as_bool(self._op, "drop_last", self.drop_last),
         )
         if hasattr(self, "history_"):
             history.epochs = self.history_.epochs + history.epochs
@@ -245,14 +270,14 @@ class ConvNetEstimator(BaseEstimator):
 
     # Prediction
 
-    def _output(self, X: ArrayLike) -> NDArray:
+    def _output(self, op: str, X: ArrayLike) -> NDArray:
         """Return the network's output; of a few images, which are multiplied in another order, as if they were more."""
         check_is_fitted(self)
         images = self._checked(X)
         if 0 < len(images) < LEAST_IMAGES:
             repeated = np.resize(images, (LEAST_IMAGES, *images.shape[1:]))
-            return self.network_.predict(repeated)[: len(images)]
-        return self.network_.predict(images)
+            return self.network_._predict(op, repeated)[: len(images)]
+        return self.network_._predict(op, images)
 
 
 def _is_flat(X: ArrayLike) -> bool:

@@ -58,6 +58,8 @@ class ConvNetClassifier(ClassifierMixin, ConvNetEstimator):
         Epochs without improvement after which to stop.
     class_weight : dict, "balanced" or None, default None
         How much each class counts; "balanced" for all the same, however many images they have.
+    drop_last : bool, default False
+        Whether an epoch leaves out a last batch of fewer images than `batch_size`.
     warm_start : bool, default False
         Whether `fit` goes on with the network of the last `fit`, which must have been of the same shapes and classes.
     random_state : int, RandomState or None, default None
@@ -90,7 +92,9 @@ class ConvNetClassifier(ClassifierMixin, ConvNetEstimator):
     Notes
     -----
     The loss is cross-entropy; in each batch it is averaged with the weights of the samples, times those of the classes.
-    Data of other kinds than float32 and uint8 becomes float32; bytes are divided by 255, as in `Network.fit`.
+    Data of other kinds than float32 and uint8 becomes float32; bytes are divided by 255, as in `Network.fit`, also in
+    lists, tensors and data frames of them. Other integers are taken as they are: a classifier that was fitted on them
+    refuses bytes, and one that was fitted on bytes refuses them.
 
     Examples
     --------
@@ -125,6 +129,7 @@ class ConvNetClassifier(ClassifierMixin, ConvNetEstimator):
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
         class_weight: Mapping[Any, float] | str | None = None,
+        drop_last: bool = False,
         warm_start: bool = False,
         random_state: Any = None,
         verbose: bool = False,
@@ -146,6 +151,7 @@ class ConvNetClassifier(ClassifierMixin, ConvNetEstimator):
             early_stopping=early_stopping,
             validation_fraction=validation_fraction,
             n_iter_no_change=n_iter_no_change,
+            drop_last=drop_last,
             warm_start=warm_start,
             random_state=random_state,
             verbose=verbose,
@@ -245,7 +251,23 @@ class ConvNetClassifier(ClassifierMixin, ConvNetEstimator):
         ndarray of shape (N, K)
             In the order of `classes_`.
         """
-        return F.softmax(self._output(X).astype(np.float64), axis=1)  # rows that add up to 1 in float64 too
+        scores = self._output("predict_proba", X).astype(np.float64)  # so that rows add up to 1 in float64 too
+        return F.softmax(scores, axis=1)
+
+    def predict_log_proba(self, X: ArrayLike) -> NDArray:
+        """Return the logarithm of the probability of each class, also of those too small for `predict_proba`.
+
+        Parameters
+        ----------
+        X : array-like
+            As for `fit`.
+
+        Returns
+        -------
+        ndarray of shape (N, K)
+            In the order of `classes_`.
+        """
+        return F.log_softmax(self._output("predict_log_proba", X).astype(np.float64), axis=1)
 
     def predict(self, X: ArrayLike) -> NDArray:
         """Return the most probable class of each image.
@@ -259,5 +281,5 @@ class ConvNetClassifier(ClassifierMixin, ConvNetEstimator):
         -------
         ndarray of shape (N,)
         """
-        scores = self._output(X)
+        scores = self._output("predict", X)
         return self.classes_[scores.argmax(axis=1)]

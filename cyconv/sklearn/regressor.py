@@ -40,9 +40,9 @@ class WeightedSquares(Loss):
         targets, shares = self._parts(output, target)
         return F.mse_loss_backward(np.broadcast_to(shares, output.shape), output, targets, "none")
 
-    def count(self, target: ArrayLike) -> int:
-        """Return how many rows have a weight."""
-        return int(np.count_nonzero(np.asarray(target)[:, -1]))
+    def total_weight(self, target: ArrayLike) -> float:
+        """Return the sum of the rows' weights."""
+        return float(np.sum(np.asarray(target)[:, -1], dtype=np.float64))
 
     def check_target(self, op: str, target: NDArray, output_shape: Shape) -> None:
         """Raise unless there is a column for each output, and one for the weights."""
@@ -67,7 +67,7 @@ class ConvNetRegressor(RegressorMixin, ConvNetEstimator):
         As for `ConvNetClassifier`; a network named or given has as many "classes" as there are numbers to predict.
     epochs, batch_size, optimizer, learning_rate, momentum, weight_decay, schedule, augment
         As for `ConvNetClassifier`.
-    early_stopping, validation_fraction, n_iter_no_change, warm_start, random_state, verbose
+    early_stopping, validation_fraction, n_iter_no_change, drop_last, warm_start, random_state, verbose
         As for `ConvNetClassifier`; there are no classes to stratify by.
 
     Attributes
@@ -124,7 +124,7 @@ class ConvNetRegressor(RegressorMixin, ConvNetEstimator):
             The estimator itself.
         """
         goes_on = self.warm_start and hasattr(self, "network_")
-        images, targets = self._data(X, y, sample_weight, reset=not goes_on)
+        images, targets = self._pair(X, y, sample_weight, reset=not goes_on)
         return self._fit(images, targets, targets.shape[1] - 1, None)
 
     def partial_fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
@@ -140,10 +140,10 @@ class ConvNetRegressor(RegressorMixin, ConvNetEstimator):
         ConvNetRegressor
             The estimator itself.
         """
-        images, targets = self._data(X, y, sample_weight, reset=not hasattr(self, "network_"))
+        images, targets = self._pair(X, y, sample_weight, reset=not hasattr(self, "network_"))
         return self._partial_fit(images, targets, targets.shape[1] - 1)
 
-    def _data(
+    def _pair(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None, reset: bool
     ) -> tuple[NDArray, NDArray]:
         """Return images, and a row of targets and weight for each."""
@@ -168,5 +168,5 @@ class ConvNetRegressor(RegressorMixin, ConvNetEstimator):
         -------
         ndarray of shape (N,) or (N, K), as `y` had
         """
-        output = self._output(X).astype(np.float64)
+        output = self._output("predict", X).astype(np.float64)
         return output[:, 0] if self._squeezes else output

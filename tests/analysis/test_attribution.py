@@ -125,9 +125,17 @@ def test_a_silent_filter_leaves_what_it_was_given():
             ValueError,
             "input_gradient: `target` must be a class fo",
         ),
-        (lambda net: analysis.input_gradient(net, X, 3), ValueError, "input_gradient: classes must be 0 to 2, got 3"),
+        (
+            lambda net: analysis.input_gradient(net, X, 3),
+            ValueError,
+            "input_gradient: `target` must be classes from 0",
+        ),
         (lambda net: analysis.input_gradient(net, X, 0.5), TypeError, "input_gradient: `target` must be integers"),
-        (lambda net: analysis.saliency(net, X, -1), ValueError, "saliency: classes must be 0 to 2, got -1 to -1"),
+        (
+            lambda net: analysis.saliency(net, X, -1),
+            ValueError,
+            "saliency: `target` must be classes from 0 to 2",
+        ),
         (lambda net: analysis.saliency(None, X), TypeError, "saliency: `layer` must be a layer or network"),
         (lambda net: analysis.maximizing_images(net, "x"), ValueError, "maximizing_images: there is no layer 'x'; the"),
         (
@@ -151,7 +159,11 @@ def test_a_silent_filter_leaves_what_it_was_given():
             ValueError,
             "`decay` must be at least 0 and below 1",
         ),
-        (lambda net: analysis.maximizing_images(net, "0", blur=-1), ValueError, "`blur` must be at least 0, got -1"),
+        (
+            lambda net: analysis.maximizing_images(net, "0", blur=-1),
+            ValueError,
+            "`blur` must be at least 0 and",
+        ),
         (lambda net: analysis.maximizing_images(L.ReLU(), "0"), ValueError, "the network needs an `input_shape`"),
         (lambda net: analysis.maximizing_images(net, "3.body"), ValueError, "there is no layer '3.body'"),
     ],

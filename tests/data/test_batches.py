@@ -269,3 +269,38 @@ def test_refuses(x, y, change, error, message):
 def test_what_is_said_with_yes_or_no(name):
     with pytest.raises(TypeError, match=f"^Batches: `{name}` must be True or False, got 'no'$"):
         Batches(np.zeros((2, 3)), [0, 1], 1, **{name: "no"})
+
+
+@pytest.mark.parametrize(
+    ("size", "options", "expected"),
+    [
+        (4, {}, [4, 4, 1]),
+        (4, {"min_batch": 2}, [4, 5]),
+        (4, {"min_batch": 1}, [4, 4, 1]),
+        (4, {"min_batch": 2, "drop_last": True}, [4, 4]),
+        (7, {"min_batch": 2}, [7, 2]),
+        (7, {"min_batch": 3}, [9]),
+        (10, {"min_batch": 20}, [9]),
+        (3, {"min_batch": 2}, [3, 3, 3]),
+        (10, {"drop_last": True}, []),
+    ],
+)
+@pytest.mark.parametrize("prefetch", [0, 2])
+def test_a_small_last_batch_is_kept_joined_or_left_out(size, options, expected, prefetch):
+    rows = np.arange(9)
+    for more in ({}, {"shuffle": True, "rng": 0}):
+        batches = Batches(rows[:, np.newaxis].astype(np.float32), rows, size, prefetch=prefetch, **options, **more)
+        taken = [y for _, y in batches]
+        assert [len(y) for y in taken] == expected
+        assert len(batches) == len(expected)
+        assert batches.smallest == min(expected, default=0)
+        seen = np.concatenate([*taken, []]).astype(int)
+        assert len({*seen}) == len(seen) == sum(expected)
+        if not more:
+            np.testing.assert_array_equal(seen, rows[: sum(expected)])
+
+
+def test_the_shape_of_an_image_is_known_unless_it_may_change():
+    x = np.zeros((2, 5, 6), np.uint8)
+    assert Batches(x, [0, 1], 2).shape == (1, 5, 6)
+    assert Batches(x, [0, 1], 2, augment=lambda x, y, rng: (x[..., :3], y)).shape is None

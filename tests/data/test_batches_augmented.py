@@ -149,7 +149,7 @@ def test_any_function_with_a_length_is_a_sampler():
     [
         ({"augment": 3}, TypeError, r"^Batches: `augment` must be transforms, callables of \(x, y, rng\), got 3"),
         ({"augment": RandomHorizontalFlip}, TypeError, "^Batches: `augment` must be .*; call the class to make one"),
-        ({"augment": [3]}, TypeError, r"^Compose: `transforms` must be transforms, callables .*, got 3"),
+        ({"augment": [3]}, TypeError, r"^Batches: `augment` must be .*, got 3"),
         ({"sampler": 3}, TypeError, "^Batches: `sampler` must be a function of a generator that has a length, got 3"),
         ({"sampler": len}, TypeError, "^Batches: `sampler` must be a function of a generator that has a length"),
         ({"sampler": WeightedSampler}, TypeError, "^Batches: `sampler` must be .*; call the class to make one"),

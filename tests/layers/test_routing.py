@@ -208,3 +208,23 @@ def test_heads_split_by_name():
         heads.split(output[:, 1:])
     with pytest.raises(TypeError, match="Heads: `layers` must be a mapping of names to layers, got"):
         Heads([Linear(4, 3)])
+
+
+@pytest.mark.parametrize("sizes", [5, 1.5, "ab", np.array(3), [2, None], {"a": 1}, [2]])
+def test_sizes_of_shares_are_named(sizes):
+    with pytest.raises((ValueError, TypeError), match="Split: `sizes` must"):
+        Split([Identity(), Conv2d(2, 3, 1)], sizes=sizes)
+
+
+@pytest.mark.parametrize("x", [None, "x", 1.0, [1.0], np.ones(3, np.float32), np.ones((1, 4, 2, 2), int)])
+def test_what_cannot_be_shared_is_named(x):
+    split = Split([Identity(), Conv2d(2, 3, 1)])
+    for call in (split, split.forward):
+        with pytest.raises((ValueError, TypeError), match="Split: `x` must"):
+            call(x)
+
+
+@pytest.mark.parametrize("shape", [(), None, 5, "x"])
+def test_shapes_without_channels_are_named(shape):
+    with pytest.raises(ValueError, match="Split: `input_shape` must be"):
+        Split([Identity(), Identity()]).output_shape(shape)

@@ -98,7 +98,7 @@ def test_macro_architectures_refuse(layers, error, message):
     ("content", "error", "message"),
     [
         (None, TypeError, "architecture_from: `content` must be what `as_dict` returns, got None"),
-        ({}, ValueError, "architecture_from: `space` must be one of 'micro', 'macro', got None"),
+        ({}, ValueError, "architecture_from: content: `space` must be one of 'micro', 'macro', got None"),
         ({"space": "macro"}, ValueError, "architecture_from: `layers` must be a list of operation and skips, got None"),
         ({"space": "micro", "normal": [1]}, ValueError, "`normal` must be a list of inputs and operations"),
         ({"space": "macro", "layers": [{"operation": []}]}, ValueError, "must be a list of operation and skips"),

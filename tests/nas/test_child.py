@@ -140,7 +140,7 @@ def test_a_network_is_one_like_any_other(tmp_path):
             (MicroSpace(1).sample(0), (8, 8), 10),
             {},
             ValueError,
-            r"build: needs images of shape \(C, H, W\), got \(8, 8",
+            r"build: `input_shape` must be \(C, H, W\), got \(8, 8",
         ),
         ((MicroSpace(1).sample(0), (1, 8, 0), 10), {}, ValueError, "build: `input_shape` must be at least 1, got 0"),
         ((MicroSpace(1).sample(0), 8, 10), {}, TypeError, r"build: `input_shape` must be \(C, H, W\), got 8"),

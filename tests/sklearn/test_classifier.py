@@ -382,3 +382,89 @@ def test_errors_in_classes():
         fitted.partial_fit(X, Y, classes=[0, 1])
     with pytest.raises(ValueError, match=r"with `warm_start` the classes must be those of the last fit, .*got \[0\]"):
         fitted.fit(X[Y == 0], Y[Y == 0])
+
+
+def tensor(array):
+    """Return an array as another library's, whose dtype NumPy does not know."""
+
+    class Tensor:
+        dtype, shape = f"torch.{array.dtype}", array.shape
+
+        def __array__(self, dtype=None, copy=None):
+            return np.asarray(array, dtype)
+
+        def __len__(self):
+            return len(array)
+
+    return Tensor()
+
+
+def frames():
+    pandas = pytest.importorskip("pandas")
+    return [partial(pandas.DataFrame, dtype=dtype) for dtype in ("uint8", "UInt8")]
+
+
+def test_bytes_mean_the_same_in_every_container():
+    X, y = DATA.train_x[:64].reshape(64, -1), DATA.train_y[:64]
+    forms = [list, tensor, lambda array: [tensor(row) for row in array]]
+    expected = ConvNetClassifier(hidden=8, epochs=2, random_state=0).fit(X, y)
+    for form in forms:
+        fitted = ConvNetClassifier(hidden=8, epochs=2, random_state=0).fit(form(X), y)
+        np.testing.assert_array_equal(fitted.predict_proba(X), expected.predict_proba(X))
+        np.testing.assert_array_equal(expected.predict_proba(form(X)), expected.predict_proba(X))
+    np.testing.assert_allclose(expected.network_.predict_proba(list(X)), expected.predict_proba(list(X)), rtol=1e-5)
+
+
+def test_bytes_mean_the_same_in_data_frames():
+    X, y = DATA.train_x[:64].reshape(64, -1), DATA.train_y[:64]
+    expected = ConvNetClassifier(hidden=8, epochs=2, random_state=0).fit(X, y)
+    for form in frames():
+        fitted = ConvNetClassifier(hidden=8, epochs=2, random_state=0).fit(form(X), y)
+        np.testing.assert_array_equal(fitted.predict_proba(form(X)), expected.predict_proba(X))
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.int8, np.uint16, "list"])
+def test_other_integers_are_not_mixed_with_bytes(dtype):
+    X, y = DATA.train_x[:32] // 4, DATA.train_y[:32]
+    others = X.tolist() if dtype == "list" else X.astype(dtype)
+    options = {"channels": 2, "hidden": (), "epochs": 1, "random_state": 0}
+    of_bytes, of_others = (ConvNetClassifier(**options).fit(each, y) for each in (X, others))
+    floats = np.asarray(others, np.float32)
+    np.testing.assert_array_equal(of_others.predict_proba(others), of_others.predict_proba(floats))
+    np.testing.assert_allclose(of_bytes.predict_proba(X), of_bytes.predict_proba(floats / 255), rtol=1e-4)
+    message = (
+        r"ConvNetClassifier: `X` must be of the kind that `fit` had, {}, got {}: .* cast it with `.astype\(np.{}\)"
+    )
+    names = ["bytes, uint8", "integers other than uint8"]
+    for method in ("predict", "predict_proba", "predict_log_proba"):
+        with pytest.raises(TypeError, match=message.format(*names, "uint8")):
+            getattr(of_bytes, method)(others)
+        with pytest.raises(TypeError, match=message.format(*names[::-1], "float32")):
+            getattr(of_others, method)(X)
+    with pytest.raises(TypeError, match=message.format(*names, "uint8")):
+        of_bytes.partial_fit(others, y)
+    with pytest.raises(TypeError, match=message.format(*names, "uint8")):
+        of_bytes.set_params(warm_start=True).fit(others, y)
+    of_bytes.set_params(warm_start=False).fit(others, y).predict(others)
+
+
+def test_logarithms_of_probabilities():
+    X, y = DATA.train_x[:32], DATA.train_y[:32]
+    classifier = ConvNetClassifier(channels=2, hidden=(), epochs=1, random_state=0).fit(X, y)
+    np.testing.assert_allclose(np.exp(classifier.predict_log_proba(X)), classifier.predict_proba(X), rtol=1e-10)
+    for parameter in classifier.network_.parameters().values():
+        parameter.data *= 200
+    logs = classifier.predict_log_proba(X)
+    assert np.isfinite(logs).all()
+    assert logs.min() < -800  # too small for a probability
+
+
+def test_one_image_that_is_left_ends_no_run():
+    """Also in parts: the network normalises maps of one pixel."""
+    X, y = np.random.default_rng(0).random((9, 3, 32, 32), np.float32), np.arange(9) % 2
+    for options in ({}, {"drop_last": True}):
+        classifier = ConvNetClassifier("resnet18", epochs=1, batch_size=4, random_state=0, **options)
+        assert len(classifier.fit(X, y).history_) == 1
+        assert len(classifier.partial_fit(X, y).history_) == 2
+    with pytest.raises(TypeError, match="ConvNetClassifier: `drop_last` must be True or False, got 'yes'"):
+        ConvNetClassifier(drop_last="yes", epochs=1).fit(X, y)

@@ -54,7 +54,7 @@ def test_weighted_squares(columns):
 
 def test_weighted_squares_without_weight_are_none():
     output, packed = np.ones((3, 2), np.float32), np.zeros((3, 3), np.float32)
-    assert WeightedSquares().forward(output, packed) == WeightedSquares().count(packed) == 0
+    assert WeightedSquares().forward(output, packed) == WeightedSquares().total_weight(packed) == 0
     assert not WeightedSquares().backward(output, packed).any()
 
 

@@ -1,54 +1,16 @@
-"""Learning rates that change while training, as callbacks, and as formulas by themselves."""
+"""Learning rates by formulas of the time."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
-from cyconv._validation import as_choice, as_int, as_number
-from cyconv.training import Callback, Run
-
-__all__ = [
-    "CosineDecay",
-    "ExponentialDecay",
-    "LinearDecay",
-    "MultiStepDecay",
-    "OneCycle",
-    "ReduceOnPlateau",
-    "Schedule",
-    "StepDecay",
-    "WarmUp",
-]
+from cyconv._validation import as_int, as_list, as_number, brief
+from cyconv.schedules.base import RateKeeper, Schedule, as_rate
+from cyconv.training import Run
 
 
-class _RateKeeper(Callback):
-    """Notes the optimizer's own learning rate, and gives it back when the training ends."""
-
-    def __init__(self) -> None:
-        self._initial: float | None = None
-
-    def on_train_begin(self, run: Run) -> None:
-        """Note the initial rate."""
-        if run.epoch == 0 or self._initial is None:
-            self._initial = run.optimizer.learning_rate
-
-    def on_train_end(self, run: Run) -> None:
-        """Give the optimizer its own rate back."""
-        if self._initial is not None:
-            run.optimizer.learning_rate = self._initial
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the initial rate."""
-        return {"initial": self._initial}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Set what `state_dict` returned."""
-        initial, op = state["initial"], f"{type(self).__name__}: state to load"
-        self._initial = None if initial is None else as_number(op, "initial", initial, 0)
-
-
-class LinearDecay(_RateKeeper):
+class LinearDecay(RateKeeper):
     """Let the learning rate fall linearly, epoch by epoch, from the optimizer's own in the first towards zero.
 
     Epoch e of E, from 1, has the rate ``initial * (1 - (e - 1) / E)``. Large steps find the region, small
@@ -64,77 +26,17 @@ class LinearDecay(_RateKeeper):
     @staticmethod
     def rate(initial: float, epoch: int, epochs: int) -> float:
         """Return the rate of an epoch."""
+        op = "LinearDecay"
+        initial = as_number(op, "initial", initial, 0)
+        epoch, epochs = as_int(op, "epoch", epoch), as_int(op, "epochs", epochs)
         return initial * (1 - (epoch - 1) / epochs)
 
     def on_epoch_begin(self, run: Run) -> None:
         """Set the epoch's rate."""
-        if self._initial is not None:
-            run.optimizer.learning_rate = self.rate(self._initial, run.epoch, run.epochs)
+        self._set(run)
 
-
-class Schedule(_RateKeeper):
-    """A learning rate by a formula of the optimizer's own and of the time; a subclass writes `rate`.
-
-    As a callback it sets the rate before each epoch or each step, and gives the optimizer its own back when the
-    training ends. By itself, ``optimizer.learning_rate = schedule.rate(initial, t)`` does the same.
-
-    Parameters
-    ----------
-    per : {"epoch", "step"}, default "epoch"
-        What time counts: epochs, or steps of the optimizer.
-
-    Raises
-    ------
-    ValueError
-        If `per` is another.
-
-    Examples
-    --------
-    >>> from cyconv.schedules import Schedule
-    >>> class InverseRoot(Schedule):
-    ...     def rate(self, initial, t):
-    ...         return initial / (1 + t) ** 0.5
-    >>> InverseRoot(per="step").rate(0.1, 99)
-    0.01
-    """
-
-    def __init__(self, per: str = "epoch") -> None:
-        super().__init__()
-        self.per = as_choice(type(self).__name__, "per", per, ("epoch", "step"))
-        self._steps = 0
-
-    def rate(self, initial: float, t: int) -> float:
-        """Return the rate at time `t`, which begins with 0, of an optimizer whose own is `initial`."""
-        raise NotImplementedError(f"{type(self).__name__}: `rate` is not written")
-
-    def on_train_begin(self, run: Run) -> None:
-        """Note the initial rate, and begin to count steps."""
-        super().on_train_begin(run)
-        if run.epoch == 0:
-            self._steps = 0
-
-    def on_epoch_begin(self, run: Run) -> None:
-        """Set the rate of the epoch, or of its first step."""
-        self._set(run, run.epoch - 1 if self.per == "epoch" else self._steps)
-
-    def on_batch_end(self, run: Run) -> None:
-        """Set the rate of the next step."""
-        self._steps += run.updated
-        if self.per == "step":
-            self._set(run, self._steps)
-
-    def _set(self, run: Run, t: int) -> None:
-        if self._initial is not None:
-            run.optimizer.learning_rate = self.rate(self._initial, t)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the initial rate, and the steps so far."""
-        return {**super().state_dict(), "steps": self._steps}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Set what `state_dict` returned."""
-        super().load_state_dict(state)
-        self._steps = as_int(f"{type(self).__name__}: state to load", "steps", state["steps"], 0, 2**62)
+    def _rate(self, run: Run, initial: float) -> float:
+        return self.rate(initial, run.epoch, run.epochs)
 
 
 class StepDecay(Schedule):
@@ -170,8 +72,9 @@ class StepDecay(Schedule):
         self.every = as_int("StepDecay", "every", every)
         self.factor = as_number("StepDecay", "factor", factor, 0)
 
-    def rate(self, initial: float, t: int) -> float:
+    def rate(self, initial: float, t: float) -> float:
         """Return the rate at time `t`."""
+        initial, t = as_rate(type(self).__name__, initial, t)
         return initial * self.factor ** (t // self.every)
 
 
@@ -206,13 +109,13 @@ class MultiStepDecay(Schedule):
 
     def __init__(self, milestones: Iterable[int], factor: float = 0.1, per: str = "epoch") -> None:
         super().__init__(per)
-        if isinstance(milestones, str) or not isinstance(milestones, Iterable):
-            raise TypeError(f"MultiStepDecay: `milestones` must be integers, got {milestones!r}")
-        self.milestones = sorted(as_int("MultiStepDecay", "milestones", each) for each in milestones)
+        steps = as_list("MultiStepDecay", "milestones", milestones, "integers")
+        self.milestones = sorted(as_int("MultiStepDecay", "milestones", each) for each in steps)
         self.factor = as_number("MultiStepDecay", "factor", factor, 0)
 
-    def rate(self, initial: float, t: int) -> float:
+    def rate(self, initial: float, t: float) -> float:
         """Return the rate at time `t`."""
+        initial, t = as_rate(type(self).__name__, initial, t)
         return initial * self.factor ** sum(milestone <= t for milestone in self.milestones)
 
 
@@ -246,8 +149,9 @@ class ExponentialDecay(Schedule):
         super().__init__(per)
         self.factor = as_number("ExponentialDecay", "factor", factor, 0)
 
-    def rate(self, initial: float, t: int) -> float:
+    def rate(self, initial: float, t: float) -> float:
         """Return the rate at time `t`."""
+        initial, t = as_rate(type(self).__name__, initial, t)
         return initial * self.factor**t
 
 
@@ -285,8 +189,9 @@ class CosineDecay(Schedule):
         self.total = as_int("CosineDecay", "total", total)
         self.minimum = as_number("CosineDecay", "minimum", minimum, 0)
 
-    def rate(self, initial: float, t: int) -> float:
+    def rate(self, initial: float, t: float) -> float:
         """Return the rate at time `t`."""
+        initial, t = as_rate(type(self).__name__, initial, t)
         return _cosine(initial, self.minimum, min(t / self.total, 1.0))
 
 
@@ -326,13 +231,16 @@ class WarmUp(Schedule):
         self.length = as_int("WarmUp", "length", length)
         self.start = as_number("WarmUp", "start", start, 0, 1)
         if then is not None and not isinstance(then, Schedule):
-            raise TypeError(f"WarmUp: `then` must be a Schedule, got {then!r}")
+            raise TypeError(
+                f"WarmUp: `then` must be a Schedule, got {brief(then)}; other callbacks come after it in the list"
+            )
         if then is not None and then.per != self.per:
             raise ValueError(f"WarmUp: `then` must count what `per` says, {self.per}s, got one per {then.per}")
         self.then = then
 
-    def rate(self, initial: float, t: int) -> float:
+    def rate(self, initial: float, t: float) -> float:
         """Return the rate at time `t`."""
+        initial, t = as_rate(type(self).__name__, initial, t)
         if t < self.length:
             return initial * (self.start + (1 - self.start) * t / self.length)
         return initial if self.then is None else self.then.rate(initial, t - self.length)
@@ -383,8 +291,9 @@ class OneCycle(Schedule):
         self.start = as_number("OneCycle", "start", start, 0, 1)
         self.end = as_number("OneCycle", "end", end, 0)
 
-    def rate(self, initial: float, t: int) -> float:
+    def rate(self, initial: float, t: float) -> float:
         """Return the rate at time `t`."""
+        initial, t = as_rate(type(self).__name__, initial, t)
         first, peak, last = self.start * initial, self.rise * self.total - 1, self.total - 1
         if t <= peak:
             return _cosine(first, initial, t / peak if peak > 0 else 1.0)
@@ -394,105 +303,3 @@ class OneCycle(Schedule):
 def _cosine(start: float, end: float, share: float) -> float:
     """Return the number at a share of the way from `start` to `end`, along half a cosine."""
     return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
-
-
-class ReduceOnPlateau(_RateKeeper):
-    """Multiply the learning rate by a factor when a recorded number no longer improves.
-
-    Parameters
-    ----------
-    monitor : str, default "val_loss"
-        What is watched; names that end in ``accuracy`` are to grow, anything else to shrink.
-    factor : float, default 0.1
-        What the rate is multiplied by; below 1.
-    patience : int, default 10
-        Epochs without improvement that are borne.
-    threshold : float, default 1e-4
-        Share of the best number by which another must be better to count as an improvement.
-    cooldown : int, default 0
-        Epochs after a reduction that are not judged.
-    minimum : float, default 0
-        The rate does not fall below it.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If one is of another kind or out of range; in `fit`, if `monitor` is not recorded.
-
-    Notes
-    -----
-    An epoch improves on the best if ``number < best * (1 - threshold)``, or for accuracies
-    ``number > best * (1 + threshold)``. The rules are those of PyTorch's ReduceLROnPlateau.
-
-    Examples
-    --------
-    >>> from cyconv.schedules import ReduceOnPlateau
-    >>> plateau, rate = ReduceOnPlateau(patience=1, factor=0.5), 1.0
-    >>> for loss in (3.0, 2.0, 2.0, 2.0, 2.0):
-    ...     rate = plateau.next_rate(rate, loss)
-    >>> rate
-    0.5
-    """
-
-    def __init__(
-        self,
-        monitor: str = "val_loss",
-        factor: float = 0.1,
-        patience: int = 10,
-        threshold: float = 1e-4,
-        cooldown: int = 0,
-        minimum: float = 0.0,
-    ) -> None:
-        super().__init__()
-        op = "ReduceOnPlateau"
-        if not isinstance(monitor, str):
-            raise TypeError(f"{op}: `monitor` must be the name of a recorded number, got {monitor!r}")
-        self.monitor = monitor
-        self.factor = as_number(op, "factor", factor, 0, 1, open_maximum=True)
-        self.patience = as_int(op, "patience", patience, 0)
-        self.threshold = as_number(op, "threshold", threshold, 0)
-        self.cooldown = as_int(op, "cooldown", cooldown, 0)
-        self.minimum = as_number(op, "minimum", minimum, 0)
-        self._best: float | None = None
-        self._wait = self._resting = 0
-
-    def next_rate(self, rate: float, value: float) -> float:
-        """Return the rate after an epoch that had `rate` and came to `value`."""
-        grows = self.monitor.endswith("accuracy")
-        best = self._best
-        if best is None or (value > best * (1 + self.threshold) if grows else value < best * (1 - self.threshold)):
-            self._best, self._wait = value, 0
-        else:
-            self._wait += 1
-        if self._resting:
-            self._resting, self._wait = self._resting - 1, 0
-        if self._wait > self.patience:
-            self._resting, self._wait = self.cooldown, 0
-            return max(rate * self.factor, self.minimum)
-        return rate
-
-    def on_train_begin(self, run: Run) -> None:
-        """Note the initial rate; forget former runs, unless this one is resumed."""
-        super().on_train_begin(run)
-        if run.epoch == 0:
-            self._best, self._wait, self._resting = None, 0, 0
-
-    def on_epoch_end(self, run: Run) -> None:
-        """Compare with the best epoch, and set the next one's rate."""
-        if self.monitor not in run.logs:
-            raise ValueError(
-                f"ReduceOnPlateau: `monitor` {self.monitor!r} is not recorded, only {', '.join(run.logs)}; "
-                "names in val_ need `validation_data`"
-            )
-        run.optimizer.learning_rate = self.next_rate(run.optimizer.learning_rate, run.logs[self.monitor])
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the initial rate, the best number, and the epochs since."""
-        return {**super().state_dict(), "best": self._best, "wait": self._wait, "resting": self._resting}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Set what `state_dict` returned."""
-        super().load_state_dict(state)
-        op, best = "ReduceOnPlateau: state to load", state["best"]
-        self._best = None if best is None else as_number(op, "best", best)
-        self._wait, self._resting = as_int(op, "wait", state["wait"], 0), as_int(op, "resting", state["resting"], 0)
