@@ -138,7 +138,7 @@ def are_plain(arguments: tuple[Any, ...]) -> bool:
 
 
 def _holds_ints(values: tuple[Any, ...]) -> bool:
-    return all([type(each) is int or (type(each) is tuple and _holds_ints(each)) for each in values])
+    return all(type(each) is int or (type(each) is tuple and _holds_ints(each)) for each in values)
 
 
 def plain(value: Any) -> Any:
