@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from cyconv import _validation as check
-from cyconv._geometry import Padding
 from tests.memory_formats import FORMATS
 
 OP = "some_op"
@@ -169,56 +168,6 @@ def test_pair_out_of_range():
     with pytest.raises(ValueError, match=r"^some_op: `stride` must be at least 1, got 0$"):
         check.as_pair(OP, "stride", (1, 0))
     assert check.as_pair(OP, "padding", (1, 0), 0) == (1, 0)
-
-
-# Padding
-
-
-def as_padding(value, size=(8, 9), kernel=(3, 4), stride=(1, 1), dilation=(1, 1)):
-    return check.as_padding(OP, value, size, kernel, stride, dilation)
-
-
-@pytest.mark.parametrize(
-    ("value", "padding"),
-    [
-        (0, (0, 0, 0, 0)),
-        (2, (2, 2, 2, 2)),
-        ((1, 2), (1, 1, 2, 2)),
-        ([1, 2], (1, 1, 2, 2)),
-        (np.array([1, 2]), (1, 1, 2, 2)),
-        (((1, 2), (3, 4)), (1, 2, 3, 4)),
-        ([[1, 2], [3, 4]], (1, 2, 3, 4)),
-        ("valid", (0, 0, 0, 0)),
-        ("same", (1, 1, 1, 2)),
-    ],
-)
-def test_padding(value, padding):
-    assert as_padding(value) == Padding(*padding)
-
-
-def test_same_padding_follows_stride_and_dilation():
-    assert as_padding("same", (8, 9), (3, 3), (2, 2), (1, 2)) == Padding(0, 1, 2, 2)
-
-
-@pytest.mark.parametrize(
-    ("value", "error", "message"),
-    [
-        ("full", ValueError, """`padding` must be "same", "valid", an int or pairs of ints, got 'full'"""),
-        (-1, ValueError, "`padding` must be at least 0, got -1"),
-        ((0, 2**31), ValueError, "`padding` must be at most 2147483647, got 2147483648"),
-        (((0, 0), (0, -3)), ValueError, "`padding` must be at least 0, got -3"),
-        (((0, 0), (0, 1, 2)), ValueError, r"`padding` must be an int or a pair of ints, got \(0, 1, 2\)"),
-        ((1, 2, 3), ValueError, r"`padding` must be an int or a pair of ints, got \(1, 2, 3\)"),
-        ((1, (2, 3)), TypeError, r"`padding` must be an integer, got \(2, 3\)"),
-        (1.5, TypeError, r"`padding` must be an integer, got 1\.5"),
-        (None, TypeError, "`padding` must be an integer, got None"),
-        (("same", "same"), TypeError, "`padding` must be an integer, got 'same'"),
-        (b"same", TypeError, "`padding` must be an integer, got b'same'"),
-    ],
-)
-def test_wrong_padding(value, error, message):
-    with pytest.raises(error, match=f"^some_op: {message}$"):
-        as_padding(value)
 
 
 # Numbers, choices, generators

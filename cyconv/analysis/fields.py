@@ -274,7 +274,8 @@ def _(layer: L.Upsample, field: ReceptiveField, input_shape: Shape, inside: Insi
 @see_through.register
 def _(layer: L.Pad, field: ReceptiveField, input_shape: Shape, inside: Inside) -> ReceptiveField:
     layer.output_shape(input_shape)  # checks
-    size, widths = input_shape[1:], layer.widths(len(input_shape) - 1)[::-1]
+    size, widths = input_shape[1:], layer.widths(len(input_shape) - 1)
+    widths = (*widths, *(0,) * (2 * len(size) - len(widths)))[::-1]
     sides = zip(size, widths[1::2], widths[::2], strict=True)
     return _along(field, [_padded(*side, layer.mode) for side in sides])
 

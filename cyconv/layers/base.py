@@ -508,10 +508,3 @@ def image_shape(op: str, input_shape: Shape, channels: int | None = None) -> tup
         raise ValueError(f"{op}: needs images of shape ({needed}, H, W), got {tuple(input_shape)}")
     C, H, W = input_shape
     return C, H, W
-
-
-def windows_fit(op: str, input_shape: Shape, output_shape: tuple[int, int, int]) -> tuple[int, int, int]:
-    """Return `output_shape` if it is that of an image."""
-    if min(output_shape) < 1:
-        raise ValueError(f"{op}: the padded input is smaller than the kernel: {tuple(input_shape)} -> {output_shape}")
-    return output_shape

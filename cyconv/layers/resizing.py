@@ -85,13 +85,12 @@ class Pad(Layer):
     def __init__(self, padding: Any, mode: str = "constant", value: float = 0.0) -> None:
         self.padding = plain(padding)
         self.mode, self.value = mode, value
-        axes = len(self.padding) // 2 if isinstance(self.padding, tuple) else 2
-        self._padded(np.zeros((0, 1, *(2**20,) * min(max(axes, 1), 3)), np.float32))  # of an empty batch: checks
+        axes = {2: 1, 4: 2}.get(len(self.padding), 3) if isinstance(self.padding, tuple) else 2
+        self._padded(np.zeros((0, 1, *(2**20,) * axes), np.float32))  # of an empty batch: checks
 
     def widths(self, axes: int) -> tuple[int, ...]:
-        """Return what is added before and after each of so many axes, the last one first."""
-        each = self.padding if isinstance(self.padding, tuple) else (self.padding,) * (2 * axes)
-        return (*each, *(0,) * (2 * axes - len(each)))
+        """Return what is added before and after so many axes, the last one first, as `functional.pad` takes it."""
+        return self.padding if isinstance(self.padding, tuple) else (self.padding,) * (2 * axes)
 
     def output_shape(self, input_shape: Shape) -> Shape:
         if len(input_shape) not in (2, 3, 4):

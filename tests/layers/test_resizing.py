@@ -2,7 +2,17 @@ import numpy as np
 import pytest
 
 from cyconv.gradient_check import check_gradients
-from cyconv.layers import Conv2d, Identity, MaxUnpool2d, Pad, Sequential, Tanh, Upsample
+from cyconv.layers import (
+    Conv2d,
+    Identity,
+    MaxUnpool1d,
+    MaxUnpool2d,
+    MaxUnpool3d,
+    Pad,
+    Sequential,
+    Tanh,
+    Upsample,
+)
 
 LAYERS = [
     Upsample(scale_factor=2),
@@ -15,7 +25,24 @@ LAYERS = [
     MaxUnpool2d(Identity(), 2),
     MaxUnpool2d(Sequential(Conv2d(3, 3, 3, padding=1), Tanh()), 2, stride=3, padding=1),
     MaxUnpool2d(MaxUnpool2d(Conv2d(3, 3, 1), 2), 2),
+    MaxUnpool2d(Identity(), 2, padding="same"),
 ]
+OTHERS = [
+    (Pad(1, "reflect"), (3, 9)),
+    (Pad((2, 1), "circular"), (3, 9)),
+    (MaxUnpool1d(Tanh(), 2, stride=3, padding=(1, 0)), (3, 9)),
+    (Pad((1, 0, 0, 2, 1, 1), value=2.0), (3, 4, 5, 3)),
+    (Pad((0, 0, 1, 0), "replicate"), (3, 4, 5, 3)),
+    (MaxUnpool3d(Tanh(), (2, 1, 2)), (3, 4, 5, 3)),
+]
+
+
+@pytest.mark.parametrize(("layer", "shape"), OTHERS, ids=[repr(layer) for layer, _ in OTHERS])
+def test_sequences_and_volumes(layer, shape):
+    size = 2 * int(np.prod(shape))
+    x = np.random.default_rng(0).permutation(size).reshape(2, *shape) / 10
+    check_gradients(layer, x, max_entries=40)
+    assert layer(x).shape[1:] == layer.output_shape(shape)
 
 
 def images(dtype=np.float32):
@@ -46,7 +73,7 @@ def test_unpooling_puts_numbers_back():
 def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match="Upsample: either `size` or `scale_factor` must be given"):
         Upsample()
-    with pytest.raises(ValueError, match="`mode` must be one of 'constant'"):
+    with pytest.raises(ValueError, match="Pad: `mode` must be one of 'constant'"):
         Pad(1, mode="mirror")
     with pytest.raises(ValueError, match="`padding` must be at most 7 for `mode` 'reflect'"):
         Pad((8, 0), mode="reflect").output_shape((1, 8, 8))
@@ -54,5 +81,11 @@ def test_bad_arguments_are_named():
         ValueError, match=r"MaxUnpool2d: `stride` must be at least `kernel_size` \(3, 3\), got \(2, 2\)"
     ):
         MaxUnpool2d(Identity(), 3, stride=2)
+    with pytest.raises(ValueError, match=r"Pad: `padding` must be \(left, right\) or .*, got \(1,\)"):
+        Pad((1,))
+    with pytest.raises(ValueError, match=r"Pad: needs sequences, images or volumes, \(C, ...\), got \(3,\)"):
+        Pad(1).output_shape((3,))
+    with pytest.raises(ValueError, match="MaxUnpool3d: `stride` must be an int or three ints, got"):
+        MaxUnpool3d(Identity(), 2, (2, 2))
     with pytest.raises(ValueError, match="MaxUnpool2d: `body` must return the shape that it is given"):
         MaxUnpool2d(Conv2d(3, 4, 1), 2).output_shape((3, 8, 8))

@@ -1,3 +1,5 @@
+import inspect
+
 import numpy as np
 import pytest
 
@@ -103,3 +105,14 @@ def test_a_paper_without_authors():
         short("A book")
     with pytest.raises(ValueError, match="`name` must be one of 'alexnet'"):
         facts("nonet")
+
+
+@pytest.mark.parametrize("name", ["lenet5", "resnet_v2", "resnet_v2_cifar", "shufflenet_v1", "shufflenet_v2", "unet"])
+def test_sizes_may_be_numpys(name):
+    """Products of small integers of NumPy would wrap round, or raise OverflowError."""
+    build = getattr(models, name)
+    parameters = inspect.signature(build).parameters.values()
+    given = {p.name: p.default for p in parameters if type(p.default) is int and p.default < 128 and p.name != "seed"}
+    small = build(**{key: np.int8(value) for key, value in given.items()})
+    shapes = {key: value.shape for key, value in build(**given).state_dict().items()}
+    assert {key: value.shape for key, value in small.state_dict().items()} == shapes
