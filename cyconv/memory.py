@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from _thread import allocate_lock  # threading is slow to import
 from collections.abc import Callable
 from functools import wraps
-from threading import Lock
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -22,9 +23,19 @@ ENTRY = 400  # bytes of a kept result besides its arrays, about
 F = TypeVar("F", bound=Callable[..., Any])
 _MISSING = object()
 _kept: list[dict[Any, Any]] = []
-_tables_lock = Lock()
+_tables_lock = allocate_lock()
 _tables_bytes = 0
 _tables_limit = TABLES_LIMIT
+
+
+def _renew_lock() -> None:
+    """In the child of a fork nobody would open a lock that another thread held."""
+    global _tables_lock
+    _tables_lock = allocate_lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 def empty(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray:

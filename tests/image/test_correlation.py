@@ -238,7 +238,7 @@ WRONG = [
     (lambda: image.correlate(X, K, origin=(1, 1, 1)), ValueError, "correlate: `origin` must be an int or a pair"),
     (lambda: image.correlate(X, K, "full", origin=0), ValueError, "`origin` is for `mode` \"same\", got 0 with 'full'"),
     (lambda: image.correlate(X, K, dtype=np.int16), TypeError, "`dtype` must be uint8, float32 or float64, got int16"),
-    (lambda: image.correlate(X, K, dtype="pixels"), TypeError, "correlate: `dtype` must be uint8, .*, got pixels"),
+    (lambda: image.correlate(X, K, dtype="pixels"), TypeError, "correlate: `dtype` must be uint8, .*, got 'pixels'"),
 ]
 
 
