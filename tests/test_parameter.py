@@ -105,8 +105,7 @@ def test_a_limit_is_kept_before_memory_is_taken():
     message = "the network does not fit, it needs more weights than there are: 2 arrays, of 10 elements in all"
     for shapes in ([(10**9, 10**9)], [(5,), (6,)], [(1,), (1,), (1,)]):
         with pytest.raises(ValueError, match=message), limited_to(2, 10):
-            for shape in shapes:
-                Parameter.drawn(shape, zeros)
+            [Parameter.drawn(shape, zeros) for shape in shapes]
     with limited_to(2, 10):
         Parameter.drawn((4,), zeros)
         Parameter(np.zeros(6))
