@@ -104,9 +104,8 @@ def test_a_frozen_twin_shares_the_values_alone():
 def test_a_limit_is_kept_before_memory_is_taken():
     message = "the network does not fit, it needs more weights than there are: 2 arrays, of 10 elements in all"
     for shapes in ([(10**9, 10**9)], [(5,), (6,)], [(1,), (1,), (1,)]):
-        with limited_to(2, 10), pytest.raises(ValueError, match=message):  # noqa: PT012  (which of them does not matter)
-            for shape in shapes:
-                Parameter.drawn(shape, zeros)
+        with pytest.raises(ValueError, match=message), limited_to(2, 10):
+            [Parameter.drawn(shape, zeros) for shape in shapes]
     with limited_to(2, 10):
         Parameter.drawn((4,), zeros)
         Parameter(np.zeros(6))
