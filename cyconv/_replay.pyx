@@ -35,6 +35,7 @@ cdef class Watch:
     """Notes what calls depend on; `holds` says whether all of it is as it was noted."""
 
     cdef list items      # (mapping, key, value): the very object must stay there; `ABSENT`: nothing may be there
+    cdef list kinds      # (class, its `forward`)
     cdef list versions   # (attributes of a parameter, version)
     cdef list copies     # what arrays held
     cdef Weights* weights
@@ -42,7 +43,7 @@ cdef class Watch:
     cdef Py_ssize_t weights_count, buffers_count
 
     def __cinit__(self):
-        self.items, self.versions, self.copies = [], [], []
+        self.items, self.kinds, self.versions, self.copies = [], [], [], []
 
     def __dealloc__(self):
         cdef Py_ssize_t i
@@ -54,6 +55,12 @@ cdef class Watch:
     def item(self, dict mapping, key, value):
         """The mapping must have this very object under the key; none for `ABSENT`."""
         self.items.append((mapping, key, value))
+
+    def forward_of(self, kind):
+        """The class must keep its `forward`."""
+        entry = kind, kind.forward
+        if entry not in self.kinds:
+            self.kinds.append(entry)
 
     def weights_of(self, dict attributes):
         """A parameter's values must not change: its version stays, and who might write to them is noticed."""
@@ -97,6 +104,9 @@ cdef class Watch:
         for entry in self.items:
             found = PyDict_GetItem(<dict>entry[0], entry[1])
             if found != <PyObject*>entry[2] and not (found == NULL and entry[2] is ABSENT):
+                return False
+        for entry in self.kinds:
+            if entry[0].forward is not entry[1]:
                 return False
         for entry in self.versions:
             found = PyDict_GetItem(<dict>entry[0], "_data")

@@ -18,7 +18,7 @@ from cyconv.data.augmentation.transforms import Transform, as_transform
 from cyconv.data.batches import Batches
 from cyconv.data.sampling import Sampler, as_sampler
 from cyconv.layers.activation import Softmax
-from cyconv.layers.base import Layer, Shape
+from cyconv.layers.base import Layer, Shape, is_patched
 from cyconv.layers.containers import Layers, Sequential
 from cyconv.layers.recording import replayed
 from cyconv.losses import CrossEntropyLoss, Loss, as_loss
@@ -252,7 +252,8 @@ class Network(Sequential):
             self.eval()
         images = as_inputs("predict", x, self.input_shape)
         size = as_int("predict", "batch_size", batch_size)
-        if len(images) <= size and images.dtype == np.float32 and type(self).forward is Sequential.forward:
+        plain = type(self).forward is Sequential.forward and not is_patched(self)
+        if plain and len(images) <= size and images.dtype == np.float32:
             known = replayed(self, images[:])
             if known is not None:
                 return np.ascontiguousarray(known)

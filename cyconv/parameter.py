@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import sys
@@ -14,6 +15,8 @@ from cyconv import memory
 from cyconv._validation import as_array, as_float_array, as_float_dtype, as_generator, check_shape
 from cyconv.functional._arrays import NHWC, add, flat
 from cyconv.initializers import Initializer, Shape
+
+_versions = itertools.count()  # no two states of any parameters share one: what is made of values is kept by it
 
 
 def random_seed() -> int:
@@ -82,11 +85,11 @@ class Parameter:
         self._data: NDArray | None = None
         self._initializer: Initializer | None = None
         self._seed = random_seed()
-        self._version = 0
+        self._version = next(_versions)
 
     @property
     def version(self) -> int | None:
-        """A number that stays the same while the values do; None while anybody else holds the array or a part of it."""
+        """A number that is that of these values alone; None while anybody else holds the array or a part of it."""
         if self._data is None or _holders(self._data) not in ALONE:
             return None
         return self._version
@@ -104,7 +107,7 @@ class Parameter:
     @property
     def data(self) -> NDArray:
         """The values, drawn now if this is their first use."""
-        self._version += 1  # who asks may write
+        self._version = next(_versions)  # who asks may write
         return self.read()
 
     @data.setter
@@ -113,7 +116,7 @@ class Parameter:
         if values.dtype.kind not in "fiu":
             raise TypeError(f"Parameter: `data` must be numbers, got {values.dtype}")
         check_shape("Parameter", "data", values, self.shape)
-        self._version += 1
+        self._version = next(_versions)
         if self._data is None:
             fresh = self._empty()
             fresh[...] = values
@@ -161,7 +164,7 @@ class Parameter:
         if self._initializer is not None:
             self._seed = int(as_generator("initialize", rng).integers(2**63))
             self._data = None
-            self._version += 1
+            self._version = next(_versions)
 
     def astype(self, dtype: DTypeLike) -> None:
         """Change the dtype, float32 or float64; the gradient is dropped."""

@@ -14,6 +14,7 @@ from cyconv._validation import as_inputs, as_numbers
 from cyconv.analysis.counts import as_layer
 from cyconv.functional._arrays import add
 from cyconv.layers.base import Layer, Shape
+from cyconv.layers.containers import Container
 
 __all__ = ["activations"]
 
@@ -126,10 +127,10 @@ def put(parent: Layer, name: str, layer: Layer) -> None:
     layer : Layer
         The new one.
     """
-    if name in vars(parent):
-        setattr(parent, name, layer)
+    if isinstance(parent, Container):
+        parent[name] = layer
     else:
-        parent.children()[name] = layer  # a container's own
+        setattr(parent, name, layer)
 
 
 def probe(op: str, twin: Layer, names: Iterable[str]) -> dict[str, Probe]:

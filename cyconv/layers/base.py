@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
@@ -88,6 +89,7 @@ class Layer:
     buffers: ClassVar[tuple[str, ...]] = ()  # arrays that are saved with the weights but not trained
     recomputable: ClassVar[bool] = True  # whether running `forward` twice does no harm, counters and buffers restored
     counters: ClassVar[tuple[str, ...]] = ()  # integers that move on while training and go into checkpoints only
+    _defined: ClassVar[tuple[Any, Any]]  # `forward` and `backward` as the class was written: see `is_patched`
     _remembered: tuple | None = None
     _prepared: tuple | None = None  # made of the parameters, for predicting: dropped while training
     _recorded: dict | None = None  # predictions as calls of kernels, by shape: see `recording`
@@ -111,6 +113,7 @@ class Layer:
     def __init_subclass__(cls, **keywords: Any) -> None:
         # Who writes a `forward` or `backward` anew means it, also where containers would rather run several as one.
         super().__init_subclass__(**keywords)
+        cls._defined = cls.forward, cls.backward
         for written, fused in (
             ("forward", "run"),
             ("backward", "run_backward"),
@@ -178,9 +181,9 @@ class Layer:
 
     # The tree of layers
 
-    def children(self) -> dict[str, Layer]:
-        """Return the layers directly inside this one, by name."""
-        return {name: value for name, value in vars(self).items() if isinstance(value, Layer)}
+    def children(self) -> Mapping[str, Layer]:
+        """Return the layers directly inside this one, by name: a mapping that cannot be written to."""
+        return MappingProxyType({name: value for name, value in vars(self).items() if isinstance(value, Layer)})
 
     def walk(self, prefix: str = "") -> Iterator[tuple[str, Layer]]:
         """Yield this layer and all inside it, each with the prefix of its names ("" or ending in a dot)."""
@@ -255,6 +258,8 @@ class Layer:
 
     def train(self, mode: bool = True) -> Self:
         """Switch this layer and all inside it to training mode; return it."""
+        if mode:
+            check_distinct(self)
         for _, layer in self.walk():
             layer.training = mode
             layer._recorded = None
@@ -346,6 +351,16 @@ class Layer:
             for name in layer.counters:
                 setattr(layer, name, counts[prefix + name])
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (value is None or isinstance(value, Parameter)) and isinstance(vars(self).get(name), Parameter):
+            raise TypeError(
+                f"{type(self).__name__}: `{name}` must be a Parameter or None, got {type(value).__name__}; "
+                f"`{name}.data = ...` assigns values"
+            )
+        if isinstance(value, Layer) and isinstance(vars(self).get(name), Layer):
+            value.train(self.training)
+        super().__setattr__(name, value)
+
     def __getstate__(self) -> dict:
         return {name: value for name, value in vars(self).items() if name not in PASSING}
 
@@ -364,6 +379,9 @@ class Layer:
         return f"{type(self).__name__}({', '.join(arguments)})"
 
 
+Layer._defined = Layer.forward, Layer.backward
+
+
 def weight_and_bias(
     op: str, shape: Shape, outputs: int, bias: bool, initializer: Initializer | str | None
 ) -> tuple[Parameter, Parameter | None]:
@@ -374,6 +392,34 @@ def weight_and_bias(
         draw_bias = partial(uniform, bound=fans(shape)[0] ** -0.5)  # the weight's fan_in, which a bias does not know
     weight = Parameter.drawn(shape, as_initializer(op, initializer))
     return weight, Parameter.drawn((outputs,), draw_bias) if as_bool(op, "bias", bias) else None
+
+
+def check_distinct(layer: Layer) -> None:
+    """Raise ValueError where a layer inside stands in two places."""
+    seen: set[int] = set()
+    for prefix, inner in layer.walk():
+        if id(inner) in seen:
+            raise ValueError(
+                f"{type(layer).__name__}: the {type(inner).__name__} at {prefix.rstrip('.')!r} stands elsewhere too; "
+                "a layer keeps what its `backward` needs, so each place needs one of its own"
+            )
+        seen.add(id(inner))
+
+
+def is_patched(layer: Layer) -> bool:
+    """Return whether `forward` or `backward` was replaced, on this object or, after it was defined, on its class."""
+    own, kind = vars(layer), type(layer)
+    return "forward" in own or "backward" in own or (kind.forward, kind.backward) != kind._defined
+
+
+def run(layer: Layer, x: NDArray, addend: NDArray | None = None, relu: bool = False) -> NDArray:
+    """Return what the layer's `run` does; by means of its `forward` where that was replaced."""
+    return (Layer if is_patched(layer) else type(layer)).run(layer, x, addend, relu)
+
+
+def run_backward(layer: Layer, grad_output: NDArray, addend: NDArray | None = None) -> NDArray:
+    """Return what the layer's `run_backward` does; by means of its `backward` where that was replaced."""
+    return (Layer if is_patched(layer) else type(layer)).run_backward(layer, grad_output, addend)
 
 
 def completed(op: str, output: NDArray, addend: NDArray | None, relu: bool, calls: Calls = AT_ONCE) -> NDArray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import reduce
-from types import EllipsisType
+from types import EllipsisType, MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from cyconv._validation import as_choice
 from cyconv.functional._arrays import add, copy, empty_image, nhwc
 from cyconv.functional._calls import AT_ONCE, Calls
+from cyconv.layers import base
 from cyconv.layers.activation import Activation
-from cyconv.layers.base import Layer, Shape, Step, completed
+from cyconv.layers.base import Layer, Shape, Step, check_distinct, completed, is_patched
 from cyconv.layers.fusion import Group, grouped, run, run_backward
 from cyconv.layers.recompute import Segment, segments
 from cyconv.layers.recording import Recording, predicted
@@ -59,17 +60,10 @@ class Container(Layer):
             if not isinstance(name, str) or not name or "." in name:
                 raise ValueError(f"{op}: a layer's name must be a string without dots, got {name!r}")
         self._layers = named
-        seen: set[int] = set()
-        for prefix, layer in self.walk():
-            if id(layer) in seen:
-                raise ValueError(
-                    f"{op}: the {type(layer).__name__} at {prefix.rstrip('.')!r} stands elsewhere too; "
-                    "a layer keeps what its `backward` needs, so each place needs one of its own"
-                )
-            seen.add(id(layer))
+        check_distinct(self)
 
-    def children(self) -> dict[str, Layer]:
-        return self._layers
+    def children(self) -> Mapping[str, Layer]:
+        return MappingProxyType(self._layers)
 
     def __len__(self) -> int:
         return len(self._layers)
@@ -79,6 +73,34 @@ class Container(Layer):
 
     def __getitem__(self, index: int | str) -> Layer:
         return self._layers[index] if isinstance(index, str) else list(self)[index]
+
+    def __setitem__(self, index: int | str, layer: Layer) -> None:
+        """Put a layer in the place of another, in the mode, training or evaluation, that the container is in.
+
+        Raises
+        ------
+        KeyError, IndexError
+            If there is no layer of that name or number.
+        TypeError
+            If it is no layer.
+        ValueError
+            If it stands in this container already, or holds it.
+        """
+        name = index if isinstance(index, str) else list(self._layers)[index]
+        if name not in self._layers:
+            raise KeyError(f"{type(self).__name__}: there is no layer {name!r}, only {', '.join(self._layers)}")
+        if not isinstance(layer, Layer):
+            raise TypeError(f"{type(self).__name__}: a layer must be put in the place of {name!r}, got {layer!r}")
+        if any(inner is self for _, inner in layer.walk()):
+            raise ValueError(f"{type(self).__name__}: cannot stand within itself, at {name!r}")
+        before = self._layers[name]
+        self._layers[name] = layer
+        try:
+            check_distinct(self)
+        except ValueError:
+            self._layers[name] = before
+            raise
+        layer.train(self.training)
 
     def _options(self) -> str:
         """Return what `repr` shows after the layers."""
@@ -125,15 +147,16 @@ class Sequential(Container):
     def _groups(self) -> list[Group]:
         """Return the layers as they run, those that go together in one."""
         fuse = is_fusing()
+        state = fuse, *[(id(layer), is_patched(layer)) for layer in self]
         kept = self._prepared
-        if kept is None or kept[0] is not fuse:
-            self._prepared = kept = fuse, grouped(self, fuse)
+        if kept is None or kept[0] != state:
+            self._prepared = kept = state, grouped(self, fuse)
         return kept[1]
 
     def _flat_groups(self) -> Iterator[Group]:
         """Yield the groups, of a Sequential that stands alone in one those inside it."""
         for group in self._groups():
-            if type(group.main) is Sequential and len(group.layers) == 1:
+            if type(group.main) is Sequential and len(group.layers) == 1 and not is_patched(group.main):
                 yield from group.main._flat_groups()
             else:
                 yield group
@@ -215,14 +238,16 @@ class Branches(Container):
     def _run(self, x: NDArray, addend: NDArray | None = None, relu: bool = False) -> NDArray:
         if self.merge == "concat" or self.crops or not is_fusing():
             return completed(type(self).__name__, self._merged(x), addend, relu)
-        known = self._prepared
-        if known is None or known[0] != x.shape[1:]:
-            self._prepared = known = x.shape[1:], self.output_shape(x.shape[1:])
-        self.remember([(len(x), *known[1])] * len(self))
         first, *others = self
-        for layer in reversed(others):  # each adds to what it returns what came before it
-            addend = layer.run(x, addend)
-        return first.run(x, addend, relu)
+        try:
+            for layer in reversed(others):  # each adds to what it returns what came before it
+                addend = base.run(layer, x, addend)
+            output = base.run(first, x, addend, relu)
+        except ValueError:
+            self.output_shape(x.shape[1:])  # says it, if it is the branches that do not suit each other
+            raise
+        self.remember([output.shape] * len(self))
+        return output
 
     def record(self, x: NDArray, addend: NDArray | None, relu: bool, calls: Recording) -> NDArray:
         if self.crops or (self.merge == "sum" and not is_fusing()):
@@ -261,7 +286,7 @@ class Branches(Container):
         total: Any = None
         for layer, part, shape in zip(reversed(list(self)), reversed(parts), reversed(shapes), strict=True):
             gradient = _uncrop(part, shape)
-            total = layer.run_backward(gradient, total) if needs_grad_input else layer.backward(gradient, False)
+            total = base.run_backward(layer, gradient, total) if needs_grad_input else layer.backward(gradient, False)
         return total if needs_grad_input else None
 
     def _merged_shape(self, shapes: list[Shape]) -> Shape:

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from cyconv import functional as F
 from cyconv.functional._arrays import add
 from cyconv.functional.activation import rectified
+from cyconv.layers import base
 from cyconv.layers.activation import ReLU
-from cyconv.layers.base import Layer, completed
+from cyconv.layers.base import Layer, completed, is_patched
 from cyconv.layers.convolution import Conv2d, ConvTranspose2d
 from cyconv.layers.normalization import BatchNorm2d
 from cyconv.layers.pooling import MaxPool2d
@@ -45,7 +46,7 @@ class Group:
             return completed(type(self.layers[-1]).__name__, self.run(x), addend, relu)
         relu = relu or self.relu is not None
         if self.norm is None:
-            output = x if self.main is None else self.main.run(x, addend, relu)
+            output = x if self.main is None else base.run(self.main, x, addend, relu)
         elif self.main is None:
             output = self.norm.run(x, addend, relu)
         elif isinstance(self.main, (Conv2d, ConvTranspose2d)) and not (self.main.training or self.norm.training):
@@ -65,6 +66,8 @@ class Group:
         if self.relu is not None and (addend is not None or relu):
             return completed(type(self.layers[-1]).__name__, self.record(x, None, False, calls), addend, relu, calls)
         relu = relu or self.relu is not None
+        if self.relu is not None:
+            calls.depend_on(self.relu)
         if self.norm is not None and isinstance(self.main, (Conv2d, ConvTranspose2d)):
             for layer in (self.main, self.norm):
                 calls.depend_on(layer)
@@ -93,23 +96,24 @@ class Group:
             return gradient if addend is None else add(gradient, addend)
         if addend is None:
             return self.main.backward(gradient, needs_grad_input)
-        return self.main.run_backward(gradient, addend)
+        return base.run_backward(self.main, gradient, addend)
 
 
 def grouped(layers: Iterable[Layer], fuse: bool) -> list[Group]:
     """Return the layers in groups, each of its own unless `fuse`.
 
-    Only these very classes are joined: who writes a subclass may mean something else.
+    Only these very classes are joined, as they are: who writes a subclass, or another `forward`, means something else.
     """
     groups: list[Group] = []
     rest = list(layers)
     while rest:
-        main: Layer | None = rest.pop(0)
-        if not fuse:
-            groups.append(Group(main))
+        first = rest.pop(0)
+        if not fuse or is_patched(first):
+            groups.append(Group(first))
             continue
+        main: Layer | None = first
         if type(main) in (BatchNorm2d, ReLU):
-            rest.insert(0, main)  # type: ignore[arg-type]
+            rest.insert(0, first)
             main = None
         norm = _next(rest, BatchNorm2d) if main is None or type(main) in (Conv2d, ConvTranspose2d) else None
         relu = _next(rest, ReLU)
@@ -122,7 +126,7 @@ def grouped(layers: Iterable[Layer], fuse: bool) -> list[Group]:
 
 def _next(rest: list[Layer], kind: type) -> Any:
     """Take the first layer of the rest if it is of this kind."""
-    return rest.pop(0) if rest and type(rest[0]) is kind else None
+    return rest.pop(0) if rest and type(rest[0]) is kind and not is_patched(rest[0]) else None
 
 
 class Runs(Protocol):

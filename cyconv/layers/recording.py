@@ -18,7 +18,8 @@ from cyconv import memory
 from cyconv._replay import ABSENT, Watch, replay
 from cyconv._validation import FLOATS
 from cyconv.functional._calls import Calls
-from cyconv.layers.base import Layer
+from cyconv.layers import base
+from cyconv.layers.base import Layer, is_patched
 from cyconv.parameter import Parameter
 from cyconv.settings import is_exact, is_fusing
 from cyconv.threads import GRAIN, are_left_out, get_num_threads, threads_for
@@ -80,21 +81,22 @@ class Recording(Calls):
 
     def run(self, layer: Layer, x: NDArray, addend: NDArray | None = None, relu: bool = False) -> NDArray:
         """Return what the layer's `run` does, recorded kernel by kernel where it knows how."""
-        attributes = vars(layer)
-        if "forward" in attributes or type(layer).record is Layer.record:
-            return self.apply(layer.run, x, addend, relu)
+        if is_patched(layer) or type(layer).record is Layer.record:
+            return self.apply(base.run, layer, x, addend, relu)
         self.depend_on(layer)
         return layer.record(x, addend, relu, self)
 
     def depend_on(self, layer: Layer) -> None:
-        """Note a layer's attributes, but for what it keeps for itself: they must stay the same."""
+        """Note a layer's attributes, but for what it keeps for itself, and its class's `forward`: they must stay."""
         attributes = vars(layer)
+        self._watch.forward_of(type(layer))
         self._watch.item(attributes, "forward", attributes.get("forward", ABSENT))
         for name, value in attributes.items():
             if not name.startswith("_") and name != "forward":
                 self._watch.item(attributes, name, value)
-        for name, child in layer.children().items():
-            self._watch.item(layer.children(), name, child)
+        inside = attributes.get("_layers", {})
+        for name, child in inside.items():
+            self._watch.item(inside, name, child)
 
     def reads(self, *parameters: Parameter | None) -> None:
         """Note that kernels read these parameters' values where they lie."""

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
+from cyconv.layers import base
 from cyconv.layers.base import Layer, Shape, Step, completed
 from cyconv.layers.containers import Container
 from cyconv.settings import is_fusing
@@ -127,7 +128,9 @@ class Graph(Container):
             total: Any = None
             for name, source in edges:  # each adds to what it returns what came before it
                 layer, value = layers[name], values[source]
-                total = layer.run(value, total) if fuse else completed("Graph", layer.forward(value), total, False)
+                total = (
+                    base.run(layer, value, total) if fuse else completed("Graph", layer.forward(value), total, False)
+                )
             values.append(total if behind is None else layers[behind].forward(total))
         self.remember(values[-1].shape)
         return values[-1]
@@ -144,5 +147,5 @@ class Graph(Container):
                 if source == 0 and not needs_grad_input:
                     layers[name].backward(gradient, False)
                 else:
-                    gradients[source] = layers[name].run_backward(gradient, gradients[source])
+                    gradients[source] = base.run_backward(layers[name], gradient, gradients[source])
         return gradients[0]

@@ -14,10 +14,10 @@ def lively(layer):
     """Return the layer in float64, predicting, with weights that are never zero and kinks that let all through."""
     rng = np.random.default_rng(0)
     for _, inner in list(layer.walk()):
-        children = inner.children()
+        children = dict(inner.children())
         for name, child in children.items():
             if isinstance(child, L.ReLU):
-                children[name] = L.LeakyReLU(0.5)
+                inner[name] = L.LeakyReLU(0.5)
     for parameter in layer.parameters().values():
         parameter.data = rng.uniform(0.5, 1.5, parameter.shape) * rng.choice([-1, 1], parameter.shape)
     return layer.astype(np.float64).eval()
@@ -170,12 +170,12 @@ def test_networks_see_what_changes_their_outputs(build, size):
     """Linear stand-ins for what might hide a change: it is the geometry that counts."""
     network = build()
     for _, inner in list(network.walk()):
-        children = inner.children()
+        children = dict(inner.children())
         for name, child in children.items():
             if isinstance(child, L.ReLU | L.Sigmoid | L.BatchNorm2d | L.Dropout):
-                children[name] = L.Identity()
+                inner[name] = L.Identity()
             elif isinstance(child, L.MaxPool2d):
-                children[name] = L.AvgPool2d(child.kernel_size, child.stride, child.padding, child.ceil_mode)
+                inner[name] = L.AvgPool2d(child.kernel_size, child.stride, child.padding, child.ceil_mode)
     rng = np.random.default_rng(0)
     for parameter in network.parameters().values():  # positive, so that nothing cancels, and scaled to the sum
         parameter.data = rng.uniform(0.5, 1.5, parameter.shape) / max(1, np.prod(parameter.shape[1:]))

@@ -47,7 +47,7 @@ class Wrong(L.ReLU):
 
 def test_a_wrong_gradient_is_found_out():
     net, (x, y) = network(), images()
-    net.children()["relu"] = Wrong()
+    net["relu"] = Wrong()
     report = diagnose.gradients(net, x, y)
     assert not report.ok
     errors = {each.name: each.error for each in report.reports}

@@ -292,7 +292,7 @@ def test_a_layer_that_is_replaced():
     network = randomised(Network({"inner": Sequential(Conv2d(3, 4, 3), ReLU()), "flat": Flatten()}))
     xs = inputs(network, 2)
     recorded(network, xs[0])
-    network["inner"].children()["0"] = randomised(Conv2d(3, 4, 3))
+    network["inner"]["0"] = randomised(Conv2d(3, 4, 3))
     assert_predicts(network, xs)
 
 

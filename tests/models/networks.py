@@ -46,12 +46,12 @@ def check_trains_and_predicts(network):
 def smooth(network):
     """Put smooth layers in the place of ReLUs and max pooling: of thousands of numbers, a few always stand at kinks."""
     for _, layer in list(network.walk()):
-        children = layer.children()
+        children = dict(layer.children())
         for name, child in children.items():
             if isinstance(child, ReLU):
-                children[name] = Tanh()
+                layer[name] = Tanh()
             elif isinstance(child, MaxPool2d):
-                children[name] = AvgPool2d(child.kernel_size, child.stride, child.padding, child.ceil_mode)
+                layer[name] = AvgPool2d(child.kernel_size, child.stride, child.padding, child.ceil_mode)
     assert not any(isinstance(layer, ReLU | MaxPool2d) for _, layer in network.walk())
     return network
 
