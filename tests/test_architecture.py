@@ -46,7 +46,7 @@ TIER_OF = {name: tier for tier, names in TIERS.items() for name in names}
 LATE = {"scipy", "tqdm", "safetensors", "matplotlib", "PIL", "sklearn", "torch"}
 
 # Only loaded through `cyconv.sklearn`, when an estimator is asked for: classes there are scikit-learn's.
-OF_SKLEARN = {"cyconv.sklearn.base", "cyconv.sklearn.classifier", "cyconv.sklearn.regressor"}
+OF_SKLEARN = {"cyconv.sklearn.base", "cyconv.sklearn.classifier", "cyconv.sklearn.images", "cyconv.sklearn.regressor"}
 
 # Operations that give more of what another does forward, and so have the gradient of that one, below both.
 VARIANTS = {

@@ -63,13 +63,15 @@ class Preparation(NamedTuple):
     invert: bool = False
 
     @classmethod
-    def checked(cls, op: str, size: Any, channels: Any, fit: Any, background: Any, invert: Any = False) -> Preparation:
+    def checked(
+        cls, op: str, size: Any, channels: Any, fit: Any, background: Any, invert: Any, fit_name: str = "fit"
+    ) -> Preparation:
         """Return the preparation that a user's arguments describe."""
         height, width = as_pair(op, "size", size)
         count = as_int(op, "channels", channels)
         if count not in MODES:
             raise ValueError(f"{op}: `channels` must be 1 or 3, got {count}")
-        way = as_choice(op, "fit", fit, ("crop", "stretch"))
+        way = as_choice(op, fit_name, fit, ("crop", "stretch"))
         color = as_color(op, "background", background)
         return cls((height, width), count, way, color, as_bool(op, "invert", invert))
 

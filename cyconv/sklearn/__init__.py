@@ -4,9 +4,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cyconv.sklearn.classifier import ConvNetClassifier
+    from cyconv.sklearn.images import ImageReader
     from cyconv.sklearn.regressor import ConvNetRegressor
 
-__all__ = ["ConvNetClassifier", "ConvNetRegressor"]
+__all__ = ["ConvNetClassifier", "ConvNetRegressor", "ImageReader"]
 
 
 def __getattr__(name: str) -> Any:
@@ -17,9 +18,10 @@ def __getattr__(name: str) -> Any:
         import sklearn  # noqa: F401
     except ImportError as error:
         raise ImportError('cyconv.sklearn needs scikit-learn: pip install "cyconv[sklearn]"') from error
-    from cyconv.sklearn import classifier, regressor
+    from cyconv.sklearn import classifier, images, regressor
 
     globals().update(ConvNetClassifier=classifier.ConvNetClassifier, ConvNetRegressor=regressor.ConvNetRegressor)
+    globals().update(ImageReader=images.ImageReader)
     return globals()[name]
 
 
