@@ -1,18 +1,21 @@
 # Every target sets itself up in .venv: it needs Python 3.11 or newer, a C compiler and make, nothing else.
 #   make train   train LeNet-5 on the bundled digits; weights, history and figures go to runs/
 #   make test    build in place and run the whole test suite, doctests included
+#   make sanitize   run the tests of the kernels and of the functions on a build of its own with gcc's sanitizers
 #   make docs    write docs/operations.md, and the table of docs/models.md, from what the tests run
 #   make bench   measure beside PyTorch and NumPy; KINDS="train memory" for less than all of it
-# Variables: PYTHON (the interpreter to start from), ARGS (more arguments for the command that a target runs).
+# Variables: PYTHON (the interpreter to start from), ARGS (more arguments for the command that a target runs),
+# SANITIZED (the instruction set that make sanitize builds).
 
 PYTHON ?= python3
 ARGS ?=
 KINDS ?= all
 TORCH ?= torch==2.13.0
+SANITIZED ?= baseline
 
 COMPILED := $(shell find cyconv -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
 
-.PHONY: train test test-slow docs bench lint clean
+.PHONY: train test test-slow sanitize docs bench lint clean
 
 train: .venv/installed
 	.venv/bin/python -m cyconv train --out runs/lenet5-digits $(ARGS)
@@ -22,6 +25,15 @@ test: .venv/installed
 
 test-slow: .venv/installed
 	.venv/bin/python -m pytest -m slow $(ARGS)
+
+# -P and append: the package is build/sanitize's, though the tests are found here.
+sanitize: .venv/installed
+	CYCONV_SANITIZE=address,undefined CYCONV_BUILD_ISA=$(SANITIZED) .venv/bin/python setup.py -q \
+		build --build-base build/sanitize --build-lib build/sanitize/lib
+	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 PYTHONMALLOC=malloc \
+	PYTHONPATH=build/sanitize/lib CYCONV_ISA=$(SANITIZED) \
+		.venv/bin/python -P -m pytest --import-mode=append -p no:cacheprovider -q -x tests/kernels tests/functional $(ARGS)
 
 docs: .venv/installed
 	.venv/bin/python -m tests.operations_page

@@ -34,6 +34,7 @@ KERNELS = [
 
 SHARED = "cyconv._shared"  # the module with Cython's own helpers
 DEBUG = os.environ.get("CYCONV_DEBUG", "0") == "1"
+SANITIZERS = os.environ.get("CYCONV_SANITIZE", "")  # as -fsanitize takes them: `make sanitize`
 ROOT = Path(__file__).parent
 DIRECTIVES = {
     "language_level": 3,
@@ -89,7 +90,9 @@ def extension(name: str, source: str, flags: list[str], openmp: dict[str, list[s
     # -g0: Python's own flags ask for debug information, which makes the wheel five times as large. Names and tables for
     # unwinding, which C does not need, would make a tenth of it.
     optimise = ["-O1", "-g"] if DEBUG else ["-O3", "-g0", "-fno-asynchronous-unwind-tables", "-fno-unwind-tables"]
-    strip = ["-Wl,-s"] if sys.platform.startswith("linux") and not DEBUG else []
+    if SANITIZERS:
+        optimise = ["-O1", "-g", "-fno-omit-frame-pointer", f"-fsanitize={SANITIZERS}"]
+    strip = ["-Wl,-s"] if sys.platform.startswith("linux") and not (DEBUG or SANITIZERS) else []
     maths = ["-fno-math-errno", "-fno-trapping-math"]  # neither changes a result; without them loops stay scalar
     return Extension(
         f"cyconv.{name}",
@@ -97,7 +100,7 @@ def extension(name: str, source: str, flags: list[str], openmp: dict[str, list[s
         include_dirs=["cyconv/_kernels"],
         depends=headers(Path(source)),
         extra_compile_args=[*optimise, *maths, *flags, *openmp["compile"]],
-        extra_link_args=[*openmp["link"], *strip],
+        extra_link_args=[*openmp["link"], *strip, *([f"-fsanitize={SANITIZERS}"] if SANITIZERS else [])],
     )
 
 
