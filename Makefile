@@ -4,17 +4,20 @@
 #   make test-debug   the same on kernels with bounds checks, built in build/debug
 #   make test-torch   run the tests that compare with PyTorch, which is installed into .torch-venv
 #   make docs    write docs/operations.md, and the tables of docs/models.md and README.md, from what the tests run
+#   make sanitize   run the tests of the kernels and of the functions on a build of its own with gcc's sanitizers
 #   make bench   measure beside PyTorch and NumPy; KINDS="train memory" for less than all of it
-# Variables: PYTHON (the interpreter to start from), ARGS (more arguments for the command that a target runs).
+# Variables: PYTHON (the interpreter to start from), ARGS (more arguments for the command that a target runs),
+# SANITIZED (the instruction set that make sanitize builds).
 
 PYTHON ?= python3
 ARGS ?=
 KINDS ?= all
 TORCH ?= torch==2.13.0
+SANITIZED ?= baseline
 
 COMPILED := $(shell find cyconv -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
 
-.PHONY: train test test-slow test-debug test-torch docs bench lint clean
+.PHONY: train test test-slow test-debug test-torch sanitize docs bench lint clean
 
 train: .venv/installed
 	.venv/bin/python -m cyconv train --out runs/lenet5-digits $(ARGS)
@@ -33,6 +36,15 @@ test-debug: .venv/installed
 
 test-torch: .torch-venv/installed
 	.torch-venv/bin/python -m pytest -m torch $(ARGS)
+
+# -P and append: the package is build/sanitize's, though the tests are found here.
+sanitize: .venv/installed
+	CYCONV_SANITIZE=address,undefined CYCONV_BUILD_ISA=$(SANITIZED) .venv/bin/python setup.py -q \
+		build --build-base build/sanitize --build-lib build/sanitize/lib
+	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 PYTHONMALLOC=malloc \
+	PYTHONPATH=build/sanitize/lib CYCONV_ISA=$(SANITIZED) \
+		.venv/bin/python -P -m pytest --import-mode=append -p no:cacheprovider -q -x tests/kernels tests/functional $(ARGS)
 
 docs: .venv/installed
 	.venv/bin/python -m tests.operations_page

@@ -51,10 +51,9 @@ KERNELS = [
 ]  # fmt: skip
 SUPPORT = ["_cpu", "_memory", "_replay", "_shared"]
 
-SHARED = (
-    "_shared"  # has Cython's own helpers, which its memoryviews need: once, not in each module; cythonize writes it
-)
+SHARED = "_shared"  # the module of Cython's own helpers, which memoryviews need: once, not in each module
 DEBUG = os.environ.get("CYCONV_DEBUG", "0") == "1"
+SANITIZERS = os.environ.get("CYCONV_SANITIZE", "")  # as -fsanitize takes them: `make sanitize`
 ROOT = Path(__file__).parent
 DIRECTIVES = {
     "language_level": 3,
@@ -179,14 +178,16 @@ def extension(name: str, source: str) -> Extension:
     # -g0: Python's own flags ask for debug information, which makes the wheel five times as large. Names and tables for
     # unwinding, which C does not need, would make a tenth of it.
     optimise = ["-O1", "-g"] if DEBUG else ["-O3", "-g0", "-fno-asynchronous-unwind-tables", "-fno-unwind-tables"]
-    strip = ["-Wl,-s"] if sys.platform.startswith("linux") and not DEBUG else []
+    if SANITIZERS:
+        optimise = ["-O1", "-g", "-fno-omit-frame-pointer", f"-fsanitize={SANITIZERS}"]
+    strip = ["-Wl,-s"] if sys.platform.startswith("linux") and not (DEBUG or SANITIZERS) else []
     maths = ["-fno-math-errno", "-fno-trapping-math"]  # neither changes a result; without them loops stay scalar
     return Extension(
         f"cyconv.{name}",
         [source],
         include_dirs=["cyconv/_kernels"],
         extra_compile_args=[*optimise, *maths],
-        extra_link_args=strip,
+        extra_link_args=[*strip, *([f"-fsanitize={SANITIZERS}"] if SANITIZERS else [])],
     )
 
 

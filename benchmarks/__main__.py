@@ -3,7 +3,7 @@
 Kinds: conv, pool, norm (layers, with their gradients), direct (the direct kernel alone), ops (all other operations and
 the steps of optimizers), image (filters of a picture of four megapixels), scaling (one layer at several batch sizes,
 image sizes and channels), train, predict (whole networks), models (a training step of all others), memory (of training
-steps), all.
+steps), accuracy (rounding errors of convolutions and linear layers), all.
 """
 
 from __future__ import annotations
@@ -24,20 +24,25 @@ def run(arguments: argparse.Namespace, kinds: list[str], peers: list[str], threa
     """Measure all cases at one thread count, printing rows as they come."""
     workers = driver.start(peers, threads, arguments.python)
     isa = workers["cyconv"].description["isa"]
+    timed = bool(set(kinds) - set(driver.UNTIMED))
     result: dict[str, Any] = {
         "threads": threads,
-        "fma_peak": peak.multiply_add(isa, threads),
-        "memory_peaks": peak.memory(isa, threads),
+        "fma_peak": peak.multiply_add(isa, threads) if timed else 0.0,
+        "memory_peaks": peak.memory(isa, threads) if timed else {},
         "libraries": {name: worker.description for name, worker in workers.items()},
         "rows": [],
     }
     names = columns(workers)
     cases = list(driver.cases(kinds, arguments.only))
-    if any(case.kind != "memory" for case in cases):
+    if any(case.kind not in driver.UNTIMED for case in cases):
         print(report.header(result, names), flush=True)
     try:
         for case in cases:
-            if case.kind != "memory":
+            if case.kind == "accuracy":
+                for row in driver.measure_accuracy(workers, case):
+                    result["rows"].append(row)
+                    print(report.accuracy_line(row), flush=True)
+            elif case.kind != "memory":
                 for row in driver.measure(workers, case, arguments.rounds):
                     result["rows"].append(row)
                     print(report.line(row, result, names), flush=True)
@@ -48,10 +53,10 @@ def run(arguments: argparse.Namespace, kinds: list[str], peers: list[str], threa
                 row = driver.measure_memory(case, peers, threads, arguments.python)
                 result["rows"].append(row)
                 print(report.memory_line(row), flush=True)
-        # Once more, as other processes may have been in the way: the tables and pictures take the better.
-        result["fma_peak"] = max(result["fma_peak"], peak.multiply_add(isa, threads))
-        for name, rate in peak.memory(isa, threads).items():
-            result["memory_peaks"][name] = max(result["memory_peaks"][name], rate)
+        if timed:  # once more, as other processes may have been in the way: the tables and pictures take the better
+            result["fma_peak"] = max(result["fma_peak"], peak.multiply_add(isa, threads))
+            for name, rate in peak.memory(isa, threads).items():
+                result["memory_peaks"][name] = max(result["memory_peaks"][name], rate)
     except KeyboardInterrupt:
         print("benchmarks: interrupted; what follows is what was measured", file=sys.stderr)
         result["interrupted"] = True
@@ -107,6 +112,8 @@ def main() -> None:
         peers = [peer for peer in peers if peer != "torch_compile"]
     if "image" not in kinds or kinds == ["image"]:  # which is SciPy's alone
         peers = [peer for peer in peers if (peer == "scipy") == ("image" in kinds)]
+    if kinds == ["accuracy"]:
+        peers = [peer for peer in peers if peer == "torch"]
     runs: list[dict] = []
     for threads in arguments.threads.split(","):
         runs.append(run(arguments, kinds, peers, int(threads)))

@@ -22,7 +22,8 @@ REST_OF_OPENBLAS = 0.15  # after NumPy and SciPy, whose threads do so for up to 
 BUDGET = 20.0  # seconds after which a direction gets no further round
 LAYERS = ("conv", "direct", "pool", "norm", "ops", "image")
 NETWORKS = ("train", "models", "predict")
-KINDS = (*LAYERS, "scaling", *NETWORKS, "memory")
+UNTIMED = ("memory", "accuracy")
+KINDS = (*LAYERS, "scaling", *NETWORKS, *UNTIMED)
 
 
 class Case(NamedTuple):
@@ -48,11 +49,15 @@ def cases(kinds: list[str], only: str) -> Iterator[Case]:
         "models": shapes.MODELS,
         "predict": shapes.PREDICTED,
         "memory": shapes.TRAINED,
+        "accuracy": [*shapes.CONVOLUTIONS, *(each for each in operations.OPERATIONS if each.op == "linear")],
     }
     for kind in kinds:
         found = [Case(kind, shape.label, kind, shape) for shape in lists.get(kind, [])]
         if kind == "direct":
             found = [case._replace(label=f"{case.label} direct") for case in found]
+        if kind == "accuracy":
+            works = {shapes.Conv: "conv", operations.Operation: "ops"}
+            found = [case._replace(work=works[type(case.shape)]) for case in found]
         if kind == "models":
             found = [case._replace(work="train") for case in found]
         if kind == "scaling":
@@ -246,6 +251,28 @@ def measure_memory(case: Case, peers: list[str], threads: int, python: str) -> d
             found[name] = answer
         worker.stop()
     return {"kind": "memory", "label": case.label, "direction": "step", "memory": found, "failed": failed}
+
+
+def measure_accuracy(workers: dict[str, Worker], case: Case) -> Iterator[dict]:
+    """Yield a row for each direction: relative errors of cyconv, exact and by default, and of each peer."""
+    found: dict[str, dict] = {}
+    failed: dict[str, str] = {}
+    request = {"do": "errors", "kind": case.work, "parameters": case.shape._asdict()}
+    for name, worker in workers.items():
+        for column, exact in [("exact", True), ("default", False)] if name == "cyconv" else [(name, False)]:
+            answer = worker.ask(**request, exact=exact)
+            if "failed" in answer:
+                failed[name] = answer["failed"]
+            else:
+                found[column] = answer
+    row = {"kind": "accuracy", "label": case.label, "failed": failed}
+    for direction in found.get("exact", {}):
+        errors = {name: each[direction] for name, each in found.items()}
+        layouts = [errors[name] for name in PEERS["torch"] if name in errors]
+        ratios = {name: errors[name] / min(layouts) for name in ("exact", "default")} if layouts else {}
+        yield row | {"direction": direction, "errors": errors, "ratios": ratios}
+    if "exact" not in found:
+        yield row | {"direction": "", "errors": {}, "ratios": {}}
 
 
 def median(row: dict, name: str) -> float:

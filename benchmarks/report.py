@@ -77,6 +77,14 @@ def memory_line(row: dict) -> str:
     return "\n".join(lines)
 
 
+def accuracy_line(row: dict) -> str:
+    """Return a row of relative errors."""
+    text = f"{row['label']:48}{row['direction']:>12}"
+    text += "".join(f"  {name} {error:.1e}" for name, error in row["errors"].items())
+    text += "".join(f"  {name} {ratio:.2f}x" for name, ratio in row["ratios"].items())
+    return text + "".join(f"\n    {name}: not measured: {why}" for name, why in row["failed"].items())
+
+
 def _cell(values: list[float]) -> str:
     return f"{geometric_mean(values):.2f}x ({min(values):.2f})" if values else ""
 
@@ -148,8 +156,34 @@ def memory_table(result: dict) -> str:
     return "\n".join(lines)
 
 
+def accuracy_table(result: dict) -> str:
+    """Return the largest relative errors of cyconv, and the largest ratios to PyTorch's more accurate layout."""
+    rows = [row for row in result["rows"] if row["kind"] == "accuracy" and row["errors"]]
+    if not rows:
+        return ""
+    lines = [
+        "| rounding error | forward | input gradient | weight gradient | most, of PyTorch's more accurate layout |",
+        "|---|---|---|---|---|",
+    ]
+    for name, title in (("exact", "cyconv.exact()"), ("default", "by default")):
+        cells = [
+            f"{max((row['errors'][name] for row in rows if row['direction'] == direction), default=math.nan):.1e}"
+            for direction in ("forward", "grad_input", "grad_weight")
+        ]
+        ratios = [row["ratios"][name] for row in rows if row["ratios"]]
+        most = f"{max(ratios):.2f}x, {geometric_mean(ratios):.2f}x on average" if ratios else ""
+        lines.append(f"| {title} ({len(rows)}) | {' | '.join(cells)} | {most} |")
+    return "\n".join(lines)
+
+
 def summary(result: dict, names: list[str]) -> str:
     """Return all tables of a run at one thread count."""
-    tables = (layers_table(result, names), networks_table(result, names), memory_table(result), slowest(result))
+    tables = (
+        layers_table(result, names),
+        networks_table(result, names),
+        memory_table(result),
+        accuracy_table(result),
+        slowest(result),
+    )
     present = [table for table in tables if table]
     return "\n\n".join([counted(result["threads"]), *present])

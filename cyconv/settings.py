@@ -23,8 +23,11 @@ _fusing = _from_environment("CYCONV_FUSION", True)
 def exact(on: bool = True) -> None:
     """Never use Winograd's minimal filtering, whatever `algorithm` says: each product is computed and summed.
 
-    That costs speed, in float32 and with 3x3 filters, and gains a digit: results are within a few units in the last
-    place, and a NaN stays within the windows that hold it. The variable CYCONV_EXACT=1 switches it on at import.
+    That costs speed, in float32 and with filters of 2x2 to 6x6, and gains most of a digit. Sums are rounded in blocks:
+    the root mean square of the errors, over that of the results, stays below 4e-7 on all layers that the benchmarks
+    measure, up to sums over 200,000 products, and within 1.5 times PyTorch's; with Winograd below 1.6e-6 (`python -m
+    benchmarks accuracy --peer torch`). A single result that nearly cancels has a larger error in relation to itself. A
+    NaN stays within the windows that hold it. The variable CYCONV_EXACT=1 switches it on at import.
 
     Parameters
     ----------

@@ -2,7 +2,7 @@
 
    images_tile: C[v][m] = relu?(bias[m] + sum over b < batch, k < K of
                                 B[b*b_step + v*pixel + k] * A[b*a_step + k*M + m]): lines of C and B, scalars of A
-   and bias, if there is one; V pixels of M channels.
+   and bias, if there is one; V pixels of M channels. As in simd.h, C takes in the sums of some lines b at a time.
    sums_tile: C[m][v] += sum over b < batch, k < K of A[b*a_step + k*a_pixel + m] * B[b*b_step + k*b_pixel + v]:
    all are lines, whose lanes are left to be added up. */
 
@@ -53,8 +53,21 @@ static inline ptrdiff_t cyconv_images_vectors(ptrdiff_t M) { return IMAGES_VECTO
     vector_##T c[IMAGES_ROWS][6];                                                                                  \
     UNROLL for (int m = 0; m < M; m++)                                                                             \
       UNROLL for (int v = 0; v < V; v++) c[m][v] = (vector_##T){0};                                                \
-    for (ptrdiff_t b = 0; b < batch; b++) {                                                                        \
+    ptrdiff_t terms = 0;                                                                                           \
+    int carried = 0;                                                                                               \
+    for (ptrdiff_t b = 0; b < batch; b++, terms += K) {                                                            \
       const T *a = A + b * a_step, *line = B + b * b_step;                                                         \
+      if (b && terms + K > SUM_BLOCK) {                                                                            \
+        UNROLL for (int v = 0; v < V; v++)                                                                         \
+          UNROLL for (int m = 0; m < M; m++) {                                                                     \
+            vector_##T *sum = (vector_##T *)(C + v * c_pixel + m * L);                                             \
+            if (carried) c[m][v] += *sum;                                                                          \
+            *sum = c[m][v];                                                                                        \
+            c[m][v] = (vector_##T){0};                                                                             \
+          }                                                                                                        \
+        carried = 1;                                                                                               \
+        terms = 0;                                                                                                 \
+      }                                                                                                            \
       for (ptrdiff_t k = 0; k < K; k++, a += M, line += L) {                                                       \
         vector_##T x[6];                                                                                           \
         UNROLL for (int v = 0; v < V; v++) x[v] = AT(T, line + v * pixel);                                         \
@@ -64,6 +77,7 @@ static inline ptrdiff_t cyconv_images_vectors(ptrdiff_t M) { return IMAGES_VECTO
     }                                                                                                              \
     UNROLL for (int v = 0; v < V; v++)                                                                             \
       UNROLL for (int m = 0; m < M; m++) {                                                                         \
+        if (carried) c[m][v] += AT(T, C + v * c_pixel + m * L);                                                    \
         if (bias) c[m][v] += bias[m];                                                                              \
         *(vector_##T *)(C + v * c_pixel + m * L) = relu ? relu_##T(c[m][v]) : c[m][v];                             \
       }                                                                                                            \

@@ -45,6 +45,7 @@
 #define MOST_VECTORS 6
 #define MOST_STEPS 9
 #define LOOSE_STEPS (TILE_ROWS > 8 ? 2 : 4) /* where a row's numbers do not follow each other */
+#define SHORT_RUN 32   /* below that, what is left of so many steps weighs too much */
 #define SUM_BLOCK 144 /* steps of k that one accumulator adds up: a multiple of all numbers of steps that are unrolled */
 #define LANES(T) ((ptrdiff_t)(VECTOR_BYTES / sizeof(T)))
 #define INLINE static inline __attribute__((always_inline))
@@ -87,12 +88,12 @@ enum { ADD_ARRAY = 1, RELU = 2 };
         c[m][v] = (vector_##T){0};                                                                                 \
         __builtin_prefetch(c_rows[m] + c_offset + v * L, 1, 3);                                                    \
       }                                                                                                            \
-    ptrdiff_t room = SUM_BLOCK;                                                                                    \
-    for (ptrdiff_t b = 0; b < batch; b++) {                                                                        \
-      const T *restrict w = B + b_offset[b];                                                                       \
-      ptrdiff_t a = a_offset[b], left = whole;                                                                     \
-      while (left > 0) {                                                                                           \
-        if (room == 0) {                                                                                           \
+    /* Blocks are whole numbers of runs, or parts of one. */                                                       \
+    const ptrdiff_t runs = whole < SUM_BLOCK && whole ? SUM_BLOCK / whole : 1;                                     \
+    for (ptrdiff_t b0 = 0; b0 < batch; b0 += runs) {                                                               \
+      const ptrdiff_t stop = batch - b0 < runs ? batch : b0 + runs;                                                \
+      for (ptrdiff_t k0 = 0; k0 < whole; k0 += SUM_BLOCK) {                                                        \
+        if (b0 + k0 > 0) {                                                                                         \
           if (carried)                                                                                             \
             UNROLL for (int m = 0; m < M; m++)                                                                     \
               UNROLL for (int v = 0; v < V; v++) c[m][v] += AT(T, carried + (m * V + v) * L);                      \
@@ -103,30 +104,31 @@ enum { ADD_ARRAY = 1, RELU = 2 };
               *(vector_##T *)(carried + (m * V + v) * L) = c[m][v];                                                \
               c[m][v] = (vector_##T){0};                                                                           \
             }                                                                                                      \
-          room = SUM_BLOCK;                                                                                        \
         }                                                                                                          \
-        ptrdiff_t steps = left < room ? left : room;                                                               \
-        left -= steps;                                                                                             \
-        room -= steps;                                                                                             \
-        for (; steps > 0; steps -= U, a += U * step, w += U * ldb) {                                               \
-          if (V == 1) {                                                                                            \
-            vector_##T line[MOST_STEPS];                                                                           \
-            UNROLL for (int u = 0; u < U; u++) line[u] = AT(T, w + u * ldb);                                       \
-            UNROLL for (int m = 0; m < M; m++) {                                                                   \
-              const T *row = rows[m] + a;                                                                          \
-              UNROLL for (int u = 0; u < U; u++) c[m][0] += row[u * step] * line[u];                               \
-            }                                                                                                      \
-          } else                                                                                                   \
-            UNROLL for (int u = 0; u < U; u++) {                                                                   \
-              vector_##T line[MOST_VECTORS];                                                                       \
-              UNROLL for (int v = 0; v < V; v++) line[v] = AT(T, w + u * ldb + v * L);                             \
-              __builtin_prefetch(ahead, 0, 2);                                                                     \
-              ahead += ahead_step;                                                                                 \
+        const ptrdiff_t last = whole - k0 < SUM_BLOCK ? whole : k0 + SUM_BLOCK;                                    \
+        for (ptrdiff_t b = b0; b < stop; b++) {                                                                    \
+          const T *restrict w = B + b_offset[b] + k0 * ldb;                                                        \
+          ptrdiff_t a = a_offset[b] + k0 * step;                                                                   \
+          for (ptrdiff_t k = k0; k < last; k += U, a += U * step, w += U * ldb) {                                  \
+            if (V == 1) {                                                                                          \
+              vector_##T line[MOST_STEPS];                                                                         \
+              UNROLL for (int u = 0; u < U; u++) line[u] = AT(T, w + u * ldb);                                     \
               UNROLL for (int m = 0; m < M; m++) {                                                                 \
-                const T scalar = rows[m][a + u * step];                                                            \
-                UNROLL for (int v = 0; v < V; v++) c[m][v] += scalar * line[v];                                    \
+                const T *row = rows[m] + a;                                                                        \
+                UNROLL for (int u = 0; u < U; u++) c[m][0] += row[u * step] * line[u];                             \
               }                                                                                                    \
-            }                                                                                                      \
+            } else                                                                                                 \
+              UNROLL for (int u = 0; u < U; u++) {                                                                 \
+                vector_##T line[MOST_VECTORS];                                                                     \
+                UNROLL for (int v = 0; v < V; v++) line[v] = AT(T, w + u * ldb + v * L);                           \
+                __builtin_prefetch(ahead, 0, 2);                                                                   \
+                ahead += ahead_step;                                                                               \
+                UNROLL for (int m = 0; m < M; m++) {                                                               \
+                  const T scalar = rows[m][a + u * step];                                                          \
+                  UNROLL for (int v = 0; v < V; v++) c[m][v] += scalar * line[v];                                  \
+                }                                                                                                  \
+              }                                                                                                    \
+          }                                                                                                        \
         }                                                                                                          \
       }                                                                                                            \
     }                                                                                                              \
@@ -266,8 +268,11 @@ enum { ADD_ARRAY = 1, RELU = 2 };
   }                                                                                                                \
   static __attribute__((noinline)) void tile_##T##_##M##_loose(TILE_ARGUMENTS(T)) {                                \
     tile_body_##T(M, 2, LOOSE_STEPS, 0, TILE_PASS);                                                                \
+  }                                                                                                                \
+  static __attribute__((noinline)) void tile_##T##_##M##_short(TILE_ARGUMENTS(T)) {                                \
+    tile_body_##T(M, 2, 2, 0, TILE_PASS);                                                                          \
   }
-#define TILE_ENTRY(T, M) {tile_##T##_##M##_1, tile_##T##_##M##_2, tile_##T##_##M##_loose}
+#define TILE_ENTRY(T, M) {tile_##T##_##M##_1, tile_##T##_##M##_2, tile_##T##_##M##_loose, tile_##T##_##M##_short}
 
 #if TILE_ROWS == 14
   #define FOR_EACH_ROW(F, T, S) F(T, 1) S F(T, 2) S F(T, 3) S F(T, 4) S F(T, 5) S F(T, 6) S F(T, 7) S              \
@@ -285,9 +290,10 @@ enum { ADD_ARRAY = 1, RELU = 2 };
 #define DEFINE_TILES(T, I)                                                                                         \
   DEFINE_TILE(T, I)                                                                                                \
   FOR_EACH_ROW(TILE_ROW, T, NOTHING)                                                                               \
-  static void (*const tiles_##T[TILE_ROWS][3])(TILE_ARGUMENTS(T)) = {FOR_EACH_ROW(TILE_ENTRY, T, COMMA)}; \
+  static void (*const tiles_##T[TILE_ROWS][4])(TILE_ARGUMENTS(T)) = {FOR_EACH_ROW(TILE_ENTRY, T, COMMA)}; \
   static inline void cyconv_tile_##T(ptrdiff_t M, TILE_ARGUMENTS(T)) {                                             \
-    tiles_##T[M - 1][columns > LANES(T) ? 1 + (a_step != 1) : 0](TILE_PASS);                                       \
+    const int kind = columns <= LANES(T) ? 0 : a_step == 1 ? 1 : K % LOOSE_STEPS && K < SHORT_RUN ? 3 : 2;         \
+    tiles_##T[M - 1][kind](TILE_PASS);                                                                             \
   }
 
 /* At most WIDE_ROWS rows, all of WIDE_VECTORS(M) vectors of columns. */
