@@ -200,7 +200,8 @@ for isa in sorted(os.listdir("cyconv/_kernels")):
     if isa in {[*LEVELS]} and isa not in {USABLE}:
         print(isa, "cannot run")
     elif isa in {[*LEVELS]}:
-        print(isa, *(importlib.import_module(f"cyconv._kernels.{{isa}}.{{name}}").value() for name in ("first", "second")))
+        modules = [importlib.import_module(f"cyconv._kernels.{{isa}}.{{name}}") for name in ("first", "second")]
+        print(isa, *(module.value() for module in modules))
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True)
     return dict(line.split(" ", 1) for line in done.stdout.splitlines())
