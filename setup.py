@@ -246,7 +246,7 @@ class BuildKernels(build_ext):
         from Cython.Build import cythonize
 
         compile_openmp, link_openmp = openmp_flags(self.compiler)
-        settings = Path("build", "settings.txt")
+        settings = Path("build", "settings-sanitize.txt" if SANITIZERS else "settings.txt")
         example, command = extension("example", ""), getattr(self.compiler, "compiler_so", None)
         said = [command, example.extra_compile_args, example.extra_link_args, compile_openmp, DIRECTIVES]
         note(settings, "".join(f"{each}\n" for each in said))

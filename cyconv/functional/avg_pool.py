@@ -24,6 +24,12 @@ from cyconv.threads import threads_for
 Scales = tuple[NDArray[np.float64], ...]  # along each axis: a mean is the sum times all
 
 
+def averaged(op: str, ndim: int, x: Any, *arguments: Any, calls: Calls = AT_ONCE) -> NDArray:
+    """Do what `avg_pool2d` does, along so many axes."""
+    x = check.as_image(op, "x", x, ndim)
+    return _average(x, *_axes_and_scales(op, x.shape[2:], *arguments), calls)
+
+
 def avg_pool2d(
     x: ArrayLike,
     kernel_size: int | Pair,
@@ -179,6 +185,13 @@ def adaptive_avg_pool2d_backward(
     return averaged_over_parts_backward(op, 2, grad_output, x, input_shape, output_size)
 
 
+def averaged_over_parts(op: str, ndim: int, x: Any, output_size: Any, calls: Calls = AT_ONCE) -> NDArray:
+    """Do what `adaptive_avg_pool2d` does, along so many axes, and `global_avg_pool2d` for a single part."""
+    x = check.as_image(op, "x", x, ndim)
+    axes = adaptive_axes(op, x.shape[2:], output_size)
+    return _average(x, axes, _scales(axes, False, None), calls)
+
+
 def global_avg_pool2d(x: ArrayLike) -> NDArray:
     """Return the average of each channel over the image.
 
@@ -238,23 +251,10 @@ def global_avg_pool2d_backward(
     return averaged_over_parts_backward("global_avg_pool2d_backward", 2, grad_output, x, input_shape, 1)
 
 
-def averaged(op: str, ndim: int, x: Any, *arguments: Any, calls: Calls = AT_ONCE) -> NDArray:
-    """Do what `avg_pool2d` does, along so many axes."""
-    x = check.as_image(op, "x", x, ndim)
-    return _average(x, *_axes_and_scales(op, x.shape[2:], *arguments), calls)
-
-
 def averaged_backward(op: str, ndim: int, grad_output: Any, x: Any, input_shape: Any, *arguments: Any) -> NDArray:
     """Do what `avg_pool2d_backward` does, along so many axes."""
     grad, _, shape = check_backward(op, ndim, grad_output, x, input_shape)
     return _average_backward(op, grad, shape, *_axes_and_scales(op, shape[2:], *arguments))
-
-
-def averaged_over_parts(op: str, ndim: int, x: Any, output_size: Any, calls: Calls = AT_ONCE) -> NDArray:
-    """Do what `adaptive_avg_pool2d` does, along so many axes, and `global_avg_pool2d` for a single part."""
-    x = check.as_image(op, "x", x, ndim)
-    axes = adaptive_axes(op, x.shape[2:], output_size)
-    return _average(x, axes, _scales(axes, False, None), calls)
 
 
 def averaged_over_parts_backward(
