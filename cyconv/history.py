@@ -42,7 +42,7 @@ class History:
 
     def __getitem__(self, name: str) -> list[float]:
         if not any(name in epoch for epoch in self.epochs):
-            raise KeyError(f"History: {name!r} is not recorded; recorded are {self.names}")
+            raise KeyError(f"History: {brief(name)} is not recorded; recorded are {self.names}")
         return [epoch.get(name, math.nan) for epoch in self.epochs]
 
     @property

@@ -88,9 +88,9 @@ class Container(Layer):
         """
         name = index if isinstance(index, str) else list(self._layers)[index]
         if name not in self._layers:
-            raise KeyError(f"{type(self).__name__}: there is no layer {name!r}, only {', '.join(self._layers)}")
+            raise KeyError(f"{type(self).__name__}: there is no layer {brief(name)}, only {', '.join(self._layers)}")
         if not isinstance(layer, Layer):
-            raise TypeError(f"{type(self).__name__}: a layer must be put in the place of {name!r}, got {layer!r}")
+            raise TypeError(f"{type(self).__name__}: a layer must be put in the place of {name!r}, got {brief(layer)}")
         if any(inner is self for _, inner in layer.walk()):
             raise ValueError(f"{type(self).__name__}: cannot stand within itself, at {name!r}")
         before = self._layers[name]
