@@ -1,6 +1,6 @@
 """What this CPU, operating system and build can run: instruction sets, OpenMP, and a fork-safe OpenMP runtime.
 
-And one thing it can be told: on which cores that runtime's threads had better run.
+And what that runtime's threads had better do: how many are to work where several callers share the cores, and where.
 """
 
 cdef extern from * nogil:
@@ -152,21 +152,37 @@ cdef extern from * nogil:
       static int cyconv_can_meet(void) { return 0; }
     #endif
 
-    /* A child of fork() has none of the pool's threads, yet its copy of the runtime would wait for them for ever.
-       Releasing the pool just before every fork lets parent and child each start a fresh one on their next use. */
-    #if defined(_OPENMP) && !defined(_WIN32) && (__GNUC__ >= 9 || __clang_major__ >= 9)
-      #include <pthread.h>
-      static void cyconv_before_fork(void) { omp_pause_resource_all(omp_pause_hard); }
-      static int cyconv_guard_fork(void) { return pthread_atfork(cyconv_before_fork, 0, 0) == 0; }
+    /* Which OpenMP runtime the kernels' calls reach is known when they are loaded: LD_PRELOAD may have put LLVM's before
+       the compiler's own. */
+    #if defined(_OPENMP) && !defined(_WIN32)
+      #include <dlfcn.h>
+      static int cyconv_is_llvm(void) {
+        Dl_info runtime;
+        void *library;
+        int found;
+        if (!dladdr((void *)omp_get_max_threads, &runtime)) return 0;
+        library = dlopen(runtime.dli_fname, RTLD_LAZY | RTLD_NOLOAD);
+        if (!library) return 0;
+        found = dlsym(library, "__kmpc_fork_call") != 0;
+        dlclose(library);
+        return found;
+      }
     #else
-      static int cyconv_guard_fork(void) { return 0; }
+      static int cyconv_is_llvm(void) { return 0; }
     #endif
 
-    /* Where the runtime cannot start a thread it ends the process, so whether it could is tried out here: all at once
-       they wait for `gate`, then end. Threads get the stack that the runtime's get, unless OMP_STACKSIZE is set. */
+    /* Where the runtime cannot start a thread it ends the process, so each caller's team is tried first: as many threads
+       wait for `gate`, then end, and the runtime starts its own before another caller tries. They get the stack that the
+       runtime's get, unless OMP_STACKSIZE is set. */
     #if defined(_OPENMP) && !defined(_WIN32)
       #include <pthread.h>
       #include <stdlib.h>
+      #include <time.h>
+      #define CYCONV_RETRY 10 /* seconds until a caller that got fewer threads than it may use tries again */
+      static __thread struct { int started, reduced; time_t retry; } cyconv_team;
+      static pthread_mutex_t cyconv_turn = PTHREAD_MUTEX_INITIALIZER;
+      static int cyconv_llvm;
+
       static void *cyconv_pass(void *gate) {
         pthread_mutex_lock((pthread_mutex_t *)gate);
         pthread_mutex_unlock((pthread_mutex_t *)gate);
@@ -184,14 +200,187 @@ cdef extern from * nogil:
         free(threads);
         return started;
       }
+      static int cyconv_started(void) { return cyconv_team.started; }
+      static int cyconv_reduced(void) { return cyconv_team.reduced; }
+      /* Start the calling thread's team, of as many of the threads wanted as can be had; return how many. */
+      static int cyconv_start(int wanted) {
+        struct timespec now;
+        int possible, present = 0;
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        if (cyconv_team.reduced && now.tv_sec < cyconv_team.retry)
+          return wanted < cyconv_team.reduced ? wanted : cyconv_team.reduced;
+        pthread_mutex_lock(&cyconv_turn);
+        possible = 1 + cyconv_startable(wanted - 1);
+        cyconv_team.reduced = 0;
+        if (possible < wanted) { /* half of them, for the other half's memory is needed too */
+          possible = cyconv_team.reduced = (possible + 1) / 2;
+          cyconv_team.retry = now.tv_sec + CYCONV_RETRY;
+        }
+        if (possible > 1) {
+          #pragma omp parallel num_threads(possible)
+          __atomic_add_fetch(&present, 1, __ATOMIC_RELAXED);
+          cyconv_team.started = possible;
+        }
+        pthread_mutex_unlock(&cyconv_turn);
+        return possible;
+      }
+      /* GCC's runtime ends the threads that a smaller team has no use for. */
+      static void cyconv_shrink(int threads) {
+        if (!cyconv_llvm && threads > 1 && threads < cyconv_team.started) cyconv_team.started = threads;
+      }
+      static int cyconv_runtime_limit(void) { return omp_get_max_threads(); }
     #else
       static int cyconv_startable(int wanted) { return wanted; }
+      static int cyconv_started(void) { return 1 << 30; }
+      static int cyconv_reduced(void) { return 0; }
+      static int cyconv_start(int wanted) { return wanted; }
+      static void cyconv_shrink(int threads) { (void)threads; }
+      static int cyconv_runtime_limit(void) { return 0; }
     #endif
+
+    /* Callers share the cores: each gets those that remain when they are dealt to all that are active. That is a thread
+       which asked for a team a moment ago (longer than that, lest teams change with every gap between two kernels), or
+       which asked before and uses a core still, so that its kernel lasts. */
+    #if defined(_OPENMP) && defined(__linux__)
+      #include <unistd.h>
+      #include <sys/syscall.h>
+      #define CYCONV_CALLERS 256
+      #define CYCONV_ACTIVE 20000000 /* in nanoseconds: some time slices */
+      #define CYCONV_LASTING 2000000000 /* the longest kernel that is recognized */
+      static struct { int thread; long long called, busy, looked, cpu; } cyconv_callers[CYCONV_CALLERS];
+      static int cyconv_slots; /* that were ever in use */
+      static __thread struct { int thread, slot; } cyconv_self;
+
+      #define CYCONV_LOAD(x) __atomic_load_n(&(x), __ATOMIC_RELAXED)
+      #define CYCONV_STORE(x, value) __atomic_store_n(&(x), value, __ATOMIC_RELAXED)
+
+      /* A thread's time on the CPU, or -1 when it has ended: the clock's number is made of the thread's, as in glibc. */
+      static long long cyconv_cpu_time(int thread) {
+        struct timespec used;
+        if (clock_gettime((clockid_t)(~(unsigned)thread << 3 | 6), &used)) return -1;
+        return used.tv_sec * 1000000000LL + used.tv_nsec;
+      }
+      static int cyconv_is_active(int slot, long long now) {
+        long long called = CYCONV_LOAD(cyconv_callers[slot].called), looked, used, before;
+        if (now - called < CYCONV_ACTIVE || now - CYCONV_LOAD(cyconv_callers[slot].busy) < CYCONV_ACTIVE) return 1;
+        looked = CYCONV_LOAD(cyconv_callers[slot].looked);
+        if (now - called > CYCONV_LASTING || now - looked < CYCONV_ACTIVE) return 0;
+        used = cyconv_cpu_time(CYCONV_LOAD(cyconv_callers[slot].thread));
+        before = CYCONV_LOAD(cyconv_callers[slot].cpu);
+        CYCONV_STORE(cyconv_callers[slot].looked, now);
+        CYCONV_STORE(cyconv_callers[slot].cpu, used);
+        if ((used - before) * 16 < now - looked) return 0;
+        CYCONV_STORE(cyconv_callers[slot].busy, now);
+        return 1;
+      }
+      static int cyconv_claim(long long now) {
+        int i, thread, slots;
+        if (!cyconv_self.thread) cyconv_self.thread = (int)syscall(SYS_gettid);
+        for (i = 0; i < CYCONV_CALLERS; i++) {
+          thread = CYCONV_LOAD(cyconv_callers[i].thread);
+          if (thread && (now - CYCONV_LOAD(cyconv_callers[i].called) < CYCONV_ACTIVE
+                         || (now - CYCONV_LOAD(cyconv_callers[i].called) < CYCONV_LASTING
+                             && cyconv_cpu_time(thread) >= 0))) continue;
+          if (!__atomic_compare_exchange_n(
+                &cyconv_callers[i].thread, &thread, cyconv_self.thread, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) continue;
+          CYCONV_STORE(cyconv_callers[i].called, now);
+          CYCONV_STORE(cyconv_callers[i].looked, now);
+          CYCONV_STORE(cyconv_callers[i].cpu, cyconv_cpu_time(cyconv_self.thread));
+          slots = CYCONV_LOAD(cyconv_slots);
+          while (slots <= i && !__atomic_compare_exchange_n(
+                   &cyconv_slots, &slots, i + 1, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}
+          return i;
+        }
+        return -1;
+      }
+      /* How many threads of so many the calling thread may use where so many cores are shared. */
+      static int cyconv_share(int threads, int cores) {
+        long long now = cyconv_time(CLOCK_MONOTONIC_COARSE);
+        int slot = cyconv_self.slot, active = 0, rank = 0, share, i, slots;
+        if (!cyconv_self.thread || slot < 0 || CYCONV_LOAD(cyconv_callers[slot].thread) != cyconv_self.thread)
+          slot = cyconv_self.slot = cyconv_claim(now);
+        else if (CYCONV_LOAD(cyconv_callers[slot].called) != now)
+          CYCONV_STORE(cyconv_callers[slot].called, now);
+        slots = CYCONV_LOAD(cyconv_slots);
+        for (i = 0; i < slots; i++)
+          if (i == slot || cyconv_is_active(i, now)) {
+            active++;
+            rank += i < slot;
+          }
+        if (slot < 0) rank = active++;
+        if (active < 2) return threads;
+        share = cores / active + (rank < cores % active);
+        if (share < 1) share = 1;
+        return share < threads ? share : threads;
+      }
+      static void cyconv_forget_callers(void) {
+        int i;
+        for (i = 0; i < CYCONV_CALLERS; i++) CYCONV_STORE(cyconv_callers[i].thread, 0);
+        CYCONV_STORE(cyconv_slots, 0);
+        cyconv_self.thread = 0;
+      }
+    #else
+      static int cyconv_share(int threads, int cores) { (void)cores; return threads; }
+      static void cyconv_forget_callers(void) {}
+    #endif
+
+    /* A child of fork() has none of the pool's threads, yet its copy of GCC's runtime would wait for them for ever.
+       Releasing the pool just before every fork lets parent and child each start a fresh one on their next use. LLVM's
+       runtime sees to that itself, and must not be called then: it holds its own locks. */
+    #if defined(_OPENMP) && !defined(_WIN32)
+      #if __GNUC__ >= 9 || __clang_major__ >= 9
+        #define CYCONV_CAN_PAUSE 1
+      #else
+        #define CYCONV_CAN_PAUSE 0
+      #endif
+      static void cyconv_before_fork(void) {
+      #if CYCONV_CAN_PAUSE
+        omp_pause_resource_all(omp_pause_hard);
+      #endif
+        cyconv_team.started = 0;
+      }
+      static void cyconv_in_child(void) {
+        pthread_mutex_t fresh = PTHREAD_MUTEX_INITIALIZER;
+        cyconv_turn = fresh;
+        cyconv_team.started = 0;
+        cyconv_forget_callers();
+      }
+      static int cyconv_guard_fork(void) {
+        cyconv_llvm = cyconv_is_llvm();
+        if (pthread_atfork(cyconv_llvm ? 0 : cyconv_before_fork, 0, cyconv_in_child)) return 0;
+        return cyconv_llvm || CYCONV_CAN_PAUSE;
+      }
+    #else
+      static int cyconv_guard_fork(void) { return 0; }
+    #endif
+
+    /* Whether the calling thread gets all threads, whoever else keeps the cores busy. */
+    #if defined(_MSC_VER)
+      #define CYCONV_THREAD_LOCAL __declspec(thread)
+    #else
+      #define CYCONV_THREAD_LOCAL __thread
+    #endif
+    static CYCONV_THREAD_LOCAL int cyconv_whole;
+    static int cyconv_set_whole(int whole) {
+      int before = cyconv_whole;
+      cyconv_whole = whole;
+      return before;
+    }
+    static int cyconv_is_whole(void) { return cyconv_whole; }
     """
     const int openmp_version "cyconv_openmp_version"
     int supports "cyconv_supports"(int level)
     int guard_fork "cyconv_guard_fork"()
+    int is_llvm "cyconv_is_llvm"()
     int startable "cyconv_startable"(int wanted)
+    int started "cyconv_started"()
+    int reduced_team "cyconv_reduced"()
+    int start "cyconv_start"(int wanted)
+    void shrink "cyconv_shrink"(int threads)
+    int limit_of_runtime "cyconv_runtime_limit"()
+    int share "cyconv_share"(int threads, int cores)
+    int is_whole "cyconv_is_whole"()
+    int set_whole "cyconv_set_whole"(int whole)
     int settled "cyconv_settled"()
     void meet "cyconv_meet"(int threads)
     int welcome "cyconv_welcome"(int threads)
@@ -212,7 +401,49 @@ def startable_threads(int wanted):
     return count
 
 
-def spread(int threads):
+def started_threads():
+    """Return the size of the calling thread's team, 0 if it has none yet."""
+    return started()
+
+
+def limited(int count):
+    """Return how many of so many threads the OpenMP runtime and the system's limits leave to the calling thread.
+
+    The runtime's own number is a limit where somebody has changed it since it was loaded, as threadpoolctl does.
+    """
+    cdef int limit = limit_of_runtime()
+    if limit != INITIAL_LIMIT:
+        count = min(count, max(limit, 1))
+    limit = reduced_team()
+    return min(count, limit) if limit else count
+
+
+def whole_teams(bint whole):
+    """Give the calling thread all threads it asks `team` for, or its share of the cores; return what it got before."""
+    return bool(set_whole(whole))
+
+
+def team(int count, int cores, bint spreads):
+    """Return how many of so many threads the caller's next kernel is to use, and see to it that they can run.
+
+    They are as many as the OpenMP runtime allows, the caller's share of so many cores (0 if it need not share them),
+    those that can be started at all, and with `spreads` those that `spread` leaves.
+    """
+    cdef int limit = limit_of_runtime()
+    if limit != INITIAL_LIMIT:
+        count = min(count, max(limit, 1))
+    if cores and not is_whole():
+        count = share(count, cores)
+    if count > started() and count > 1:
+        with nogil:
+            count = start(count)
+    if count > 1 and spreads and not is_whole():
+        count = spread(count)
+    shrink(count)
+    return count
+
+
+cpdef int spread(int threads):
     """Return how many of the caller's team of so many threads are to work, and see to it that each has a core.
 
     If it is due and there are enough cores, the other threads are kept off the caller's core for a while. A convolution
@@ -229,3 +460,5 @@ def spread(int threads):
 CAN_SPREAD = bool(can_meet)  # whether `spread` does anything
 OPENMP_VERSION = openmp_version  # date code of the OpenMP standard, 0 for a serial build
 FORK_SAFE = bool(guard_fork())
+RUNTIME = ("LLVM" if is_llvm() else "GCC") if openmp_version else None  # whose OpenMP the kernels run on
+cdef int INITIAL_LIMIT = limit_of_runtime()

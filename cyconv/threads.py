@@ -1,6 +1,7 @@
-"""How many threads cyconv's kernels use: one number, cyconv's own, that every parallel loop is given.
+"""How many threads cyconv's kernels use: a number of the process, or of a ``with`` block, that parallel loops are given.
 
-Before work that is worth several, they are kept from waking up on one core where there is one for each.
+Python threads that call kernels at once share the cores: each gets its part of them, so that they do not keep each other
+waiting. Before work that is worth several threads, these are kept from waking up on one core where there is one for each.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import operator
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
-from cyconv import _cpu
+from cyconv import _cpu, _runtime
 
 __all__ = ["get_num_threads", "num_threads", "set_num_threads"]
 
@@ -40,6 +42,14 @@ def _read(path: str) -> str:
         return file.read()
 
 
+def _usable_cores() -> tuple[int, str]:
+    """Return how many cores kernels may use and where that number came from."""
+    quota = _cgroup_quota()
+    if quota is not None and quota < _runtime.CORES:
+        return quota, "control group's CPU quota"
+    return min(_runtime.CORES, MAX_THREADS), "usable cores"
+
+
 def _default() -> tuple[int, str]:
     """Return the number of threads to start with and where it came from."""
     if not _cpu.OPENMP_VERSION:
@@ -47,26 +57,24 @@ def _default() -> tuple[int, str]:
     first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     if first.isdecimal() and int(first) > 0:
         return min(int(first), MAX_THREADS), "OMP_NUM_THREADS"
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _cgroup_quota()
-    if quota is not None and quota < cores:
-        return quota, "control group's CPU quota"
-    return min(cores, MAX_THREADS), "usable cores"
+    return _usable_cores()
 
 
 _count, _source = _default()
+_block: ContextVar[int | None] = ContextVar("cyconv.num_threads", default=None)  # the innermost block's number
+_shared_cores = _usable_cores()[0]  # dealt to the callers; 0: each gets what it asks for
 _spread = _cpu.CAN_SPREAD and "OMP_PROC_BIND" not in os.environ
-_startable = 1  # threads that are known to be possible at once
 
 
 def get_num_threads() -> int:
-    """Return the number of threads a kernel may use.
+    """Return the number of threads a kernel may use in the calling thread.
 
     Returns
     -------
     int
-        What `set_num_threads` or `num_threads` set; before that OMP_NUM_THREADS, else the cores that the process may
-        use. These two are lowered at the first use if the limits on memory and processes allow fewer.
+        What the innermost `num_threads` block says, else what `set_num_threads` set; before that OMP_NUM_THREADS, else
+        the cores that the process may use. It is lower where ``threadpoolctl.threadpool_limits`` says so, or where the
+        limits on memory and processes let the calling thread start fewer.
 
     Examples
     --------
@@ -74,12 +82,16 @@ def get_num_threads() -> int:
     >>> cyconv.get_num_threads() >= 1
     True
     """
-    return _count
+    return _cpu.limited(_block.get() or _count)
 
 
 def source() -> str:
     """Return where the thread count came from, in words."""
-    return _source
+    wanted = _block.get()
+    said = _source if wanted is None else "num_threads"
+    if get_num_threads() == (wanted or _count):
+        return said
+    return f"{said}, lowered to what the OpenMP runtime or the limits on memory or processes allow"
 
 
 def placement() -> str:
@@ -92,10 +104,15 @@ def placement() -> str:
 def set_num_threads(count: int) -> None:
     """Set the number of threads a kernel may use, for the whole process.
 
-    Results do not depend on it, bit for bit. A larger count than any before is tried out: the OpenMP runtime would end
-    the process if it could not start its threads. On Linux threads that woke up on one core are sent to several, and
-    those that other programs leave no core are left out for a while; OMP_PROC_BIND in the environment, as in
-    ``OMP_PROC_BIND=false``, leaves it all to the system.
+    Results do not depend on it, bit for bit. Inside a `num_threads` block it holds for that block instead.
+
+    Python threads that call kernels at once share the cores: of eight callers on eight cores each runs on one thread,
+    whatever the number, and one that is alone runs on all. Only a `num_threads` block gets its number in any case.
+
+    More threads than the calling thread has had are tried out: the OpenMP runtime would end the process if it could not
+    start them. On Linux threads that woke up on one core are sent to several, and those that other programs leave no
+    core are left out for a while; OMP_PROC_BIND in the environment, as in ``OMP_PROC_BIND=false``, leaves it all to the
+    system.
 
     Parameters
     ----------
@@ -117,31 +134,21 @@ def set_num_threads(count: int) -> None:
     1
     >>> cyconv.set_num_threads(before)
     """
-    global _count, _source, _startable
-    try:
-        if isinstance(count, bool):
-            raise TypeError
-        checked = operator.index(count)
-    except TypeError:
-        raise TypeError(f"set_num_threads: `count` must be an integer, got {count!r}") from None
-    if not 1 <= checked <= MAX_THREADS:
-        raise ValueError(f"set_num_threads: `count` must be 1 to {MAX_THREADS}, got {checked}")
-    if checked > _startable:
-        possible = 1 + _cpu.startable_threads(checked - 1)
-        if possible < checked:
-            raise ValueError(
-                f"set_num_threads: `count` must be at most {possible}, got {checked}: the limits on memory or "
-                "processes allow no more threads here"
-            )
-        _startable = checked
-    _count, _source = checked, "set_num_threads"
+    global _count, _source
+    checked = _checked("set_num_threads", count)
+    if _block.get() is None:
+        _count, _source = checked, "set_num_threads"
+    else:
+        _block.set(checked)
 
 
 @contextmanager
 def num_threads(count: int) -> Iterator[None]:
     """Use `count` threads inside a ``with`` block, then what was set before.
 
-    The number is the whole process's: it holds for other Python threads too while the block runs.
+    The number is the calling thread's (or asyncio task's): other Python threads keep theirs. A thread started inside
+    the block has the process's number, unless it runs in a copy of the context (`contextvars.copy_context`), as those do
+    that prepare the batches of `cyconv.data.Batches`. The cores are not shared with other callers.
 
     Parameters
     ----------
@@ -160,36 +167,48 @@ def num_threads(count: int) -> Iterator[None]:
     ...     cyconv.get_num_threads()
     1
     """
-    global _count, _source
-    before = _count, _source
-    set_num_threads(count)
+    checked, before = _checked("num_threads", count), _block.get()
+    _block.set(checked)
     try:
         yield
     finally:
-        _count, _source = before
+        _block.set(before)
+
+
+def _checked(op: str, count: int) -> int:
+    """Return a number of threads that can be started."""
+    try:
+        if isinstance(count, bool):
+            raise TypeError
+        checked = operator.index(count)
+    except TypeError:
+        raise TypeError(f"{op}: `count` must be an integer, got {count!r:.60}") from None
+    if not 1 <= checked <= MAX_THREADS:
+        raise ValueError(f"{op}: `count` must be 1 to {MAX_THREADS}, got {checked}")
+    if checked > max(_cpu.started_threads(), 1):
+        possible = 1 + _cpu.startable_threads(checked - 1)
+        if possible < checked:
+            raise ValueError(
+                f"{op}: `count` must be at most {possible}, got {checked}: the limits on memory or processes allow no "
+                "more threads here"
+            )
+    return checked
 
 
 def threads_for(work: int) -> int:
     """Return how many threads `work` operations are worth: small work runs serially."""
-    count = min(_count, work // GRAIN)
+    wanted = _block.get()
+    count = min(wanted or _count, work // GRAIN)
     if count < 2:
         return 1
-    if count > _startable:
-        _lower_to_startable()
-        count = min(_count, count)
-    return _cpu.spread(count) if _spread else count
+    return _cpu.team(count, 0 if wanted else _shared_cores, _spread)
 
 
-def are_left_out() -> bool:
-    """Return whether large kernels get fewer threads at present than they may use: others keep the cores busy."""
-    return threads_for(_count * GRAIN) < _count
-
-
-def _lower_to_startable() -> None:
-    """Lower the count that nobody has tried out, OMP_NUM_THREADS or the number of cores, to what can be started."""
-    global _count, _source, _startable
-    possible = 1 + _cpu.startable_threads(_count - 1)
-    if possible < _count:
-        # Half of them, for the other half's memory is needed too.
-        _count, _source = (possible + 1) // 2, f"{_source}, lowered to what the limits on memory or processes allow"
-    _startable = max(_startable, _count)
+@contextmanager
+def whole_teams() -> Iterator[None]:
+    """Give kernels all threads they may use, whoever else keeps the cores busy: for calls to be replayed later."""
+    before = _cpu.whole_teams(True)
+    try:
+        yield
+    finally:
+        _cpu.whole_teams(before)

@@ -12,6 +12,7 @@ from cyconv import threads
 
 # Tests run on as many threads as they ask for, whatever else keeps the cores busy; those of this are processes.
 threads._spread = False
+threads._shared_cores = 0
 
 
 def pytest_collection_modifyitems(items):

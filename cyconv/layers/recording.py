@@ -22,7 +22,7 @@ from cyconv.layers import base
 from cyconv.layers.base import Layer, is_patched
 from cyconv.parameter import Parameter
 from cyconv.settings import is_exact, is_fusing
-from cyconv.threads import GRAIN, are_left_out, get_num_threads, threads_for
+from cyconv.threads import GRAIN, get_num_threads, threads_for, whole_teams
 
 MOST_INPUTS = 1 << 16  # numbers that go in, up to which it pays: more than that take a millisecond and longer
 MOST_SHAPES = 4  # of inputs, whose recordings are kept: each may hold filters of its own
@@ -54,7 +54,7 @@ class Recording(Calls):
         self._buffers: list[NDArray] = []
         self._watch = Watch()
         self._threads = 1  # the most that any kernel uses
-        self._on_fewer: dict[int, list[Call]] = {}  # the calls as they are made while threads are left out
+        self._on_fewer: dict[int, list[Call]] = {}  # the calls as they are made on fewer threads
         self.x = self._like(shape, dtype)
         self._output = self.x
 
@@ -243,12 +243,11 @@ def _recorded(layer: Layer, x: NDArray, record: Callable[..., NDArray], recordin
     if any(inner.training for _, inner in layer.walk()):
         recordings[key] = None
         return None
-    if are_left_out():  # it would be replayed on as few threads ever after
-        return None
     recording = Recording(x.shape, x.dtype)
     recording.x[...] = x
     recording.depend_on(layer)
-    output = record(recording.x, None, False, recording)
+    with whole_teams():  # replaying takes those that there are then
+        output = record(recording.x, None, False, recording)
     result = output.copy("K")
     recording.finish(output)
     if sum(parameter.size for parameter in layer.parameters().values()) > MOST_WEIGHTS:
@@ -257,7 +256,7 @@ def _recorded(layer: Layer, x: NDArray, record: Callable[..., NDArray], recordin
     idle = recordings.get(key)
     if recording.nbytes > MOST_BYTES:
         recordings[key] = None
-    elif idle is not None and not are_left_out():
+    elif idle is not None:
         idle.append(recording)
     return result
 
