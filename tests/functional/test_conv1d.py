@@ -80,7 +80,7 @@ WRONG = [
     (lambda: F.conv1d(X[0], WEIGHT), ValueError, "conv1d: `x` must have 3 dimensions"),
     (lambda: F.conv1d(X, WEIGHT, stride=0), ValueError, "conv1d: `stride` must be at least 1, got 0"),
     (lambda: F.conv1d(X, WEIGHT, padding=-1), ValueError, "conv1d: `padding` must be at least 0, got -1"),
-    (lambda: F.conv_transpose1d(X, TRANSPOSED, padding="same"), TypeError, "`padding` must be an integer"),
+    (lambda: F.conv_transpose1d(X, TRANSPOSED, padding="same"), ValueError, "`padding` .same. has no meaning here"),
 ]
 
 

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from cyconv._dispatch import images
-from cyconv.functional import conv
 from cyconv.functional._correlation import FILTER_BYTES, Columns, Direct, Grouped, Images, Planes, Winograd
-from cyconv.functional.conv import planned
+from cyconv.functional.conv import _read_plan, planned
 from tests import references
 
 # batch, input channels, output channels, size, kernel, stride, padding, groups: forward, input gradient
@@ -45,10 +44,8 @@ def plan(shape, dtype=np.float32, algorithm="auto"):
     N, IC, OC, size, kernel, stride, padding, groups = shape
     H, W = size if isinstance(size, tuple) else (size, size)
     kernel, dilation = kernel if isinstance(kernel, tuple) else (kernel, 1)
-    x = np.broadcast_to(np.zeros(1, dtype), (N, H, W, IC)).transpose(0, 3, 1, 2)  # takes no memory
-    weight = np.broadcast_to(np.zeros(1, dtype), (OC, IC // groups, kernel, kernel))
-    parameters = conv._parameters("conv2d", stride, padding, dilation, groups, algorithm)
-    return conv._plan("conv2d", x.shape, weight.shape, None, np.dtype(dtype), *parameters)
+    parameters = stride, padding, dilation, groups, algorithm, None, False
+    return _read_plan("conv2d", (N, IC, H, W), (OC, IC // groups, kernel, kernel), None, np.dtype(dtype), *parameters)
 
 
 @pytest.mark.parametrize("name", CHOICES)
