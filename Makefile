@@ -1,6 +1,7 @@
 # Every target sets itself up in .venv: it needs Python 3.11 or newer, a C compiler and make, nothing else.
 #   make train   train LeNet-5 on the bundled digits; weights, history and figures go to runs/
 #   make test    build in place and run the whole test suite, doctests included
+#   make test-clang  the same with clang and LLVM's OpenMP runtime (apt install clang libomp-dev)
 #   make docs    write docs/operations.md, and the table of docs/models.md, from what the tests run
 #   make bench   measure beside PyTorch and NumPy; KINDS="train memory" for less than all of it
 # Variables: PYTHON (the interpreter to start from), ARGS (more arguments for the command that a target runs).
@@ -9,16 +10,24 @@ PYTHON ?= python3
 ARGS ?=
 KINDS ?= all
 TORCH ?= torch==2.13.0
+CLANG ?= clang
 
 COMPILED := $(shell find cyconv -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
 
-.PHONY: train test test-slow docs bench lint clean
+.PHONY: train test test-clang test-slow docs bench lint clean
 
 train: .venv/installed
 	.venv/bin/python -m cyconv train --out runs/lenet5-digits $(ARGS)
 
 test: .venv/installed
 	.venv/bin/python -m pytest $(ARGS)
+
+# Built by clang with LLVM's OpenMP runtime, as on macOS, in a copy: the ordinary build stays as it is.
+test-clang: .venv/installed
+	mkdir -p build/clang
+	git ls-files -z --cached | xargs -0 cp --parents --target-directory=build/clang
+	cd build/clang && CC="$(CLANG)" PYTHONPATH="$$PWD" ../../.venv/bin/python setup.py build_ext --inplace
+	cd build/clang && PYTHONPATH="$$PWD" ../../.venv/bin/python -m pytest $(ARGS)
 
 test-slow: .venv/installed
 	.venv/bin/python -m pytest -m slow $(ARGS)

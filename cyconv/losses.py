@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+import cyconv.functional  # noqa: F401  (whole, before its parts: see cyconv/__init__.py)
 from cyconv import functional as F
 from cyconv._validation import as_array, as_bool, as_choice, as_int, as_number
 from cyconv.functional.loss import IGNORE_INDEX, mean_cross_entropy_and_gradient

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+import cyconv.data
+import cyconv.layers  # noqa: F401  (whole, before its parts: see cyconv/__init__.py)
 from cyconv import analysis
 from cyconv import functional as F
 from cyconv._validation import as_array, as_bool, as_choice, as_generator, as_inputs, as_int, as_numbers

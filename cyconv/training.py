@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+import cyconv.layers  # noqa: F401  (whole, before its parts: see cyconv/__init__.py)
 from cyconv._dispatch import optimizer as kernel
 from cyconv.callbacks import Callback, Checkpoint, EarlyStopping, ProgressBar
 from cyconv.history import History

@@ -8,6 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cyconv
+import cyconv.data
+import cyconv.layers
+import cyconv.models
 from cyconv import _cpu, _dispatch, memory, threads
 from cyconv.cli.catalogue import show_models, show_summary
 from cyconv.cli.images import AUGMENTATIONS, ROOTS, SIZES
