@@ -5,6 +5,7 @@
 #   make test-torch   run the tests that compare with PyTorch, which is installed into .torch-venv
 #   make docs    write docs/operations.md, and the tables of docs/models.md and README.md, from what the tests run
 #   make sanitize   run the tests of the kernels and of the functions on a build of its own with gcc's sanitizers
+#   make test-clang  the same with clang and LLVM's OpenMP runtime (apt install clang libomp-dev)
 #   make bench   measure beside PyTorch and NumPy; KINDS="train memory" for less than all of it
 # Variables: PYTHON (the interpreter to start from), ARGS (more arguments for the command that a target runs),
 # SANITIZED (the instruction set that make sanitize builds).
@@ -14,16 +15,24 @@ ARGS ?=
 KINDS ?= all
 TORCH ?= torch==2.13.0
 SANITIZED ?= baseline
+CLANG ?= clang
 
 COMPILED := $(shell find cyconv -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
 
-.PHONY: train test test-slow test-debug test-torch sanitize docs bench lint clean
+.PHONY: train test test-slow test-debug test-clang test-torch sanitize docs bench lint clean
 
 train: .venv/installed
 	.venv/bin/python -m cyconv train --out runs/lenet5-digits $(ARGS)
 
 test: .venv/installed
 	.venv/bin/python -m pytest $(ARGS)
+
+# Built by clang with LLVM's OpenMP runtime, as on macOS, in a copy: the ordinary build stays as it is.
+test-clang: .venv/installed
+	mkdir -p build/clang
+	git ls-files -z --cached | xargs -0 cp --parents --target-directory=build/clang
+	cd build/clang && CC="$(CLANG)" PYTHONPATH="$$PWD" ../../.venv/bin/python setup.py build_ext --inplace
+	cd build/clang && PYTHONPATH="$$PWD" ../../.venv/bin/python -m pytest $(ARGS)
 
 test-slow: .venv/installed
 	.venv/bin/python -m pytest -m slow $(ARGS)

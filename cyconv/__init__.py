@@ -4,6 +4,10 @@
 underneath; ``cyconv.models`` and ``cyconv.data`` have networks and data ready to use.
 """
 
+# Parts are loaded when they are first used, in several threads at once perhaps. A module's lock is taken before its
+# package's, but a package that loads its modules holds its own: two threads then wait for each other. So what needs a
+# module of another package first imports that package as a whole, and locks are taken in one order.
+
 from typing import TYPE_CHECKING, Any
 
 from cyconv import _runtime  # noqa: F401  (first: it loads the OpenMP runtime)
@@ -77,15 +81,17 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Load a public name when it is first used: `import cyconv` itself takes little more than NumPy's own time."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
+if not TYPE_CHECKING:  # whose readers take it for a promise that every name exists
 
-    value = import_module("cyconv.network").Network if name == "Network" else import_module(f"cyconv.{name}")
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> Any:
+        """Load a public name when it is first used: `import cyconv` itself takes little more than NumPy's own time."""
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+
+        value = import_module("cyconv.network").Network if name == "Network" else import_module(f"cyconv.{name}")
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

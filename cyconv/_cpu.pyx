@@ -152,8 +152,8 @@ cdef extern from * nogil:
       static int cyconv_can_meet(void) { return 0; }
     #endif
 
-    /* Which OpenMP runtime the kernels' calls reach is known when they are loaded: LD_PRELOAD may have put LLVM's before
-       the compiler's own. */
+    /* Which OpenMP runtime the kernels' calls reach is known when they are loaded: LD_PRELOAD may have put LLVM's
+       before the compiler's own. */
     #if defined(_OPENMP) && !defined(_WIN32)
       #include <dlfcn.h>
       static int cyconv_is_llvm(void) {
@@ -171,9 +171,9 @@ cdef extern from * nogil:
       static int cyconv_is_llvm(void) { return 0; }
     #endif
 
-    /* Where the runtime cannot start a thread it ends the process, so each caller's team is tried first: as many threads
-       wait for `gate`, then end, and the runtime starts its own before another caller tries. They get the stack that the
-       runtime's get, unless OMP_STACKSIZE is set. */
+    /* Where the runtime cannot start a thread it ends the process, so each caller's team is tried first: as many
+       threads wait for `gate`, then end, and the runtime starts its own before another caller tries. They get the stack
+       that the runtime's get, unless OMP_STACKSIZE is set. */
     #if defined(_OPENMP) && !defined(_WIN32)
       #include <pthread.h>
       #include <stdlib.h>
@@ -254,7 +254,8 @@ cdef extern from * nogil:
       #define CYCONV_LOAD(x) __atomic_load_n(&(x), __ATOMIC_RELAXED)
       #define CYCONV_STORE(x, value) __atomic_store_n(&(x), value, __ATOMIC_RELAXED)
 
-      /* A thread's time on the CPU, or -1 when it has ended: the clock's number is made of the thread's, as in glibc. */
+      /* A thread's time on the CPU, or -1 when it has ended: the clock's number is made of the thread's, as in glibc.
+         */
       static long long cyconv_cpu_time(int thread) {
         struct timespec used;
         if (clock_gettime((clockid_t)(~(unsigned)thread << 3 | 6), &used)) return -1;

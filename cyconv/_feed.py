@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import cyconv.layers  # noqa: F401  (whole, before its parts: see cyconv/__init__.py)
 from cyconv._validation import as_array, as_inputs, as_numbers
 from cyconv.data.batches import Batches
 from cyconv.layers.base import Layer, Shape

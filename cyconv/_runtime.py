@@ -7,20 +7,23 @@ it is loaded, so this module must be imported before any other compiled one. Wha
 
 import os
 import sys
+import time
+from _thread import get_ident
 
 # Some 0.1 ms. A step of LeNet-5 (batch 64, two threads on two cores) took 2.61 ms with 10000, 2.63 with 5000 and 2.86
 # with 2000; two processes of two threads each did 88 steps/s with 20000, 205 with 5000 and 284 with 2000. That threads
 # which fall asleep may wake up on one core is what `_cpu.spread` is for.
 SPIN_COUNT = "5000"
+LONGEST_IMPORT = 10  # seconds that a fork waits for imports in other threads
 BINDING = ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY")  # variables that bind threads to cores
 
 
 def _usable_cores() -> set[int]:
     """Return the cores this process may use, those aside to which an OpenMP runtime has bound the calling thread.
 
-    Told to bind threads, a runtime binds the one that loads it: its affinity is then a single core, and that is all that
-    a second runtime loaded by it would see. The first still knows all as its places. (The parent process, the control
-    group and the affinities of other threads do not: who started this process under taskset meant what they said.)
+    Told to bind threads, a runtime binds the one that loads it: its affinity is then a single core, and that is all
+    that a second runtime loaded by it would see. The first still knows all as its places. (The parent process, the
+    control group and the affinities of other threads do not: who started this process under taskset means that.)
     """
     cores = os.sched_getaffinity(0)
     if not any(os.environ.get(name) for name in BINDING):
@@ -45,7 +48,7 @@ def _usable_cores() -> set[int]:
 def _load() -> int:
     """Load the OpenMP runtime and return the number of cores that the process may use."""
     if not hasattr(os, "sched_getaffinity"):
-        from cyconv import _cpu  # noqa: F401
+        from cyconv import _cpu
 
         return os.cpu_count() or 1
     bound = os.sched_getaffinity(0)
@@ -55,7 +58,7 @@ def _load() -> int:
             os.sched_setaffinity(0, cores)  # lest the runtime puts all its threads on this one's core
     except OSError:
         cores = bound
-    from cyconv import _cpu  # noqa: F401, F811
+    from cyconv import _cpu  # noqa: F401
 
     if cores != bound:
         os.sched_setaffinity(0, bound)
@@ -76,12 +79,30 @@ def _check_build() -> None:
         version = ".".join(map(str, sys.version_info[:2]))
         raise ImportError(
             f"cyconv: {folder} has no compiled modules for Python {version} ({', '.join(missing)}). In a source "
-            "checkout build them first: `pip install --editable .`, or `python setup.py build_ext --inplace`; to use an "
-            "installed cyconv, start Python in another folder"
+            "checkout build them first: `pip install --editable .`, or `python setup.py build_ext --inplace`; to use "
+            "an installed cyconv, start Python in another folder"
         )
 
 
+def _wait_for_imports() -> None:
+    """Before a fork, let other threads finish what they import: the child would wait for the locks they hold for ever.
+
+    The program's own modules do not count, one of which may be running for good.
+    """
+    locks = getattr(sys.modules.get("_frozen_importlib"), "_module_locks", {})
+    roots = {*sys.stdlib_module_names, "cyconv", "numpy", "scipy", "tqdm", "safetensors"}
+    end = time.monotonic() + LONGEST_IMPORT
+    while time.monotonic() < end:
+        held = {name: getattr(reference(), "owner", None) for name, reference in list(locks.items())}
+        owners = {owner for name, owner in held.items() if owner and name.partition(".")[0] in roots}
+        if not owners or get_ident() in held.values():
+            return
+        time.sleep(0.001)
+
+
 _check_build()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_wait_for_imports)
 _ours = "GOMP_SPINCOUNT" not in os.environ and "OMP_WAIT_POLICY" not in os.environ
 if _ours:
     os.environ["GOMP_SPINCOUNT"] = SPIN_COUNT

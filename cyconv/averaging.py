@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import cyconv.functional
+import cyconv.layers  # noqa: F401  (whole, before its parts: see cyconv/__init__.py)
 from cyconv._dispatch import optimizer as kernel
 from cyconv._validation import as_instance, as_int, as_number
 from cyconv.callbacks import Callback

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+import cyconv.layers  # noqa: F401  (whole, before its parts: see cyconv/__init__.py)
 from cyconv._validation import as_bool, as_choice, as_int, as_list, as_number, brief
 from cyconv.history import History
 from cyconv.layers.base import Layer, Shape

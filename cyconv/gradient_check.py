@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+import cyconv.layers  # noqa: F401  (whole, before its parts: see cyconv/__init__.py)
 from cyconv._validation import as_array, as_generator, as_int, as_number
 from cyconv.layers.base import Layer
 

@@ -14,6 +14,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+import cyconv.functional  # noqa: F401  (whole, before its parts: see cyconv/__init__.py)
 from cyconv import memory
 from cyconv._validation import as_array, as_float_array, as_float_dtype, as_generator, check_shape
 from cyconv.functional._arrays import NHWC, add, flat

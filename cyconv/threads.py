@@ -1,7 +1,7 @@
-"""How many threads cyconv's kernels use: a number of the process, or of a ``with`` block, that parallel loops are given.
+"""How many threads cyconv's kernels use: the process's number, or a ``with`` block's, that parallel loops are given.
 
-Python threads that call kernels at once share the cores: each gets its part of them, so that they do not keep each other
-waiting. Before work that is worth several threads, these are kept from waking up on one core where there is one for each.
+Python threads that call kernels at once share the cores: each gets its part of them, so that none keeps the others
+waiting. Before work that is worth several threads, these are kept from waking up on one core if there is one for each.
 """
 
 from __future__ import annotations
@@ -147,8 +147,8 @@ def num_threads(count: int) -> Iterator[None]:
     """Use `count` threads inside a ``with`` block, then what was set before.
 
     The number is the calling thread's (or asyncio task's): other Python threads keep theirs. A thread started inside
-    the block has the process's number, unless it runs in a copy of the context (`contextvars.copy_context`), as those do
-    that prepare the batches of `cyconv.data.Batches`. The cores are not shared with other callers.
+    the block has the process's number, unless it runs in a copy of the context (`contextvars.copy_context`), as those
+    do that prepare the batches of `cyconv.data.Batches`. The cores are not shared with other callers.
 
     Parameters
     ----------

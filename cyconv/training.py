@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+import cyconv.layers  # noqa: F401  (whole, before its parts: see cyconv/__init__.py)
 from cyconv._dispatch import optimizer as kernel
 from cyconv._validation import as_array, as_instance, brief
 from cyconv.callbacks import Callback, Checkpoint, EarlyStopping, ProgressBar, Run

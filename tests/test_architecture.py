@@ -4,6 +4,8 @@ import ast
 import functools
 import graphlib
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -304,3 +306,92 @@ def test_every_test_file_is_of_a_module(path):
     subjects |= {mirrored(f"{name}.{name.rpartition('.')[2]}") for name in SUBJECTS if name != "cyconv"}
     names = [subject.name for subject in subjects if subject.parent == path.parent]
     assert any(path.stem == name or path.stem.startswith(f"{name}_") for name in names)
+
+
+def test_parts_are_first_used_by_several_threads():
+    """Each finds its part whole, whoever else loads another at the same time; a slow disk makes that likelier."""
+    code = """
+    import random, sys, threading, time
+
+    class SlowDisk:
+        def find_spec(self, name, path=None, target=None):
+            if name.startswith("cyconv."):
+                time.sleep(0.01 * random.random())
+
+    import numpy as np, cyconv
+    sys.meta_path.insert(0, SlowDisk())
+    x = np.zeros((2, 1, 32, 32), np.float32)
+    failed, start = [], threading.Barrier(8)
+
+    def use(name):
+        start.wait()
+        try:
+            getattr(cyconv, name)
+            assert cyconv.models.lenet5(seed=0).predict(x).shape == (2, 10)
+        except BaseException as error:
+            failed.append(f"{name}: {type(error).__name__}: {error}")
+
+    names = random.sample(["analysis", "data", "layers", "models", "nas", "losses", "training", "schedules",
+                           "diagnose", "functional", "Network", "visualize", "averaging", "optimizers"], 8)
+    callers = [threading.Thread(target=use, args=(name,)) for name in names]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    print(*failed)
+    """
+    for _ in range(10):
+        assert processes.output(code).strip() == ""
+
+
+def test_a_fork_waits_for_what_other_threads_import():
+    code = """
+    import os, sys, threading, time
+
+    class SlowDisk:
+        def find_spec(self, name, path=None, target=None):
+            if name.startswith("cyconv."):
+                started.set()
+                time.sleep(0.1)
+
+    import cyconv
+    started = threading.Event()
+    sys.meta_path.insert(0, SlowDisk())
+    loading = threading.Thread(target=lambda: cyconv.metrics)
+    loading.start()
+    started.wait()
+    child = os.fork()
+    if not child:
+        cyconv.metrics
+        os._exit(0)
+    end = time.monotonic() + 20
+    while not (status := os.waitpid(child, os.WNOHANG))[0] and time.monotonic() < end:
+        time.sleep(0.01)
+    if not status[0]:
+        os.kill(child, 9)
+    loading.join()
+    print("right" if status[0] and status[1] == 0 else "hangs")
+    """
+    assert processes.output(code, warnings="ignore::DeprecationWarning") == "right\n"
+
+
+def test_type_checkers_find_names_that_do_not_exist(tmp_path):
+    pytest.importorskip("mypy")
+    path = tmp_path / "snippet.py"
+    path.write_text("import cyconv\ncyconv.models.lenet5\ncyconv.Network\ncyconv.nonsense\ncyconv.sklearn.nonsense\n")
+    command = [sys.executable, "-m", "mypy", "--follow-imports=silent", "--ignore-missing-imports", str(path)]
+    done = subprocess.run(command, cwd=ROOT, env=processes.environment(), capture_output=True, text=True)
+    found = re.findall(r'py:(\d+): error: Module has no attribute "nonsense"', done.stdout)
+    assert found == ["4", "5"], done.stdout + done.stderr
+    assert done.stdout.count(" error: ") == 2
+
+
+def test_a_checkout_that_is_not_built_says_how_to_build_it(tmp_path):
+    for path in FILES:
+        target = tmp_path / path.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
+    status, _, said = processes.run(f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import cyconv")
+    assert status == 1
+    assert re.search(r"ImportError: cyconv: \S+ has no compiled modules for Python 3\.\d+ \(_cpu, .*`pip install", said)
+    assert "partially initialized" not in said

@@ -34,7 +34,10 @@ def test_eight_threads_compute_what_one_does(num_threads):
         together.wait(timeout=60)
         return [compute((seed + turn) % 8) for turn in range(8)]
 
-    with cyconv.num_threads(num_threads), ThreadPoolExecutor(8) as pool:
+    def begin():
+        cyconv.num_threads(num_threads).__enter__()  # a thread's own number, as long as it lives
+
+    with ThreadPoolExecutor(8, initializer=begin) as pool:
         for seed, results in enumerate(pool.map(work, range(8), timeout=120)):
             for turn, arrays in enumerate(results):
                 for actual, wanted in zip(arrays, expected[(seed + turn) % 8], strict=True):

@@ -2,11 +2,14 @@ import os
 import re
 import sys
 import textwrap
+import threading
+import time
 
+import numpy as np
 import pytest
 
 import cyconv
-from cyconv import _cpu, threads
+from cyconv import _cpu, _runtime, threads
 from tests import processes
 
 pytestmark = pytest.mark.skipif(not _cpu.OPENMP_VERSION, reason="serial build")
@@ -32,20 +35,20 @@ def test_set_and_get(count):
 @pytest.mark.parametrize("count", [0, -1, 1025, 2**70])
 def test_count_out_of_range(count):
     before = cyconv.get_num_threads(), threads.source()
-    message = f"^set_num_threads: `count` must be 1 to 1024, got {count}$"
-    with pytest.raises(ValueError, match=message):
+    message = f"num_threads: `count` must be 1 to 1024, got {count}$"
+    with pytest.raises(ValueError, match=f"^set_{message}"):
         cyconv.set_num_threads(count)
-    with pytest.raises(ValueError, match=message), cyconv.num_threads(count):
+    with pytest.raises(ValueError, match=f"^{message}"), cyconv.num_threads(count):
         pass
     assert (cyconv.get_num_threads(), threads.source()) == before
 
 
 @pytest.mark.parametrize("count", [1.0, "2", None, (2,), True, False])
 def test_count_of_another_kind(count):
-    message = "^set_num_threads: `count` must be an integer, got "
-    with pytest.raises(TypeError, match=message):
+    message = "num_threads: `count` must be an integer, got "
+    with pytest.raises(TypeError, match=f"^set_{message}"):
         cyconv.set_num_threads(count)
-    with pytest.raises(TypeError, match=message), cyconv.num_threads(count):
+    with pytest.raises(TypeError, match=f"^{message}"), cyconv.num_threads(count):
         pass
 
 
@@ -96,6 +99,89 @@ def test_context_restores_what_was_set_before_it():
     with cyconv.num_threads(2):
         cyconv.set_num_threads(9)
     assert cyconv.get_num_threads() != 9
+
+
+def test_blocks_of_many_threads_leave_the_process_its_number():
+    """Two that overlap used to leave the first one's number behind."""
+    cyconv.set_num_threads(5)
+    wrong = []
+
+    def nest(rng, depth):
+        count = int(rng.integers(1, 9))
+        with cyconv.num_threads(count):
+            if depth and rng.random() < 0.7:
+                time.sleep(0)
+                nest(rng, depth - 1)
+            if cyconv.get_num_threads() != count:
+                wrong.append(count)
+
+    def work(seed):
+        rng = np.random.default_rng(seed)
+        for _ in range(1000 // 16 + 1):
+            nest(rng, 4)
+            if cyconv.get_num_threads() != 5:
+                wrong.append("outside")
+
+    workers = [threading.Thread(target=work, args=(seed,)) for seed in range(16)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not wrong
+    assert cyconv.get_num_threads() == 5
+
+
+def test_overlapping_blocks_of_two_threads():
+    cyconv.set_num_threads(5)
+    inside, leave = threading.Event(), threading.Event()
+
+    def work():
+        with cyconv.num_threads(2):
+            inside.set()
+            leave.wait(60)
+
+    with cyconv.num_threads(1):
+        worker = threading.Thread(target=work)
+        worker.start()
+        assert inside.wait(60)
+    assert cyconv.get_num_threads() == 5
+    leave.set()
+    worker.join()
+    assert cyconv.get_num_threads() == 5
+
+
+def test_batches_are_prepared_with_the_number_of_the_block():
+    cyconv.set_num_threads(5)
+    found = []
+
+    def augment(x, y, rng):
+        found.append(cyconv.get_num_threads())
+        return x, y
+
+    batches = cyconv.data.Batches(np.zeros((6, 1, 4, 4), np.float32), np.arange(6), 2, augment=augment, rng=0)
+    with cyconv.num_threads(2):
+        assert len(list(batches)) == 3
+    assert found == [2, 2, 2]
+
+
+def test_limits_of_threadpoolctl_are_obeyed():
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+    cyconv.set_num_threads(6)
+    with threadpoolctl.threadpool_limits(3):
+        assert (cyconv.get_num_threads(), threads.threads_for(2**40)) == (3, 3)
+        with cyconv.num_threads(4):
+            assert cyconv.get_num_threads() == 3
+    assert (cyconv.get_num_threads(), threads.threads_for(2**40)) == (6, 6)
+
+
+def test_threadpoolctl_lists_the_threads():
+    """As those of its OpenMP runtime, until another number is set."""
+    pytest.importorskip("threadpoolctl")
+    code = """
+    import cyconv, threadpoolctl
+    print(*(row["num_threads"] for row in threadpoolctl.threadpool_info() if row["user_api"] == "openmp"))
+    """
+    assert processes.output(code, OMP_NUM_THREADS="3").split() == ["3"]
 
 
 def test_small_work_runs_serially():
@@ -158,7 +244,7 @@ def test_quota_of_the_control_group(monkeypatch, contents, quota):
 
 def test_default_is_the_smaller_of_quota_and_cores(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(6)), raising=False)
+    monkeypatch.setattr(_runtime, "CORES", 6)
     for quota, expected in [
         (2, (2, "control group's CPU quota")),
         (9, (6, "usable cores")),
@@ -222,7 +308,7 @@ def test_environment_asks_for_more_threads_than_the_memory_limit_allows():
     print(threads.source())
     """
     said = processes.output(code, OMP_NUM_THREADS="1024", OPENBLAS_NUM_THREADS="1")
-    assert said == "OMP_NUM_THREADS, lowered to what the limits on memory or processes allow\n"
+    assert said == "OMP_NUM_THREADS, lowered to what the OpenMP runtime or the limits on memory or processes allow\n"
 
 
 # On which cores they run
@@ -280,6 +366,133 @@ def test_spread_threads_may_soon_run_everywhere_again():
     print(affinities() == before)
     """
     assert processes.output(COMPUTE + textwrap.dedent(code)) == "True\n"
+
+
+BOUND = """
+import cyconv
+from cyconv import threads
+print(cyconv.get_num_threads(), threads.source(), sep=";")
+"""
+
+
+@needs_two_cores
+def test_threads_bound_by_the_runtime_leave_the_process_its_cores():
+    cores = len(os.sched_getaffinity(0))
+    quota = threads._cgroup_quota()
+    count = processes.output(BOUND, OMP_PROC_BIND="true").split(";")[0]
+    assert int(count) == min(cores, quota or cores)
+
+
+@needs_two_cores
+def test_threads_bound_by_a_runtime_loaded_before():
+    """PyTorch, say, brings one of its own."""
+    code = "import ctypes, glob, os; ctypes.CDLL('libgomp.so.1'); assert len(os.sched_getaffinity(0)) == 1\n" + BOUND
+    if _cpu.RUNTIME != "GCC":
+        pytest.skip("loads GCC's runtime first")
+    quota = threads._cgroup_quota()
+    cores = len(os.sched_getaffinity(0))
+    assert int(processes.output(code, OMP_PROC_BIND="true").split(";")[0]) == min(cores, quota or cores)
+
+
+@needs_two_cores
+def test_cores_taken_by_taskset_stay_taken_though_threads_are_bound():
+    code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n" + BOUND
+    assert processes.output(code, OMP_PROC_BIND="true").startswith("1;")
+
+
+# Callers at once
+
+
+@can_spread
+def test_callers_share_the_cores():
+    """Each of several gets its part and, once alone, all; a block's number is its own."""
+    code = """
+    import threading, time
+    import cyconv
+    from cyconv import threads
+
+    threads._spread, threads._shared_cores = False, 8
+    cyconv.set_num_threads(8)
+    work = 2**40
+    alone, counts, blocks = threads.threads_for(work), {}, []
+    end = time.monotonic() + 40
+
+    def call(name):
+        while sorted(counts.values()) != [2, 3, 3] and time.monotonic() < end:
+            counts[name] = threads.threads_for(work)
+            time.sleep(0.001)
+        with cyconv.num_threads(5):
+            blocks.append(threads.threads_for(work))
+
+    callers = [threading.Thread(target=call, args=(i,)) for i in range(3)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    while (found := threads.threads_for(work)) != 8 and time.monotonic() < end:
+        time.sleep(0.01)
+    print(alone, sorted(counts.values()), blocks, found)
+    """
+    assert processes.output(code, OMP_WAIT_POLICY="passive") == "8 [2, 3, 3] [5, 5, 5] 8\n"
+
+
+@can_spread
+def test_callers_compute_the_same_bits():
+    code = """
+    import collections
+    expected = compute()
+    found = collections.Counter()
+
+    def work():
+        found.update(compute() for _ in range(20))
+
+    callers = [threading.Thread(target=work) for _ in range(8)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    print(dict(found) == {expected: 160})
+    """
+    assert processes.output(COMPUTE + textwrap.dedent(code)) == "True\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the address space")
+def test_callers_whose_teams_do_not_fit_get_fewer_threads():
+    """Sixteen, where the memory limit allows some of their teams."""
+    code = """
+    import resource, threading
+    import numpy as np, cyconv
+    from cyconv import functional as F
+
+    x = np.ones((4, 32, 64, 64), np.float32)
+    expected = F.relu(x)
+    ready, go, right = threading.Barrier(17), threading.Event(), []
+
+    def call():
+        ready.wait()
+        go.wait()
+        with cyconv.num_threads(1):
+            pass
+        right.append((F.relu(x) == expected).all() and cyconv.get_num_threads() >= 1)
+
+    callers = [threading.Thread(target=call) for _ in range(16)]
+    for caller in callers:
+        caller.start()
+    ready.wait()
+    with open("/proc/self/statm") as file:
+        used = int(file.read().split()[0]) * resource.getpagesize()
+    stack = resource.getrlimit(resource.RLIMIT_STACK)[0]
+    stack = 2**23 if stack == resource.RLIM_INFINITY else stack
+    resource.setrlimit(resource.RLIMIT_AS, (used + 40 * stack, -1))
+    from cyconv import threads
+    threads._shared_cores = 0  # all want their team
+    go.set()
+    for caller in callers:
+        caller.join()
+    print(len(right), all(right))
+    """
+    said = processes.output(code, OMP_NUM_THREADS="8", OPENBLAS_NUM_THREADS="1", MALLOC_ARENA_MAX="1")
+    assert said == "16 True\n"
 
 
 @can_spread

@@ -1,5 +1,7 @@
 """What a network is made of, what it sees and what it looks for."""
 
+import cyconv.functional
+import cyconv.layers  # noqa: F401  (whole, before its parts: see cyconv/__init__.py)
 from cyconv.analysis.attribution import input_gradient, maximizing_images, saliency
 from cyconv.analysis.counts import (
     conv_flops,

@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import cyconv
+import cyconv.data
+import cyconv.layers
+import cyconv.models
 from cyconv import _cpu, _dispatch, memory, threads
 from cyconv.cli.catalogue import show_models, show_summary
 from cyconv.cli.images import AUGMENTATIONS, ROOTS, SIZES

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextvars import copy_context
+from functools import partial
 from itertools import chain, count, islice, pairwise, repeat, starmap
 from typing import Any
 
@@ -187,7 +189,8 @@ class Batches:
         try:
             while os.getpid() == process:
                 for item in islice(work, self._prefetch + 1 - len(ahead)):
-                    ahead.append((item, pool.submit(self._prepare, *item)))
+                    # In the context of the consumer, whose number of threads holds for `augment` too.
+                    ahead.append((item, pool.submit(copy_context().run, partial(self._prepare, *item))))
                 if not ahead:
                     return
                 yield ahead.popleft()[1].result()

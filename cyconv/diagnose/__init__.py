@@ -5,6 +5,8 @@ and its `ok` tells whether all is as it should be. After A. Karpathy, Stanford's
 training neural networks", 2019.
 """
 
+import cyconv.analysis
+import cyconv.layers  # noqa: F401  (whole, before its parts: see cyconv/__init__.py)
 from cyconv.diagnose.activity import (
     Activations,
     ActivationStatistics,

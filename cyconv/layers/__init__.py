@@ -1,5 +1,6 @@
 """Layers: functions with parameters, and the containers that make networks of them."""
 
+import cyconv.functional  # noqa: F401  (whole, before its parts: see cyconv/__init__.py)
 from cyconv.layers.activation import (
     ELU,
     GELU,

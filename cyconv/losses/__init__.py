@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cyconv.functional  # noqa: F401  (whole, before its parts: see cyconv/__init__.py)
 from cyconv._validation import as_choice
 from cyconv.losses.base import Loss, weighted
 from cyconv.losses.cross_entropy import CrossEntropyLoss

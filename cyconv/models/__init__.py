@@ -1,5 +1,6 @@
 """Networks of the literature, one page each."""
 
+import cyconv.layers  # noqa: F401  (whole, before its parts: see cyconv/__init__.py)
 from cyconv.models.alexnet import alexnet
 from cyconv.models.box_regressor import box_regressor
 from cyconv.models.deconvnet import deconvnet

@@ -3,6 +3,9 @@
 H. Pham, M. Guan, B. Zoph, Q. Le, J. Dean, Efficient neural architecture search via parameter sharing, ICML 2018.
 """
 
+import cyconv.data
+import cyconv.layers
+import cyconv.visualize  # noqa: F401  (whole, before its parts: see cyconv/__init__.py)
 from cyconv.nas.architecture import (
     MACRO_OPERATIONS,
     MICRO_OPERATIONS,

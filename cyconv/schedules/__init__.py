@@ -4,6 +4,7 @@ Several of them compose: in the order of the callbacks each takes for the initia
 that a warm-up scales what another decides.
 """
 
+import cyconv.layers  # noqa: F401  (whole, before its parts: see cyconv/__init__.py)
 from cyconv.schedules.base import Schedule
 from cyconv.schedules.formulas import (
     CosineDecay,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import cyconv
-from cyconv import Network, models
+from cyconv import Network, models, threads
 from cyconv.layers import (
     AvgPool2d,
     BatchNorm2d,
@@ -499,11 +499,13 @@ def test_replays_on_fewer_threads_while_some_are_left_out(monkeypatch):
     assert len(recordings(network)) == 1
 
 
-def test_nothing_is_recorded_while_threads_are_left_out(monkeypatch):
+@pytest.mark.usefixtures("small_work_threaded")
+def test_whole_teams_are_recorded_while_callers_share_the_cores(monkeypatch):
+    """Each replay takes its part of what is recorded."""
+    monkeypatch.setattr(threads, "_shared_cores", 1)
+    monkeypatch.setattr(threads, "_count", 2)
     network, x = models.lenet5(seed=0).eval(), np.zeros((1, 1, 32, 32), np.float32)
-    monkeypatch.setattr(recording, "are_left_out", lambda: True)
-    left_out = [network.predict(x) for _ in range(3)]
-    assert not recordings(network)
-    monkeypatch.setattr(recording, "are_left_out", lambda: False)
-    np.testing.assert_array_equal(network.predict(x), left_out[0])
-    assert len(recordings(network)) == 1
+    for _ in range(3):
+        network.predict(x)
+    (only,) = recordings(network)
+    assert only._threads == 2
