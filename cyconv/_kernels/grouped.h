@@ -188,7 +188,7 @@ struct cyconv_walk {
         T sums[TILE_ROWS * VECTOR_BYTES / sizeof(T)], *carried = NULL;                                             \
         ptrdiff_t terms = 0;                                                                                       \
         for (ptrdiff_t r = 0; r < walk->rows; r++, terms += IC * KW) {                                             \
-          if (KW > 1 && KW < 6 && terms >= GROUPED_BLOCK) {                                                        \
+          if (picks && terms >= GROUPED_BLOCK) { /* depthwise sums are short, and code costs registers */          \
             UNROLL for (int i = 0; i < P; i++) {                                                                   \
               if (sets == 2) total[i] += total[P + i];                                                             \
               if (carried) total[i] += AT(T, carried + i * LANES(T));                                              \
@@ -229,7 +229,7 @@ struct cyconv_walk {
           }                                                                                                        \
         }                                                                                                          \
         if (sets == 2) UNROLL for (int i = 0; i < P; i++) total[i] += total[P + i];                                \
-        if (carried) UNROLL for (int i = 0; i < P; i++) total[i] += AT(T, carried + i * LANES(T));                 \
+        if (picks && carried) UNROLL for (int i = 0; i < P; i++) total[i] += AT(T, carried + i * LANES(T));        \
         T *target = out + walk->place[v] + first * out_step;                                                       \
         if (walk->finish == RELU) UNROLL for (int i = 0; i < P; i++) total[i] = relu_##T(total[i]);                \
         if (walk->channels < LANES(T) || walk->finish & ADD_ARRAY) {                                               \
