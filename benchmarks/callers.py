@@ -18,7 +18,7 @@ SECONDS = 1.0  # of each measurement
 
 
 def rate(network: cyconv.Network, x: np.ndarray, count: int | None) -> float:
-    """Return how many batches a second all callers predict, with `count` threads each; None: as they share the cores."""
+    """Return how many batches a second all callers predict, on `count` threads each or, for None, as they share."""
     done, start, stop = [0] * CALLERS, threading.Barrier(CALLERS + 1), threading.Event()
 
     def call(i: int) -> None:
