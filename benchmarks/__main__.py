@@ -3,7 +3,8 @@
 Kinds: conv, pool, norm (layers, with their gradients), direct (the direct kernel alone), ops (all other operations and
 the steps of optimizers), image (filters of a picture of four megapixels), scaling (one layer at several batch sizes,
 image sizes and channels), train, predict (whole networks), models (a training step of all others), memory (of training
-steps), accuracy (rounding errors of convolutions and linear layers), all.
+steps), accuracy (rounding errors of convolutions and linear layers), all. By itself: callers (predictions of several
+Python threads at once, at the default and at fixed numbers of threads; wants a machine with nothing else to do).
 """
 
 from __future__ import annotations
@@ -105,7 +106,15 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, help="write pictures (PNG): FILE-conv, FILE-roofline, FILE-scaling, ...")
     parser.add_argument("--python", default=sys.executable, help="interpreter with PyTorch and cyconv")
     arguments = parser.parse_args()
-    kinds = listed(parser, ",".join(arguments.kinds), (*driver.KINDS, "all")) or list(driver.LAYERS)
+    kinds = listed(parser, ",".join(arguments.kinds), (*driver.KINDS, "callers", "all")) or list(driver.LAYERS)
+    if "callers" in kinds:
+        from benchmarks import callers
+
+        for row in callers.measure(arguments.rounds):
+            print(callers.line(row), flush=True)
+        kinds.remove("callers")
+        if not kinds:
+            return
     kinds = list(driver.KINDS) if "all" in kinds else kinds
     peers = listed(parser, arguments.peer, tuple(PEERS))
     if not set(kinds) & set(driver.NETWORKS):

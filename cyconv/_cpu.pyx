@@ -282,8 +282,8 @@ cdef extern from * nogil:
           if (thread && (now - CYCONV_LOAD(cyconv_callers[i].called) < CYCONV_ACTIVE
                          || (now - CYCONV_LOAD(cyconv_callers[i].called) < CYCONV_LASTING
                              && cyconv_cpu_time(thread) >= 0))) continue;
-          if (!__atomic_compare_exchange_n(
-                &cyconv_callers[i].thread, &thread, cyconv_self.thread, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) continue;
+          if (!__atomic_compare_exchange_n(&cyconv_callers[i].thread, &thread, cyconv_self.thread, 0,
+                                           __ATOMIC_RELAXED, __ATOMIC_RELAXED)) continue;
           CYCONV_STORE(cyconv_callers[i].called, now);
           CYCONV_STORE(cyconv_callers[i].looked, now);
           CYCONV_STORE(cyconv_callers[i].cpu, cyconv_cpu_time(cyconv_self.thread));

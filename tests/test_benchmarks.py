@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import cyconv
-from benchmarks import __main__, driver, operations, plot, report, shapes, tune
+from benchmarks import __main__, callers, driver, operations, plot, report, shapes, tune
 from benchmarks.libraries import LEARNING_RATE, MOMENTUM, operations_of_cyconv, with_cyconv, with_scipy
 from benchmarks.libraries.data import labels, normal
 from benchmarks.libraries.numpy_lenet5 import LeNet5
@@ -282,3 +282,12 @@ def test_unknown_kinds_and_peers_are_named(monkeypatch, capsys):
         with pytest.raises(SystemExit):
             __main__.main()
         assert f"'{word}' is none of" in capsys.readouterr().err
+
+
+def test_callers_at_the_default_are_compared_with_the_best_fixed_number(monkeypatch):
+    monkeypatch.setattr(callers, "BATCHES", (2,))
+    monkeypatch.setattr(callers, "rate", lambda network, x, count: {None: 9.0, 1: 10.0, 2: 5.0}[count])
+    with cyconv.num_threads(2):
+        (row,) = callers.measure(rounds=1)
+    assert row == {"batch": 2, "default": 18.0, "fixed": {1: 20.0, 2: 10.0}, "ratio": 0.9}
+    assert callers.line(row).endswith("18 images/s at the default; 20 on 1, 10 on 2; default / best fixed 0.90")

@@ -1,13 +1,145 @@
-"""Learning rates by formulas of the time."""
+"""Learning rates that change while training, as callbacks, and as formulas by themselves.
+
+Several of them compose: in the order of the callbacks each takes for the initial rate what those before it give, so
+that a warm-up scales what another decides.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from numbers import Real
+from typing import Any
 
-from cyconv._validation import as_int, as_list, as_number, brief
-from cyconv.schedules.base import RateKeeper, Schedule, as_rate
-from cyconv.training import Run
+import cyconv.layers  # noqa: F401  (whole, before its parts: see cyconv/__init__.py)
+from cyconv._validation import as_choice, as_int, as_list, as_number, brief
+from cyconv.callbacks import Monitor
+from cyconv.training import Callback, Run
+
+__all__ = [
+    "CosineDecay",
+    "ExponentialDecay",
+    "LinearDecay",
+    "MultiStepDecay",
+    "OneCycle",
+    "ReduceOnPlateau",
+    "Schedule",
+    "StepDecay",
+    "WarmUp",
+]
+
+
+class RateKeeper(Callback):
+    """Notes the optimizer's own learning rate, and gives it back when the training ends.
+
+    A subclass says what it makes of a rate at the time of the run, and calls `_set` when that has changed.
+    """
+
+    def __init__(self) -> None:
+        self._initial: float | None = None
+
+    def _rate(self, run: Run, initial: float) -> float:
+        raise NotImplementedError
+
+    def _set(self, run: Run) -> None:
+        """Give the optimizer what this and all other callbacks of its kind make of its own rate."""
+        keepers = [callback for callback in run.callbacks if isinstance(callback, RateKeeper)]
+        if self not in keepers:  # called by another callback
+            keepers.append(self)
+        rate = self._initial
+        if rate is not None:
+            for keeper in keepers:
+                rate = keeper._rate(run, rate)
+            run.optimizer.learning_rate = rate
+
+    def on_train_begin(self, run: Run) -> None:
+        """Note the initial rate."""
+        if run.epoch == 0 or self._initial is None:
+            self._initial = run.optimizer.learning_rate
+
+    def on_train_end(self, run: Run) -> None:
+        """Give the optimizer its own rate back."""
+        if self._initial is not None:
+            run.optimizer.learning_rate = self._initial
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the initial rate."""
+        return {"initial": self._initial}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Set what `state_dict` returned."""
+        initial, op = state["initial"], f"{type(self).__name__}: state to load"
+        self._initial = None if initial is None else as_number(op, "initial", initial, 0)
+
+
+def as_rate(op: str, initial: Any, t: Any) -> tuple[float, float]:
+    """Return the initial rate and the time of a formula."""
+    return as_number(op, "initial", initial, 0), as_number(op, "t", t, 0)
+
+
+class Schedule(RateKeeper):
+    """A learning rate by a formula of the optimizer's own and of the time; a subclass writes `rate`.
+
+    As a callback it sets the rate before each epoch or each step, and gives the optimizer its own back when the
+    training ends. By itself, ``optimizer.learning_rate = schedule.rate(initial, t)`` does the same. With another before
+    it among the callbacks, `initial` is the rate which that one gives.
+
+    Parameters
+    ----------
+    per : {"epoch", "step"}, default "epoch"
+        What time counts: epochs, or steps of the optimizer.
+
+    Raises
+    ------
+    ValueError
+        If `per` is another.
+
+    Examples
+    --------
+    >>> from cyconv.schedules import Schedule
+    >>> class InverseRoot(Schedule):
+    ...     def rate(self, initial, t):
+    ...         return initial / (1 + t) ** 0.5
+    >>> InverseRoot(per="step").rate(0.1, 99)
+    0.01
+    """
+
+    def __init__(self, per: str = "epoch") -> None:
+        super().__init__()
+        self.per = as_choice(type(self).__name__, "per", per, ("epoch", "step"))
+        self._steps = 0
+
+    def rate(self, initial: float, t: float) -> float:
+        """Return the rate at time `t`, which begins with 0, of an optimizer whose own is `initial`."""
+        raise NotImplementedError(f"{type(self).__name__}: `rate` is not written")
+
+    def on_train_begin(self, run: Run) -> None:
+        """Note the initial rate, and begin to count steps."""
+        super().on_train_begin(run)
+        if run.epoch == 0:
+            self._steps = 0
+
+    def on_epoch_begin(self, run: Run) -> None:
+        """Set the rate of the epoch, or of its first step."""
+        self._set(run)
+
+    def on_batch_end(self, run: Run) -> None:
+        """Set the rate of the next step."""
+        self._steps += run.updated
+        if self.per == "step":
+            self._set(run)
+
+    def _rate(self, run: Run, initial: float) -> float:
+        return self.rate(initial, run.epoch - 1 if self.per == "epoch" else self._steps)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the initial rate, and the steps so far."""
+        return {**super().state_dict(), "steps": self._steps}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Set what `state_dict` returned."""
+        super().load_state_dict(state)
+        self._steps = as_int(f"{type(self).__name__}: state to load", "steps", state["steps"], 0, 2**62)
 
 
 class LinearDecay(RateKeeper):
@@ -303,3 +435,123 @@ class OneCycle(Schedule):
 def _cosine(start: float, end: float, share: float) -> float:
     """Return the number at a share of the way from `start` to `end`, along half a cosine."""
     return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
+
+
+class ReduceOnPlateau(RateKeeper):
+    """Multiply the learning rate by a factor when a recorded number no longer improves.
+
+    Parameters
+    ----------
+    monitor : str, default "val_loss"
+        What is watched.
+    factor : float, default 0.1
+        What the rate is multiplied by; below 1.
+    patience : int, default 10
+        Epochs without improvement that are borne.
+    threshold : float, default 1e-4
+        Share of the best number by which another must be better to count as an improvement.
+    cooldown : int, default 0
+        Epochs after a reduction that are not judged.
+    minimum : float, default 0
+        The rate does not fall below it.
+    mode : {"auto", "min", "max"}, default "auto"
+        Whether the number is to shrink or to grow; "auto" knows the usual names, such as loss and error, accuracy, IoU
+        and F1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If one is of another kind or out of range, or "auto" does not know the name; in `fit`, if `monitor` is not
+        recorded.
+
+    Notes
+    -----
+    An epoch improves on the best if ``number < best - threshold * |best|``, or if it is to grow
+    ``number > best + threshold * |best|``. For positive numbers the rules are those of PyTorch's ReduceLROnPlateau.
+
+    Examples
+    --------
+    >>> from cyconv.schedules import ReduceOnPlateau
+    >>> plateau, rate = ReduceOnPlateau(patience=1, factor=0.5), 1.0
+    >>> for loss in (3.0, 2.0, 2.0, 2.0, 2.0):
+    ...     rate = plateau.next_rate(rate, loss)
+    >>> rate
+    0.5
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        factor: float = 0.1,
+        patience: int = 10,
+        threshold: float = 1e-4,
+        cooldown: int = 0,
+        minimum: float = 0.0,
+        mode: str = "auto",
+    ) -> None:
+        super().__init__()
+        op = "ReduceOnPlateau"
+        self._monitor = Monitor(op, monitor, mode)
+        self.monitor, self.mode = monitor, mode
+        self.factor = as_number(op, "factor", factor, 0, 1, open_maximum=True)
+        self.patience = as_int(op, "patience", patience, 0)
+        self.threshold = as_number(op, "threshold", threshold, 0)
+        self.cooldown = as_int(op, "cooldown", cooldown, 0)
+        self.minimum = as_number(op, "minimum", minimum, 0)
+        self._best: float | None = None
+        self._wait = self._resting = self._reductions = 0
+
+    def next_rate(self, rate: float, value: float) -> float:
+        """Return the rate after an epoch that had `rate` and came to `value`."""
+        rate = as_number("ReduceOnPlateau", "rate", rate, 0)
+        if not isinstance(value, Real):  # NaN is a number that a run may come to
+            raise TypeError(f"ReduceOnPlateau: `value` must be a number, got {brief(value)}")
+        return self._reduced(rate) if self._is_time(float(value)) else rate
+
+    def _reduced(self, rate: float) -> float:
+        return max(rate * self.factor, self.minimum)
+
+    def _is_time(self, value: float) -> bool:
+        """Return whether the rate is to be reduced after an epoch that came to `value`."""
+        best = self._monitor.worst if self._best is None else self._best
+        margin = self.threshold * abs(best) if math.isfinite(best) else 0.0
+        if self._monitor.improves(value, best, margin):
+            self._best, self._wait = value, 0
+        else:
+            self._wait += 1
+        if self._resting:
+            self._resting, self._wait = self._resting - 1, 0
+        if self._wait <= self.patience:
+            return False
+        self._resting, self._wait = self.cooldown, 0
+        return True
+
+    def on_train_begin(self, run: Run) -> None:
+        """Note the initial rate; forget former runs, unless this one is resumed."""
+        super().on_train_begin(run)
+        if run.epoch == 0:
+            self._best, self._wait, self._resting, self._reductions = None, 0, 0, 0
+
+    def on_epoch_end(self, run: Run) -> None:
+        """Compare with the best epoch, and set the next one's rate."""
+        if self._is_time(self._monitor.value(run)):
+            self._reductions += 1
+            self._set(run)
+
+    def _rate(self, run: Run, initial: float) -> float:
+        for _ in range(self._reductions):
+            initial = self._reduced(initial)
+        return initial
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the initial rate, how often it was reduced, the best number, and the epochs since."""
+        counts = {"wait": self._wait, "resting": self._resting, "reductions": self._reductions}
+        return {**super().state_dict(), "best": self._best, **counts}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Set what `state_dict` returned."""
+        super().load_state_dict(state)
+        op, best = "ReduceOnPlateau: state to load", state["best"]
+        self._best = None if best is None else as_number(op, "best", best)
+        self._wait, self._resting = as_int(op, "wait", state["wait"], 0), as_int(op, "resting", state["resting"], 0)
+        self._reductions = as_int(op, "reductions", state["reductions"], 0)
