@@ -322,7 +322,7 @@ def as_choice(op: str, name: str, value: Any, choices: tuple[str, ...]) -> str:
 
 def as_member(op: str, name: str, value: Any, members: Iterable[float]) -> Any:
     """Return `value` if it is one of these numbers, of which there are several."""
-    *firsts, last = members
+    *firsts, last = sorted(members)
     if not isinstance(value, Real) or isinstance(value, bool) or value not in (*firsts, last):
         raise ValueError(f"{op}: `{name}` must be {', '.join(map(str, firsts))} or {last}, got {brief(value)}")
     return next(member for member in (*firsts, last) if member == value)  # of Python's own kind

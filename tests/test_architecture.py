@@ -63,8 +63,8 @@ ADJOINT = {"im2col": "col2im", "col2im": "im2col", "unfold": "fold", "fold": "un
 
 # Test files that are of no single module.
 OF_THE_WHOLE = {
-    "architecture", "arguments", "benchmarks", "concurrency", "examples", "fork", "methods", "models_page", "operations",
-    "operations_page", "pytorch", "pytorch_training", "readme", "results_page", "setup", "signals",
+    "architecture", "arguments", "benchmarks", "concurrency", "examples", "fork", "methods", "models_page",
+    "operations", "operations_page", "pytorch", "pytorch_training", "readme", "results_page", "setup", "signals",
 }  # fmt: skip
 
 

@@ -21,6 +21,7 @@ RECORDS = {
         *("ActivationStatistics", "Activations", "DeadReLUs", "Gradients", "InitialLoss", "Overfit", "Report"),
         "UpdateRatios",
     },
+    "callbacks": {"Run"},
     "losses": {"Loss"},
     "nas": {
         *("Candidate", "CellNode", "Decision", "MacroArchitecture", "MacroLayer", "MicroArchitecture", "SearchResult"),

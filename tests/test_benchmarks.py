@@ -118,7 +118,8 @@ def test_the_translation_computes_the_same(name, options, shape):
 def test_every_function_with_a_gradient_is_measured():
     """But for those that another one's kernels run, or that only arrange memory."""
     same = {"log_softmax", "selu", "instance_norm", "lstm_cell", "dropout2d", "convolve2d", "batch_norm_relu"}
-    same |= {"adaptive_avg_pool2d", "adaptive_max_pool2d", "global_avg_pool2d", "flatten", "maxout", "prelu"}
+    same |= {f"{kind}_pool{n}d" for kind in ("adaptive_avg", "adaptive_max", "global_avg") for n in (1, 2, 3)}
+    same |= {"max_unpool1d", "max_unpool3d", "flatten", "maxout", "prelu"}
     measured = {operation.op for operation in operations.OPERATIONS} | same | {"weight_norm"}
     measured |= {"conv2d", "conv_transpose2d", "max_pool2d", "avg_pool2d", "batch_norm"}  # kinds of their own
     differentiable = {name.removesuffix("_backward") for name in F.__all__ if name.endswith("_backward")}

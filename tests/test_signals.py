@@ -1,4 +1,4 @@
-"""Ctrl-C during a kernel that takes seconds."""
+"""Ctrl-C during kernels that take seconds."""
 
 import os
 import select
@@ -48,8 +48,8 @@ deep = np.ones((4, 4096, 40, 40), np.float32)
 used = cyconv.memory.statistics()["used"]
 print("ready", flush=True)
 try:
-    LONG
-    print("finished", flush=True)
+    while True:
+        LONG
 except KeyboardInterrupt:
     print("interrupted", flush=True)
 after = F.conv2d(x, weight), *F.conv2d_backward(np.ones((1, 4, 8, 8)), x, weight)[:2]
@@ -66,6 +66,14 @@ def read_line(process, timeout):
     return process.stdout.readline().strip()
 
 
+def worked(pid):
+    """Return for how many seconds a process has computed, whatever else the machine does; page faults do not count."""
+    if sys.platform != "linux":
+        return time.perf_counter()
+    with open(f"/proc/{pid}/stat") as file:
+        return int(file.read().rpartition(")")[2].split()[11]) / os.sysconf("SC_CLK_TCK")
+
+
 @pytest.mark.parametrize("name", LONG)
 def test_interrupt_is_heard_and_the_next_call_is_right(name):
     with processes.start(CODE.replace("LONG", LONG[name])) as process:
@@ -73,11 +81,9 @@ def test_interrupt_is_heard_and_the_next_call_is_right(name):
             assert read_line(process, 60) == "ready"
             time.sleep(0.4)
             os.kill(process.pid, signal.SIGINT)
-            start = time.perf_counter()
-            answer = read_line(process, 60)
-            waited = time.perf_counter() - start
-            assert answer == "interrupted"
-            assert waited < 0.6
+            before = worked(process.pid)
+            assert read_line(process, 60) == "interrupted"
+            assert worked(process.pid) - before < 0.4
             assert read_line(process, 60) == "right"
             assert process.wait(60) == 0
         finally:

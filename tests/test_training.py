@@ -324,7 +324,7 @@ def test_history_round_trip(tmp_path):
 
 @pytest.mark.parametrize("epochs", [None, 3, "ab", [3]])
 def test_a_history_is_made_of_mappings(epochs):
-    with pytest.raises(TypeError, match="History: `epochs` must be mappings of names to numbers, got"):
+    with pytest.raises(TypeError, match=r"History: `epochs` must be .*mappings of names to numbers, got"):
         History(epochs)
 
 

@@ -335,9 +335,9 @@ def test_needs():
     assert check.as_needs(OP, [True, np.True_, False]) == (True, True, False)
     with pytest.raises(TypeError, match=r"^some_op: `needs` must be a tuple of three bools, got \(True, True\)$"):
         check.as_needs(OP, (True, True))
-    assert check.as_needs(OP, (1, 0, 1)) == (True, False, True)
-    with pytest.raises(TypeError, match=r"^some_op: `needs` must be a tuple of three bools, got \(True, 2, True\)$"):
-        check.as_needs(OP, (True, 2, True))
+    for wrong in (1, 0, 2, None):
+        with pytest.raises(TypeError, match=rf"^some_op: `needs` must be True or False, got {wrong}$"):
+            check.as_needs(OP, (True, wrong, True))
 
 
 def test_sequences_of_integers():

@@ -11,7 +11,7 @@ def test_an_estimator_needs_scikit_learn_and_nothing_else_does():
     sys.modules["sklearn"] = None  # as if it were not installed
     import cyconv
     from cyconv import *
-    assert sorted(cyconv.sklearn.__all__) == ["ConvNetClassifier", "ConvNetRegressor"]
+    assert sorted(cyconv.sklearn.__all__) == ["ConvNetClassifier", "ConvNetRegressor", "ImageReader"]
     assert {*cyconv.sklearn.__all__} <= {*dir(cyconv.sklearn)}
     try:
         cyconv.sklearn.ConvNetClassifier

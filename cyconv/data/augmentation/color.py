@@ -142,7 +142,7 @@ class Normalize(PixelTransform):
     def __init__(self, mean: ArrayLike, std: ArrayLike) -> None:
         self.mean, self.std = _per_channel("mean", mean), _per_channel("std", std)
         if not np.all(self.std > 0):
-            raise ValueError(f"Normalize: `std` must be positive, got {brief(self.std)}")
+            raise ValueError(f"Normalize: `std` must be positive, got {brief(self.std.tolist())}")
 
     @classmethod
     def of(cls, x: ArrayLike) -> Normalize:

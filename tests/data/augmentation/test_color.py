@@ -146,7 +146,7 @@ X = np.zeros((2, 1, 4, 4), np.float32)
             "^ColorJitter: `x` must be float32 or float64",
         ),
         (lambda: Cutout(0), ValueError, "^Cutout: `size` must be at least 1, got 0"),
-        (lambda: Normalize(0, 0), ValueError, r"^Normalize: `std` must be positive, got \[0\.\]"),
+        (lambda: Normalize(0, 0), ValueError, r"^Normalize: `std` must be positive, got \[0\.0\]"),
         (
             lambda: Normalize(np.nan, 1),
             ValueError,
