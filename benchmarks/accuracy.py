@@ -75,7 +75,7 @@ class _Convolution:
         self.padded = np.pad(self.x, ((0, 0), (0, 0), sides, sides))
 
     def _correlate(self, index: Index) -> NDArray:
-        """Sums over channels and kernel positions."""
+        """Return sums over channels and kernel positions."""
         (OC, IC, K, _), s = self.weight.shape, self.stride
         groups = self.x.shape[1] // IC
         found = []
@@ -86,7 +86,7 @@ class _Convolution:
         return np.array(found)
 
     def _adjoint(self, index: Index) -> NDArray:
-        """Sums over output channels and the windows that hold a pixel."""
+        """Return sums over output channels and the windows that hold a pixel."""
         (OC, IC, K, _), s, size = self.weight.shape, self.stride, self.grad.shape[2]
         each = OC // (self.x.shape[1] // IC)  # output channels of a group
         found = []
@@ -105,7 +105,7 @@ class _Convolution:
         return np.array(found)
 
     def grad_weight(self, index: Index) -> NDArray:
-        """Sums over images and positions."""
+        """Return sums over images and positions."""
         (OC, IC, _, _), s, size = self.weight.shape, self.stride, self.grad.shape[2]
         each = OC // (self.x.shape[1] // IC)
         found = []
