@@ -267,6 +267,22 @@ def test_a_worker_that_fails_is_reported_and_goes_on():
     worker.stop()
 
 
+def test_rounding_errors_are_measured_and_shown():
+    workers = driver.start([], 1, sys.executable)
+    (case,) = driver.cases(["accuracy"], "LeNet-5 5x5 6-16")
+    rows = list(driver.measure_accuracy(workers, case))
+    workers["cyconv"].stop()
+    assert [row["direction"] for row in rows] == ["forward", "grad_input", "grad_weight"]
+    for row in rows:
+        assert set(row["errors"]) == {"exact", "default"}
+        assert all(1e-8 < error < 1e-6 for error in row["errors"].values())
+        assert report.accuracy_line(row).startswith("LeNet-5 5x5 6-16")
+    rows[0]["ratios"] = {"exact": 0.5, "default": 2.0}
+    table = report.accuracy_table({"rows": rows})
+    assert "| cyconv.exact() (3) | " in table
+    assert "| 0.50x, 0.50x on average |" in table
+
+
 def test_memory_is_measured_in_a_fresh_process():
     (case,) = driver.cases(["memory"], "LeNet-5")
     row = driver.measure_memory(case, ["numpy"], 1, sys.executable)

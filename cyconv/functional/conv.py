@@ -226,10 +226,10 @@ def conv2d(
     algorithm : {"auto", "direct", "winograd", "im2col"}, default "auto"
         "direct" reads the image in place. "winograd" needs a quarter of the multiplications for 3x3 filters of stride 1
         and 6x6 of stride 2, and about a third for 2x2 and 5x5 of stride 1 and 4x4 and 5x5 of stride 2, of 16 channels
-        or more, in float32, with a rounding error some five times that of "direct" (1.1e-6 to 1.6e-6 of the output's
-        root mean square for any number of channels; up to 7.2 times PyTorch's). A NaN or infinity spreads within its
-        tile of 4x4 outputs, of 5x5 filters of stride 1 2x2. "auto" takes it where it is faster. "im2col" builds the
-        matrix of patches, the textbook reference.
+        or more, in float32, with a rounding error some five times that of "direct" (up to 1.6e-6 of the output's root
+        mean square for any number of channels; up to 7.2 times PyTorch's). A NaN or infinity spreads within its tile
+        of 4x4 outputs, of 5x5 filters of stride 1 2x2. "auto" takes it where it is faster. "im2col" builds the matrix
+        of patches, the textbook reference.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Rounding errors of long sums in float32, beside sums in float64 by plain NumPy at a sample of the results' elements.
+"""Rounding errors of long sums in float32, beside sums in float64 by plain NumPy at a sample of the results.
 
 The bounds are 1.5 times what PyTorch 2.13 reaches on the same data, in its more accurate layout (`python -m benchmarks
 accuracy --peer torch`, AVX2): root mean square of the errors over that of the results.

@@ -38,7 +38,7 @@ def test_channels_last(shape, fmt, threads, dtype, small_work_threaded):
 
 
 @given(st.tuples(*(st.integers(0, 40) for _ in range(4))), st.permutations(range(4)), st.permutations(range(4)))
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 def test_copy_between_any_orders(shape, source_order, target_order):
     source = normal(shape, np.float32).transpose(source_order)
     target = np.full(source.shape, np.nan, np.float32).transpose(target_order)
