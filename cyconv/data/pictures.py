@@ -33,6 +33,7 @@ SUFFIXES = tuple(sorted(suffix for suffixes in FORMATS.values() for suffix in su
 MODES = {1: "L", 3: "RGB"}  # Pillow's names
 LUMA = (0.299, 0.587, 0.114)  # of red, green and blue in grey: ITU-R BT.601, as Pillow's
 WHITE = (255, 255, 255)
+NAMED = {"white": WHITE, "black": (0, 0, 0)}  # what takes no Pillow
 BITS_PER_SAMPLE = 258  # a tag of TIFF
 MOST_NAMED = 100  # of damaged files in one message
 
@@ -132,7 +133,10 @@ class Preparation(NamedTuple):
 
 def as_color(op: str, name: str, value: Any) -> Color:
     """Return a colour, given by its name, a grey level or three levels, as red, green and blue."""
+    if isinstance(value, str) and value in NAMED:
+        return NAMED[value]
     if isinstance(value, str):
+        check_pillow(op, "colours by name need")
         from PIL import ImageColor
 
         try:
@@ -150,12 +154,12 @@ def as_color(op: str, name: str, value: Any) -> Color:
     return level, level, level
 
 
-def check_pillow(op: str) -> None:
+def check_pillow(op: str, what: str = "reading images needs") -> None:
     """Raise unless Pillow can be imported."""
     try:
         import PIL  # noqa: F401
     except ImportError as error:
-        raise ImportError(f'{op}: reading images needs Pillow: pip install "cyconv[image]"') from error
+        raise ImportError(f'{op}: {what} Pillow: pip install "cyconv[image]"') from error
 
 
 def read_pictures(

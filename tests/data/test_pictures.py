@@ -222,3 +222,19 @@ def test_colours():
     for value in ("reddish", "#ff000080", [1, 2, 3, 4]):
         with pytest.raises(ValueError, match=r"^op: `name` must be a colour"):
             as_color("op", "name", value)
+
+
+def test_usual_colours_need_no_pillow():
+    code = """
+    import sys
+    sys.modules["PIL"] = None  # as if it were not installed
+    from cyconv.data.pictures import as_color
+    print(as_color("op", "background", "white"), as_color("op", "background", "black"))
+    try:
+        as_color("op", "background", "#ffffff")
+    except ImportError as error:
+        print(error)
+    """
+    colours, error = processes.output(code).splitlines()
+    assert colours == "(255, 255, 255) (0, 0, 0)"
+    assert error == 'op: colours by name need Pillow: pip install "cyconv[image]"'
