@@ -39,7 +39,7 @@ class RateKeeper(Callback):
         self._initial: float | None = None
 
     def _rate(self, run: Run, initial: float) -> float:
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__}: `_rate` is not written")
 
     def _set(self, run: Run) -> None:
         """Give the optimizer what this and all other callbacks of its kind make of its own rate."""
